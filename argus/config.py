@@ -1,0 +1,213 @@
+"""One typed configuration: defaults < TOML file < ARGUS_* environment < flags.
+
+Nothing else in Argus reads the environment. A setting is named `section.field` in messages,
+`[section] field = …` in the file and `ARGUS_SECTION_FIELD` in the environment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from argus.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorConfig:
+    """The coordinator. Times in seconds."""
+
+    bind: str = "127.0.0.1:7420"
+    levels: str = ""
+    """Level file (JSON); empty: the one beside the bundled family, or reference levels only."""
+    lease_s: float = 3.0
+    heartbeat_interval_s: float = 0.5
+    max_in_flight: int = 1024
+    max_attempts: int = 3
+    result_ttl_s: float = 60.0
+    result_bytes: int = 64 * 2**20
+    drain_grace_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """A node daemon. One per GPU, or per CPU worker."""
+
+    coordinator: str = "127.0.0.1:7420"
+    name: str = ""
+    """Unique name; empty: host name and process id."""
+    models: tuple[str, ...] = ()
+    """Diffusers folders to keep resident; empty: the bundled family."""
+    device: str = "auto"
+    """cpu, cuda, cuda:N, or auto."""
+    dtype: str = "auto"
+    """float32, float16, bfloat16, or auto: float32 on the CPU, float16 on CUDA."""
+    threads: int = 0
+    """Compute threads on the CPU; 0: torch's own choice."""
+    slots: int = 16
+    max_lanes: int = 8
+    max_waiting: int = 64
+    drain_grace_s: float = 30.0
+    reconnect_s: float = 30.0
+    """How long to try to reach the coordinator again before giving up."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """Logging."""
+
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that can be set."""
+
+    coordinator: CoordinatorConfig = field(default_factory=CoordinatorConfig)
+    node: NodeConfig = field(default_factory=NodeConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+
+def load_config(
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Config:
+    """Merge the sources into one Config.
+
+    Args:
+        file: TOML file, or None.
+        environment: variables; the process environment when None.
+        flags: `{"section.field": value}`; None values are ignored.
+
+    Raises:
+        ConfigError: an unknown setting, a value of the wrong type or out of range.
+    """
+    sections = {f.name: typing.get_type_hints(Config)[f.name] for f in dataclasses.fields(Config)}
+    known = {
+        f"{section}.{f.name}": typing.get_type_hints(kind)[f.name]
+        for section, kind in sections.items()
+        for f in dataclasses.fields(kind)
+    }
+    values: dict[str, Any] = {}
+    if file is not None:
+        values |= _from_file(file, known)
+    values |= _from_environment(os.environ if environment is None else environment, known)
+    for name, value in (flags or {}).items():
+        if value is not None:
+            values[name] = _convert(_require(name, known, "flag"), value, known[name])
+    config = Config(
+        **{
+            section: kind(**{n.split(".")[1]: v for n, v in values.items() if n.split(".")[0] == section})
+            for section, kind in sections.items()
+        }
+    )
+    _check(config)
+    return config
+
+
+def _from_file(file: Path, known: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"config file {file}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {file}: {error}") from error
+    values: dict[str, Any] = {}
+    for section, settings in data.items():
+        if not isinstance(settings, dict):
+            raise ConfigError(f"config file {file}: {section!r} must be a [section]")
+        for name, value in settings.items():
+            full = _require(f"{section}.{name}", known, f"config file {file}")
+            values[full] = _convert(full, value, known[full])
+    return values
+
+
+def _from_environment(environment: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, Any]:
+    names = {"ARGUS_" + name.replace(".", "_").upper(): name for name in known}
+    values: dict[str, Any] = {}
+    for variable, text in environment.items():
+        if not variable.startswith("ARGUS_"):
+            continue
+        if variable not in names:
+            raise ConfigError(f"environment: unknown variable {variable}{_near(variable, names)}")
+        values[names[variable]] = _convert(variable, text, known[names[variable]])
+    return values
+
+
+def _require(name: str, known: Mapping[str, Any], where: str) -> str:
+    if name not in known:
+        raise ConfigError(f"{where}: unknown setting {name!r}{_near(name, known)}")
+    return name
+
+
+def _near(name: str, known: Mapping[str, Any]) -> str:
+    near = get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _convert(name: str, value: Any, kind: Any) -> Any:
+    """Return `value` as `kind`; strings are parsed, other types must already fit."""
+    if isinstance(kind, types.GenericAlias):  # tuple[str, ...]
+        parts = value.split(os.pathsep) if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple) or not all(isinstance(p, str) for p in parts):
+            raise ConfigError(f"{name}: a list of strings is needed, not {value!r}")
+        return tuple(p for p in parts if p)
+    try:
+        if kind is int and (isinstance(value, bool) or (isinstance(value, float) and value % 1)):
+            raise ValueError
+        if kind is str and not isinstance(value, str):
+            raise ValueError
+        return kind(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name}: {kind.__name__} needed, not {value!r}") from error
+
+
+def _check(config: Config) -> None:
+    """Raise ConfigError where a value makes no sense."""
+    coordinator, node = config.coordinator, config.node
+    positive = {
+        "coordinator.lease_s": coordinator.lease_s,
+        "coordinator.heartbeat_interval_s": coordinator.heartbeat_interval_s,
+        "coordinator.max_in_flight": coordinator.max_in_flight,
+        "coordinator.max_attempts": coordinator.max_attempts,
+        "node.slots": node.slots,
+        "node.max_lanes": node.max_lanes,
+        "node.max_waiting": node.max_waiting,
+    }
+    for name, value in positive.items():
+        if not value > 0:
+            raise ConfigError(f"{name}: must be above 0, not {value}")
+    not_negative = {
+        "coordinator.result_ttl_s": coordinator.result_ttl_s,
+        "coordinator.result_bytes": coordinator.result_bytes,
+        "coordinator.drain_grace_s": coordinator.drain_grace_s,
+        "node.drain_grace_s": node.drain_grace_s,
+        "node.reconnect_s": node.reconnect_s,
+        "node.threads": node.threads,
+    }
+    for name, value in not_negative.items():
+        if not value >= 0:
+            raise ConfigError(f"{name}: must not be below 0, not {value}")
+    if coordinator.lease_s < 2 * coordinator.heartbeat_interval_s:
+        raise ConfigError(
+            f"coordinator.lease_s: must be at least twice heartbeat_interval_s "
+            f"({coordinator.heartbeat_interval_s}), not {coordinator.lease_s}"
+        )
+    if node.max_lanes < 2:
+        raise ConfigError("node.max_lanes: must be at least 2, the lanes of one guided row")
+    if node.dtype not in {"auto", "float32", "float16", "bfloat16"}:
+        raise ConfigError(
+            f"node.dtype: must be auto, float32, float16 or bfloat16, not {node.dtype!r}"
+        )
+    if config.log.level not in {"debug", "info", "warning", "error"}:
+        raise ConfigError(
+            f"log.level: must be debug, info, warning or error, not {config.log.level!r}"
+        )

@@ -1,0 +1,175 @@
+"""Value types that every room shares. Nothing here does I/O, and nothing here imports torch."""
+
+from __future__ import annotations
+
+import enum
+from bisect import bisect_left
+from dataclasses import dataclass
+
+MAX_PROMPT_CHARS = 4000
+MAX_STEPS = 1000
+MAX_GUIDANCE = 50.0
+MAX_SEED = 2**63 - 1
+MAX_DEADLINE_S = 86_400.0
+
+
+class ImageFormat(enum.Enum):
+    """Encodings an image can be returned in; the value is the file extension."""
+
+    PNG = "png"
+    WEBP = "webp"
+    JPEG = "jpeg"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """One image wanted, as the client put it, validated but not yet resolved.
+
+    Fields that are None (or empty) are resolved against the variant chosen.
+    `deadline_s` is in seconds from acceptance, sizes are in pixels.
+    """
+
+    request_id: str
+    prompt: str
+    negative_prompt: str = ""
+    seed: int | None = None
+    width: int | None = None
+    height: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    sampler: str = ""
+    variant: str = ""
+    level: str = ""
+    deadline_s: float | None = None
+    min_quality: float | None = None
+    format: ImageFormat = ImageFormat.PNG
+    preview_every: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VariantInfo:
+    """One set of weights and what it allows; sizes in pixels."""
+
+    name: str
+    pipeline: str
+    width: int
+    height: int
+    size_multiple: int
+    max_size: int
+    samplers: tuple[str, ...]
+    default_sampler: str
+    default_steps: int
+    default_guidance: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepCosts:
+    """Measured seconds of one denoising step by number of lanes, at the native size.
+
+    `lanes` ascends and has the same length as `seconds`. Cost is never assumed to be linear:
+    between measurements it is interpolated, beyond the last it grows by the last slope.
+    """
+
+    lanes: tuple[int, ...]
+    seconds: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.lanes or len(self.lanes) != len(self.seconds):
+            raise ValueError("step costs need as many seconds as lane counts, at least one")
+        if any(a >= b for a, b in zip(self.lanes, self.lanes[1:], strict=False)):
+            raise ValueError(f"lane counts must ascend: {self.lanes}")
+
+    def step_s(self, lanes: int) -> float:
+        """Return the seconds of one step over `lanes` lanes."""
+        i = bisect_left(self.lanes, lanes)
+        if i < len(self.lanes) and self.lanes[i] == lanes:
+            return self.seconds[i]
+        if i == 0:
+            return self.seconds[0]
+        if len(self.lanes) == 1:
+            return self.seconds[0] * lanes / self.lanes[0]
+        i = min(i, len(self.lanes) - 1)
+        low, high = self.lanes[i - 1], self.lanes[i]
+        slope = (self.seconds[i] - self.seconds[i - 1]) / (high - low)
+        return self.seconds[i - 1] + slope * (lanes - low)
+
+
+@dataclass(frozen=True, slots=True)
+class VariantCosts:
+    """What a variant costs on one node, measured, in seconds."""
+
+    steps: StepCosts
+    text_encode_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One (variant, approximation) pair of the ladder.
+
+    `steps_fraction` is the share of the reference steps that are run, in (0, 1]; `quality` the
+    expected relative quality, 1 = the reference level.
+    """
+
+    name: str
+    variant: str
+    steps_fraction: float
+    quality: float
+
+    def steps(self, reference_steps: int) -> int:
+        """Return the steps to run when the reference level would run `reference_steps`."""
+        return max(1, round(reference_steps * self.steps_fraction))
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedRequest:
+    """A request with a level chosen and every default filled in: what a node runs."""
+
+    request_id: str
+    attempt: int
+    prompt: str
+    negative_prompt: str
+    seed: int
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    sampler: str
+    variant: str
+    level: str
+    deadline_s: float | None = None
+    format: ImageFormat = ImageFormat.PNG
+    preview_every: int = 0
+
+    @property
+    def uses_guidance(self) -> bool:
+        """Whether classifier-free guidance applies, as diffusers decides it."""
+        return self.guidance > 1.0
+
+    @property
+    def lanes(self) -> int:
+        """Lanes the row takes in a forward."""
+        return 2 if self.uses_guidance else 1
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """What a node said of itself when it joined; memory in bytes."""
+
+    name: str
+    device: str
+    device_name: str
+    memory_bytes: int
+    slots: int
+    max_lanes: int
+    argus_version: str
+    variants: tuple[VariantInfo, ...]
+    costs: tuple[VariantCosts, ...]
+
+    def variant(self, name: str) -> VariantInfo | None:
+        """Return the resident variant of that name, or None."""
+        return next((v for v in self.variants if v.name == name), None)
+
+    def costs_of(self, name: str) -> VariantCosts | None:
+        """Return the costs of the resident variant of that name, or None."""
+        return next((c for v, c in zip(self.variants, self.costs, strict=True) if v.name == name), None)

@@ -1,0 +1,63 @@
+"""Packaging. `kernels/` and `models/` are installed inside the package, as argus.kernels and
+argus.models: diffusers looks for a library of the bare name `kernels`, which must not be ours."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+RUNTIME = [
+    "cvxpy>=1.9,<2",
+    "diffusers>=0.42,<0.43",
+    "googleapis-common-protos>=1.70",
+    "grpcio>=1.85,<2",
+    "grpcio-health-checking>=1.85,<2",
+    "grpcio-reflection>=1.85,<2",
+    "grpcio-status>=1.85,<2",
+    "highspy>=1.11,<2",
+    "numpy>=2,<3",
+    "pillow>=11",
+    "protobuf>=6.33,<8",
+    "rich>=14",
+    "safetensors>=0.5",
+    "scipy>=1.14",
+    "torch>=2.11,<2.14",
+    "transformers>=5,<6",
+    "typer>=0.16",
+    "uvloop>=0.21; platform_system != 'Windows'",
+]
+
+setup(
+    name="argus-serve",
+    version="0.1.0",
+    description="Serves text-to-image diffusion models on a fixed set of GPUs, step by step",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["argus", "argus.*"]), "argus.models"],
+    package_dir={"argus.models": "models"},
+    package_data={
+        "argus": ["py.typed", "v1/*.pyi"],
+        "argus.models": ["weights/**/*", "weights/*"],
+    },
+    install_requires=RUNTIME,
+    extras_require={
+        "cuda": ["triton>=3.5", "xformers>=0.0.33"],
+        "dev": [
+            "grpcio-tools>=1.85,<2",
+            "grpc-stubs",
+            "hypothesis>=6.140",
+            "mypy>=2",
+            "mypy-protobuf>=5",
+            "psutil>=7",
+            "pytest>=9",
+            "pytest-asyncio>=1.2",
+            "pytest-cov>=7",
+            "ruff>=0.14",
+            "types-protobuf",
+            "types-psutil",
+        ],
+    },
+    entry_points={"console_scripts": ["argus = argus.cli.main:main"]},
+)
