@@ -105,7 +105,9 @@ def load_config(
             values[name] = _convert(_require(name, known, "flag"), value, known[name])
     config = Config(
         **{
-            section: kind(**{n.split(".")[1]: v for n, v in values.items() if n.split(".")[0] == section})
+            section: kind(
+                **{n.split(".")[1]: v for n, v in values.items() if n.split(".")[0] == section}
+            )
             for section, kind in sections.items()
         }
     )

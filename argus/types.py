@@ -172,4 +172,6 @@ class NodeInfo:
 
     def costs_of(self, name: str) -> VariantCosts | None:
         """Return the costs of the resident variant of that name, or None."""
-        return next((c for v, c in zip(self.variants, self.costs, strict=True) if v.name == name), None)
+        return next(
+            (c for v, c in zip(self.variants, self.costs, strict=True) if v.name == name), None
+        )

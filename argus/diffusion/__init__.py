@@ -1,0 +1,1 @@
+"""Pipeline families over diffusers' own modules, and samplers as step tables."""

@@ -1,0 +1,110 @@
+"""What the engine needs of a pipeline family, and how a folder becomes one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from argus.diffusion.tables import StepTable
+from argus.errors import ModelError
+from argus.types import VariantInfo
+
+
+@dataclass(frozen=True, slots=True)
+class TextEncoding:
+    """An encoded prompt.
+
+    Attributes:
+        hidden: (tokens, width), on the variant's device in its dtype.
+        truncated: words that did not fit and were left out; empty when all fitted.
+    """
+
+    hidden: torch.Tensor
+    truncated: str
+
+
+class PipelineAdapter(Protocol):
+    """One resident variant. Text and forward are called by one thread, decode by another."""
+
+    info: VariantInfo
+    device: torch.device
+    dtype: torch.dtype
+    text_shape: tuple[int, int]
+    """(tokens, width) of every encoding."""
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """Return (channels, height, width) of the latents of an image of that many pixels."""
+        ...
+
+    def step_table(self, sampler: str, steps: int) -> StepTable:
+        """Return the table of that sampler under the variant's own schedule."""
+        ...
+
+    def encode_text(self, text: str) -> TextEncoding:
+        """Encode one text as the diffusers pipeline would."""
+        ...
+
+    def forward(
+        self, latents: torch.Tensor, timesteps: torch.Tensor, hidden: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the model's output for each lane.
+
+        Args:
+            latents: (lanes, channels, height, width), scaled for the model.
+            timesteps: (lanes,), float.
+            hidden: (lanes, tokens, width).
+        """
+        ...
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Turn latents (n, channels, height, width) into uint8 pixels (n, height, width, 3)."""
+        ...
+
+
+Loader = Callable[[str, Path, torch.device, torch.dtype], PipelineAdapter]
+
+
+def load_variant(folder: Path, device: torch.device, dtype: torch.dtype) -> PipelineAdapter:
+    """Load a diffusers folder; the variant is named after the folder.
+
+    Raises:
+        ModelError: the folder is missing, broken or of a family that is not served.
+    """
+    from argus.diffusion.stable_diffusion import load_stable_diffusion
+
+    loaders: dict[str, Loader] = {"StableDiffusionPipeline": load_stable_diffusion}
+    index = read_json(folder, "model_index.json")
+    kind = index.get("_class_name")
+    if kind not in loaders:
+        served = ", ".join(loaders)
+        raise ModelError(f"{folder}: pipeline {kind!r} is not served; served: {served}")
+    name = folder.resolve().name
+    try:
+        return loaders[kind](name, folder, device, dtype)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        first = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(f"{folder}: cannot be loaded: {first[0]}") from error
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """Return the JSON object in `folder`/`name`.
+
+    Raises:
+        ModelError: it is missing or is not a JSON object.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder")
+    try:
+        data = json.loads((folder / name).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder}: not a diffusers folder, {name} is missing") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}: {name} cannot be read: {error}") from error
+    if not isinstance(data, dict):
+        raise ModelError(f"{folder}: {name} must hold a JSON object")
+    return data

@@ -1,0 +1,118 @@
+"""Lane buckets: the sizes a forward is padded to, found by measurement.
+
+Numerical libraries pick another kernel, with another order of summation, for another batch size.
+An image would then depend on who shares its batch. The probe runs every size up to the limit and
+keeps the largest family of sizes whose outputs are equal bit for bit in every lane; forwards are
+padded up to the next size of that family, so a row's picture is the same alone or in company.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from argus.diffusion.adapter import PipelineAdapter
+from argus.types import StepCosts
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """Sizes a forward may have.
+
+    Attributes:
+        sizes: ascending lane counts.
+        exact: whether a lane's output is bitwise the same in all of them.
+        costs: measured seconds of a step for each size.
+    """
+
+    sizes: tuple[int, ...]
+    exact: bool
+    costs: StepCosts
+
+    @property
+    def max_lanes(self) -> int:
+        """Lanes of the widest forward."""
+        return self.sizes[-1]
+
+    def size_for(self, lanes: int) -> int:
+        """Return the smallest bucket that holds `lanes` lanes."""
+        return self.sizes[bisect_left(self.sizes, lanes)]
+
+
+def probe_sizes(max_lanes: int) -> list[int]:
+    """Return the lane counts worth trying: all up to 8, then every second, then every fourth."""
+    sizes = [*range(1, 9), *range(10, 17, 2), *range(20, 4097, 4)]
+    return [n for n in sizes if n < max_lanes] + [max_lanes]
+
+
+def probe_buckets(adapter: PipelineAdapter, max_lanes: int, repeats: int = 2) -> Buckets:
+    """Run a variant at its native size with every lane count, compare and time the outputs.
+
+    Also the warm-up: every bucket has been run once when it returns.
+    """
+    shape = adapter.latent_shape(adapter.info.width, adapter.info.height)
+    generator = torch.Generator("cpu").manual_seed(0)
+    latents = torch.randn((max_lanes, *shape), generator=generator)
+    hidden = torch.randn((max_lanes, *adapter.text_shape), generator=generator)
+    times = torch.linspace(999.0, 1.0, max_lanes)
+    latents, hidden = (t.to(adapter.device, adapter.dtype) for t in (latents, hidden))
+    times = times.to(adapter.device)
+    outputs: dict[int, torch.Tensor] = {}
+    seconds: dict[int, float] = {}
+    for lanes in probe_sizes(max_lanes):
+        taken = []
+        for _ in range(repeats + 1):
+            start = time.perf_counter()
+            out = adapter.forward(latents[:lanes], times[:lanes], hidden[:lanes])
+            outputs[lanes] = out.float().cpu()
+            taken.append(time.perf_counter() - start)
+        seconds[lanes] = min(taken[1:])
+    sizes, exact = choose_sizes(outputs)
+    # A padded forward costs what its bucket costs; costs must not fall as lanes grow, or noise
+    # in one measurement would make a fuller batch look cheaper than an emptier one.
+    cost = torch.tensor([seconds[n] for n in sizes]).cummax(0).values.tolist()
+    return Buckets(sizes, exact, StepCosts(sizes, tuple(cost)))
+
+
+def choose_sizes(outputs: dict[int, torch.Tensor]) -> tuple[tuple[int, ...], bool]:
+    """Return the sizes to use and whether they agree bit for bit.
+
+    Args:
+        outputs: by lane count, the outputs (lanes, …) for the same leading inputs.
+    """
+    families: list[list[int]] = []
+    for lanes in sorted(outputs):
+        for family in families:
+            if _agree(outputs[family[0]], outputs[lanes]):
+                family.append(lanes)
+                break
+        else:
+            families.append([lanes])
+    best = max(families, key=lambda f: (len(f), f[-1]))
+    widest = max(outputs)
+    # A guided row needs two lanes.
+    if best[-1] >= 2 and (len(best) > 1 or widest == best[-1]):
+        return tuple(best), True
+    return tuple(sorted(n for n in outputs if n & (n - 1) == 0 or n == widest)), False
+
+
+def _agree(a: torch.Tensor, b: torch.Tensor) -> bool:
+    shared = min(len(a), len(b))
+    return torch.equal(a[:shared], b[:shared])
+
+
+def describe(sizes: Sequence[int]) -> str:
+    """Return sizes as people read them: '4-8, 10, 12'."""
+    parts: list[str] = []
+    start = previous = sizes[0]
+    for n in [*sizes[1:], -1]:
+        if n == previous + 1:
+            previous = n
+            continue
+        parts.append(str(start) if start == previous else f"{start}-{previous}")
+        start = previous = n
+    return ", ".join(parts)

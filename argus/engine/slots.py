@@ -1,0 +1,63 @@
+"""Slots: preallocated homes of the rows' tensors, gathered and scattered by index."""
+
+from __future__ import annotations
+
+import torch
+
+from argus.engine.row import BatchKey
+
+
+class SlotPool:
+    """The tensors of all rows with one batch key.
+
+    Slot `size` is the padding slot: its latents are zero and whatever is computed from it is
+    thrown away, so padding lanes are inert.
+    """
+
+    def __init__(
+        self,
+        key: BatchKey,
+        size: int,
+        text_shape: tuple[int, int],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.key = key
+        self.size = size
+        self.latents = torch.zeros((size + 1, *key.latent), device=device)
+        """Float32 latents before the next step."""
+        self.clean = torch.zeros((size + 1, *key.latent), device=device)
+        """Float32 clean latents predicted by the last step."""
+        self.hidden = torch.zeros((2 * (size + 1), *text_shape), dtype=dtype, device=device)
+        """Text encodings: row 2s is the negative of slot s, row 2s + 1 its prompt."""
+        self._free = list(range(size - 1, -1, -1))
+
+    @property
+    def padding(self) -> int:
+        """Index of the padding slot."""
+        return self.size
+
+    @property
+    def in_use(self) -> int:
+        """Slots taken."""
+        return self.size - len(self._free)
+
+    def take(self) -> int:
+        """Return a free slot; the engine never asks for more than there are."""
+        return self._free.pop()
+
+    def give_back(self, slot: int) -> None:
+        """Free a slot; the tensors are overwritten by the next row that takes it."""
+        if slot in self._free or not 0 <= slot < self.size:
+            raise ValueError(f"slot {slot} is not taken")
+        self._free.append(slot)
+
+    def put(
+        self, slot: int, noise: torch.Tensor, prompt: torch.Tensor, negative: torch.Tensor | None
+    ) -> None:
+        """Fill a slot for a new row; `negative` is None for a row without guidance."""
+        self.latents[slot].copy_(noise)
+        self.clean[slot].zero_()
+        self.hidden[2 * slot + 1].copy_(prompt)
+        if negative is not None:
+            self.hidden[2 * slot].copy_(negative)
