@@ -89,7 +89,7 @@ def check_whole(field: str, value: int | None, low: int, high: int) -> None:
 def check_number(
     field: str, value: float | None, low: float, high: float, above_low: bool = False
 ) -> None:
-    """Raise unless `value` is None or a finite number from `low`, itself allowed or not, to `high`."""
+    """Raise unless `value` is None or a finite number in range; `above_low` excludes `low`."""
     if value is None:
         return
     span = f"above {low:,g} and at most {high:,g}" if above_low else f"{low:,g} to {high:,g}"

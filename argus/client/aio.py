@@ -1,0 +1,207 @@
+"""The SDK for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import grpc
+
+from argus.client.events import Event, Image, event_from_proto
+from argus.client.request import Options, build_request
+from argus.client.result import ImageResult
+from argus.client.retries import Attempts, Retries
+from argus.client.variants import Variant, variants_from_proto
+from argus.errors import ArgusError, InternalError
+from argus.rpc.channel import open_channel
+from argus.rpc.status import from_rpc_error
+from argus.types import ImageRequest
+from argus.v1 import admin_pb2, admin_pb2_grpc, image_pb2, image_pb2_grpc
+
+DEFAULT_SERVER = "127.0.0.1:7420"
+DEFAULT_CONCURRENCY = 8
+QUICK_CALL_S = 10.0
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """Asks one Argus coordinator for images. Use inside one event loop, as a context manager.
+
+    Every method raises the errors of `argus.errors`: InvalidArgumentError and NotFoundError name
+    the field; UnavailableError and OverloadedError come only after the retries are used up.
+
+    Args:
+        server: `HOST:PORT` of the coordinator.
+        retries: how often to try again, and how long to wait.
+    """
+
+    def __init__(self, server: str = DEFAULT_SERVER, *, retries: Retries | None = None) -> None:
+        self.server = server
+        self._retries = retries or Retries()
+        self._channel = open_channel(server)
+        self._images: Any = image_pb2_grpc.ImageServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._admin: Any = admin_pb2_grpc.AdminServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; calls still running are cancelled."""
+        await self._channel.close(grace=None)
+
+    async def generate(
+        self,
+        prompt: str,
+        *,
+        on_event: Callable[[Event], None] | None = None,
+        **options: Unpack[Options],
+    ) -> ImageResult:
+        """Return one image.
+
+        Args:
+            prompt: what the picture shows, 1 to 4,000 characters.
+            on_event: called with each event as it arrives, the image included.
+            options: see `argus.client.request.Options`.
+        """
+        async with aclosing(self.stream(prompt, **options)) as events:
+            async for event in events:
+                if on_event is not None:
+                    on_event(event)
+                if isinstance(event, Image):
+                    return event.result
+        raise InternalError("the server ended the request without an image")
+
+    def stream(self, prompt: str, **options: Unpack[Options]) -> AsyncGenerator[Event, None]:
+        """Iterate over the events of one request; the last is the Image.
+
+        Leaving the iteration early cancels the request. After a retry events may come again.
+        """
+        return self._stream(build_request(prompt, **options))
+
+    async def _stream(self, request: ImageRequest) -> AsyncGenerator[Event, None]:
+        attempts = Attempts(self._retries, request.deadline_s)
+        while True:
+            try:
+                call = self._images.Generate(
+                    attempts.message(request), timeout=attempts.call_timeout_s()
+                )
+                async with aclosing(self._events(call, request.prompt)) as events:
+                    async for event in events:
+                        yield event
+                return
+            except ArgusError as error:
+                await asyncio.sleep(attempts.wait_s(error))
+
+    async def _events(
+        self,
+        call: grpc.aio.UnaryStreamCall[image_pb2.GenerateRequest, image_pb2.GenerateResponse],
+        prompt: str,
+    ) -> AsyncGenerator[Event, None]:
+        try:
+            async for message in call:
+                event = event_from_proto(message, prompt)
+                if event is not None:
+                    yield event
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, self.server) from error
+        finally:
+            call.cancel()
+
+    async def map(
+        self,
+        prompts: Iterable[str],
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        ordered: bool = True,
+        **options: Unpack[Options],
+    ) -> AsyncGenerator[ImageResult, None]:
+        """Iterate over one image for each prompt, with at most `concurrency` requests at a time.
+
+        Args:
+            prompts: read only as fast as needed.
+            concurrency: images asked for or waiting to be taken, at least 1.
+            ordered: results in the order of the prompts; else in the order of completion.
+            options: the same for all; a `request_id` gets the position appended.
+
+        The first failure ends the iteration; it and leaving early cancel what is still running.
+        """
+        if concurrency < 1:
+            raise ValueError(f"concurrency must be at least 1, not {concurrency}")
+        requests = (
+            self._one(prompt, numbered(options, position))
+            for position, prompt in enumerate(prompts)
+        )
+        running: deque[asyncio.Task[ImageResult]] = deque()
+        try:
+            for request in requests:
+                running.append(asyncio.ensure_future(request))
+                if len(running) == concurrency:
+                    yield await _next_done(running, ordered)
+            while running:
+                yield await _next_done(running, ordered)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _one(self, prompt: str, options: Options) -> ImageResult:
+        return await self.generate(prompt, **options)
+
+    async def variants(self) -> list[Variant]:
+        """Return what can be asked for, the default variant first."""
+        answer = await self._call(self._images.ListVariants, image_pb2.ListVariantsRequest())
+        return variants_from_proto(answer.variants)
+
+    async def status(self) -> admin_pb2.GetStatusResponse:
+        """Return the state of the whole cluster."""
+        answer: admin_pb2.GetStatusResponse = await self._call(
+            self._admin.GetStatus, admin_pb2.GetStatusRequest()
+        )
+        return answer
+
+    async def drain(self, node: str) -> None:
+        """Ask a node to finish its rows, take no more, and leave.
+
+        Raises:
+            NotFoundError: there is no node of that name.
+        """
+        await self._call(self._admin.DrainNode, admin_pb2.DrainNodeRequest(node=node))
+
+    async def _call(self, method: Callable[..., Awaitable[T]], message: object) -> T:
+        attempts = Attempts(self._retries)
+        while True:
+            try:
+                return await method(message, timeout=QUICK_CALL_S)
+            except grpc.aio.AioRpcError as error:
+                await asyncio.sleep(attempts.wait_s(from_rpc_error(error, self.server)))
+
+
+def numbered(options: Options, position: int) -> Options:
+    """Return `options` with a request id of its own for each position, where one was given."""
+    request_id = options.get("request_id")
+    if request_id is None:
+        return options
+    return {**options, "request_id": f"{request_id}-{position}"}
+
+
+async def _next_done(running: deque[asyncio.Task[ImageResult]], ordered: bool) -> ImageResult:
+    """Take the next result: of the oldest task, or of any that is done."""
+    if ordered:
+        return await running.popleft()
+    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    task = next(task for task in running if task in done)
+    running.remove(task)
+    return await task

@@ -1,0 +1,84 @@
+"""From keyword arguments to a request."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from argus.rpc.convert import new_request_id, parse_image_format, parse_size
+from argus.types import ImageFormat, ImageRequest
+
+
+class Options(TypedDict, total=False):
+    """Keyword arguments of everything that makes an image. What is absent, or None, is left to
+    the server; what is out of range is refused, never clamped.
+
+    seed: of the initial noise, 0 to 2^63 - 1; absent: drawn by the server and reported.
+    size: (width, height) or "WxH" in pixels; absent: the variant's native size.
+    steps: denoising steps at the reference level, 1 to 1,000.
+    guidance: classifier-free guidance scale, 0 to 50; at or below 1 none is applied.
+    negative_prompt: what the picture should not show; used only with guidance above 1.
+    sampler, variant: by name, see `variants()`.
+    level: pins one level of the ladder by name; absent: Argus chooses.
+    deadline_s: seconds from now by which the image must have arrived, at most 86,400.
+    min_quality: lowest acceptable predicted relative quality, 0 to 1.
+    format: "png", "webp" or "jpeg".
+    request_id: 1 to 128 characters of [A-Za-z0-9._:-]; asking again with the same id finds the
+        same image. Absent: a new one.
+    preview_every: ask for a preview every so many steps; 0: none.
+    """
+
+    seed: int | None
+    size: tuple[int, int] | str | None
+    steps: int | None
+    guidance: float | None
+    negative_prompt: str
+    sampler: str
+    variant: str
+    level: str
+    deadline_s: float | None
+    min_quality: float | None
+    format: ImageFormat | str
+    request_id: str | None
+    preview_every: int
+
+
+def build_request(
+    prompt: str,
+    *,
+    size: tuple[int, int] | str | None = None,
+    format: ImageFormat | str = ImageFormat.PNG,
+    request_id: str | None = None,
+    seed: int | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    negative_prompt: str = "",
+    sampler: str = "",
+    variant: str = "",
+    level: str = "",
+    deadline_s: float | None = None,
+    min_quality: float | None = None,
+    preview_every: int = 0,
+) -> ImageRequest:
+    """Return the request; its fields are checked when it is put on the wire.
+
+    Raises:
+        InvalidArgumentError: a size or format that cannot be read.
+    """
+    width, height = parse_size(size) if isinstance(size, str) else size or (None, None)
+    return ImageRequest(
+        request_id=new_request_id() if request_id is None else request_id,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        seed=seed,
+        width=width,
+        height=height,
+        steps=steps,
+        guidance=guidance,
+        sampler=sampler,
+        variant=variant,
+        level=level,
+        deadline_s=deadline_s,
+        min_quality=min_quality,
+        format=format if isinstance(format, ImageFormat) else parse_image_format(format),
+        preview_every=preview_every,
+    )

@@ -1,0 +1,215 @@
+"""The SDK for threads: the same methods as AsyncClient, blocking.
+
+It has its own synchronous channel rather than an event loop in a thread: two event loops with
+gRPC in one process wake each other, and a blocking call must be interruptible by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
+from types import TracebackType
+from typing import Any, Self, Unpack, cast
+
+import grpc
+
+from argus.client.aio import DEFAULT_CONCURRENCY, DEFAULT_SERVER, QUICK_CALL_S, numbered
+from argus.client.events import Event, Image, event_from_proto
+from argus.client.request import Options, build_request
+from argus.client.result import ImageResult
+from argus.client.retries import Attempts, Retries
+from argus.client.variants import Variant, variants_from_proto
+from argus.errors import ArgusError, CancelledError, InternalError
+from argus.rpc.channel import open_blocking_channel
+from argus.rpc.status import RpcFailure, from_rpc_error
+from argus.types import ImageRequest
+from argus.v1 import admin_pb2, admin_pb2_grpc, image_pb2, image_pb2_grpc
+
+
+class Client:
+    """Asks one Argus coordinator for images. One client may be used from many threads.
+
+    Methods, arguments and errors are those of AsyncClient.
+
+    Args:
+        server: `HOST:PORT` of the coordinator.
+        retries: how often to try again, and how long to wait.
+    """
+
+    def __init__(self, server: str = DEFAULT_SERVER, *, retries: Retries | None = None) -> None:
+        self.server = server
+        self._retries = retries or Retries()
+        self._channel = open_blocking_channel(server)
+        self._images: Any = image_pb2_grpc.ImageServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._admin: Any = admin_pb2_grpc.AdminServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; calls still running are cancelled."""
+        self._channel.close()
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        on_event: Callable[[Event], None] | None = None,
+        **options: Unpack[Options],
+    ) -> ImageResult:
+        """Return one image; see `AsyncClient.generate`."""
+        with closing(self.stream(prompt, **options)) as events:
+            return _result(events, on_event)
+
+    def stream(self, prompt: str, **options: Unpack[Options]) -> Generator[Event, None, None]:
+        """Iterate over the events of one request; see `AsyncClient.stream`."""
+        return self._stream(build_request(prompt, **options), _Calls())
+
+    def map(
+        self,
+        prompts: Iterable[str],
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        ordered: bool = True,
+        **options: Unpack[Options],
+    ) -> Generator[ImageResult, None, None]:
+        """Iterate over one image for each prompt; see `AsyncClient.map`."""
+        if concurrency < 1:
+            raise ValueError(f"concurrency must be at least 1, not {concurrency}")
+        calls = _Calls()
+
+        def one(prompt: str, position: int) -> ImageResult:
+            request = build_request(prompt, **numbered(options, position))
+            with closing(self._stream(request, calls)) as events:
+                return _result(events, None)
+
+        running: deque[Future[ImageResult]] = deque()
+        with ThreadPoolExecutor(concurrency, thread_name_prefix="argus-map") as pool:
+            try:
+                for position, prompt in enumerate(prompts):
+                    running.append(pool.submit(one, prompt, position))
+                    if len(running) == concurrency:
+                        yield _next_done(running, ordered)
+                while running:
+                    yield _next_done(running, ordered)
+            finally:
+                calls.cancel()
+
+    def _stream(self, request: ImageRequest, calls: _Calls) -> Generator[Event, None, None]:
+        attempts = Attempts(self._retries, request.deadline_s)
+        while True:
+            try:
+                call = self._images.Generate(
+                    attempts.message(request), timeout=attempts.call_timeout_s()
+                )
+                with calls.running(call):
+                    yield from self._events(call, request.prompt)
+                return
+            except ArgusError as error:
+                calls.sleep(attempts.wait_s(error))
+
+    def _events(
+        self, call: Iterable[image_pb2.GenerateResponse], prompt: str
+    ) -> Generator[Event, None, None]:
+        try:
+            for message in call:
+                event = event_from_proto(message, prompt)
+                if event is not None:
+                    yield event
+        except grpc.RpcError as error:
+            raise from_rpc_error(cast(RpcFailure, error), self.server) from error
+
+    def variants(self) -> list[Variant]:
+        """Return what can be asked for, the default variant first."""
+        answer = self._call(self._images.ListVariants, image_pb2.ListVariantsRequest())
+        return variants_from_proto(answer.variants)
+
+    def status(self) -> admin_pb2.GetStatusResponse:
+        """Return the state of the whole cluster."""
+        answer: admin_pb2.GetStatusResponse = self._call(
+            self._admin.GetStatus, admin_pb2.GetStatusRequest()
+        )
+        return answer
+
+    def drain(self, node: str) -> None:
+        """Ask a node to finish its rows, take no more, and leave; see `AsyncClient.drain`."""
+        self._call(self._admin.DrainNode, admin_pb2.DrainNodeRequest(node=node))
+
+    def _call(self, method: Callable[..., Any], message: object) -> Any:
+        attempts = Attempts(self._retries)
+        calls = _Calls()
+        while True:
+            try:
+                return method(message, timeout=QUICK_CALL_S)
+            except grpc.RpcError as error:
+                failure = from_rpc_error(cast(RpcFailure, error), self.server)
+                calls.sleep(attempts.wait_s(failure))
+
+
+class _Calls:
+    """Calls that are given up together, from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[Any] = set()
+        self._cancelled = threading.Event()
+
+    @contextmanager
+    def running(self, call: Any) -> Iterator[None]:
+        """Hold `call` while it runs; it is cancelled on leaving, or when all are."""
+        with self._lock:
+            self._running.add(call)
+            if self._cancelled.is_set():
+                call.cancel()
+        try:
+            yield
+        finally:
+            call.cancel()
+            with self._lock:
+                self._running.remove(call)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, unless all are cancelled.
+
+        Raises:
+            CancelledError: they are.
+        """
+        if self._cancelled.wait(seconds):
+            raise CancelledError("the request was given up")
+
+    def cancel(self) -> None:
+        """Cancel what is running, and what would start."""
+        with self._lock:
+            self._cancelled.set()
+            for call in self._running:
+                call.cancel()
+
+
+def _result(events: Iterable[Event], on_event: Callable[[Event], None] | None) -> ImageResult:
+    for event in events:
+        if on_event is not None:
+            on_event(event)
+        if isinstance(event, Image):
+            return event.result
+    raise InternalError("the server ended the request without an image")
+
+
+def _next_done(running: deque[Future[ImageResult]], ordered: bool) -> ImageResult:
+    """Take the next result: of the oldest request, or of any that is done."""
+    if ordered:
+        return running.popleft().result()
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    future = next(future for future in running if future in done)
+    running.remove(future)
+    return future.result()
