@@ -1,0 +1,204 @@
+"""The ladder: which levels exist, best first, and what each is expected to be worth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from argus.errors import ConfigError, NotFoundError
+from argus.types import Level, VariantInfo
+
+_MAX_QUALITY = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class LevelProfile:
+    """Levels as measured for one family, the reference level first, then by falling quality."""
+
+    reference: str
+    """Variant whose level with all steps has quality 1."""
+    levels: tuple[Level, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """Every level that can be chosen now.
+
+    `levels` is the main ladder, its reference level first. `others` holds one level for each
+    variant outside of it: no quality relative to the reference was measured for those, so each
+    is a ladder of its own, reached only by naming it.
+    """
+
+    levels: tuple[Level, ...]
+    others: tuple[Level, ...] = ()
+
+    @staticmethod
+    def build(profile: LevelProfile | None, variants: Sequence[VariantInfo]) -> Ladder:
+        """Return the ladder of `variants`, of which the first is the default.
+
+        The profile applies as soon as one of its variants exists; levels of absent variants are
+        left out, the reference level excepted: without it the default would silently change.
+        Without a profile each variant has exactly its reference level.
+        """
+        names = [v.name for v in variants]
+        if profile is None or not any(level.variant in names for level in profile.levels):
+            own = [_reference_of(name) for name in names]
+            return Ladder(tuple(own[:1]), tuple(own[1:]))
+        reference, *rest = profile.levels
+        levels = (reference, *(level for level in rest if level.variant in names))
+        covered = {level.variant for level in levels}
+        return Ladder(levels, tuple(_reference_of(n) for n in names if n not in covered))
+
+    @property
+    def all(self) -> tuple[Level, ...]:
+        """The main ladder, then the other variants' levels."""
+        return self.levels + self.others
+
+    @property
+    def default_variant(self) -> str:
+        """Variant of the reference level; empty when there is no level at all."""
+        return self.levels[0].variant if self.levels else ""
+
+    def of_variant(self, variant: str) -> tuple[Level, ...]:
+        """Return the levels that run on `variant`, best first."""
+        return tuple(level for level in self.all if level.variant == variant)
+
+    def by_name(self, name: str) -> Level:
+        """Return one level.
+
+        Raises:
+            NotFoundError: there is no such level.
+        """
+        found = next((level for level in self.all if level.name == name), None)
+        if found is None:
+            raise NotFoundError("level", name, [level.name for level in self.all])
+        return found
+
+    def visible(self, variant: str, level: str) -> tuple[Level, ...]:
+        """Return the levels a request may be made at, the one it is measured against first.
+
+        Args:
+            variant: variant named by the request; empty: the main ladder.
+            level: level named by the request; empty: any.
+
+        Raises:
+            NotFoundError: no such variant or level, or the level is not one of the variant's.
+        """
+        seen = self.of_variant(variant) if variant else self.levels
+        if variant and not seen:
+            raise NotFoundError("variant", variant, dict.fromkeys(x.variant for x in self.all))
+        if not level:
+            return seen
+        pinned = self.by_name(level)
+        if variant and pinned not in seen:
+            raise NotFoundError("level", level, [x.name for x in seen])
+        return (pinned,)
+
+
+def _reference_of(variant: str) -> Level:
+    return Level(name=f"{variant}-reference", variant=variant, steps_fraction=1.0, quality=1.0)
+
+
+def parse_profile(text: str, source: str) -> LevelProfile:
+    """Return the profile written in `text`, a level file (JSON).
+
+    The form is `{"reference": {"variant": V}, "levels": [{"name", "variant", "steps_fraction",
+    "quality", "measured"}, …]}`, where `measured` says how and when the quality was measured.
+
+    Args:
+        text: the file's content.
+        source: what to call it in messages.
+
+    Raises:
+        ConfigError: names the source and the field that is wrong.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{source}: not JSON: {error}") from error
+    fields = _Fields(source, "", data, ("reference", "levels"))
+    reference = _Fields(source, "reference", fields.value("reference"), ("variant",))
+    variant = reference.text("variant")
+    rows = fields.value("levels")
+    if not isinstance(rows, list) or not rows:
+        raise ConfigError(f"{source}: levels: a list with at least one level is needed")
+    levels = [_parse_level(source, i, row) for i, row in enumerate(rows)]
+    _check_unique(source, levels)
+    return LevelProfile(variant, _sorted(source, variant, levels))
+
+
+def _parse_level(source: str, index: int, row: Any) -> Level:
+    known = ("name", "variant", "steps_fraction", "quality", "measured")
+    fields = _Fields(source, f"levels[{index}]", row, known)
+    fields.text("measured")
+    return Level(
+        name=fields.text("name"),
+        variant=fields.text("variant"),
+        steps_fraction=fields.number("steps_fraction", 1.0),
+        quality=fields.number("quality", _MAX_QUALITY),
+    )
+
+
+def _check_unique(source: str, levels: Iterable[Level]) -> None:
+    seen: set[str] = set()
+    for index, level in enumerate(levels):
+        if level.name in seen:
+            raise ConfigError(f"{source}: levels[{index}].name: {level.name!r} is used twice")
+        seen.add(level.name)
+
+
+def _sorted(source: str, variant: str, levels: list[Level]) -> tuple[Level, ...]:
+    whole = [x for x in levels if x.variant == variant and x.steps_fraction == 1.0]
+    if not whole:
+        raise ConfigError(
+            f"{source}: levels: one of variant {variant!r} with steps_fraction 1 is needed, "
+            "the reference level"
+        )
+    reference = whole[0]
+    if reference.quality != 1.0:
+        raise ConfigError(
+            f"{source}: levels[{levels.index(reference)}].quality: the reference level's is 1 "
+            f"by definition, not {reference.quality}"
+        )
+    rest = [x for x in levels if x is not reference]
+    rest.sort(key=lambda level: (-level.quality, level.steps_fraction))
+    return (reference, *rest)
+
+
+class _Fields:
+    """One JSON object whose fields are checked as they are read."""
+
+    def __init__(self, source: str, path: str, data: Any, known: Sequence[str]) -> None:
+        self._prefix = f"{source}: {path}" if path else f"{source}: "
+        self._dot = "." if path else ""
+        if not isinstance(data, dict):
+            raise ConfigError(f"{source}: {path or 'the file'}: an object is needed")
+        self._data = data
+        for name in data:
+            if name not in known:
+                near = get_close_matches(name, known, n=1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                raise ConfigError(f"{self._at(name)}: unknown field{hint}")
+
+    def _at(self, name: str) -> str:
+        return f"{self._prefix}{self._dot}{name}"
+
+    def value(self, name: str) -> Any:
+        if name not in self._data:
+            raise ConfigError(f"{self._at(name)}: missing")
+        return self._data[name]
+
+    def text(self, name: str) -> str:
+        value = self.value(name)
+        if not isinstance(value, str) or not value:
+            raise ConfigError(f"{self._at(name)}: text is needed, not {value!r}")
+        return value
+
+    def number(self, name: str, most: float) -> float:
+        value = self.value(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
+            raise ConfigError(f"{self._at(name)}: must be above 0, at most {most:g}, not {value!r}")
+        return float(value)

@@ -1,0 +1,140 @@
+"""What a request may become: the levels open to it, each with the row it would be there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from argus.control.backlog import RowShape
+from argus.control.levels import Ladder
+from argus.control.predictor import QualityPredictor
+from argus.errors import InvalidArgumentError
+from argus.types import ImageRequest, Level, VariantInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One level a request may be made at, every default filled in."""
+
+    level: Level
+    row: RowShape
+    guidance: float
+    sampler: str
+    quality: float
+    """Predicted relative quality."""
+    reference_steps: int
+    """Steps the reference level would run."""
+
+
+def make_offers(
+    request: ImageRequest,
+    ladder: Ladder,
+    variants: Mapping[str, VariantInfo],
+    predictor: QualityPredictor,
+) -> tuple[Offer, ...]:
+    """Return what `request` may become, the level it is measured against first.
+
+    Size and steps come from the request or from the variant of the first visible level, so that
+    they do not change with the level; guidance and sampler, where not asked for, from the variant
+    that makes the picture. Lower levels that cannot make the picture asked for (its size, its
+    sampler, less than one step) are left out. Without a deadline there is exactly one offer, the
+    reference: the same request then gives the same picture whatever the load.
+
+    Raises:
+        NotFoundError: unknown variant or level.
+        InvalidArgumentError: width, height, sampler or steps are not allowed, or no level reaches
+            min_quality.
+    """
+    visible = [x for x in ladder.visible(request.variant, request.level) if x.variant in variants]
+    if not visible:
+        return ()
+    reference = variants[visible[0].variant]
+    _check(request, visible[0], reference)
+    qualities = predictor.predict(request.prompt, visible)
+    offers = [
+        _offer(request, level, quality, reference, variants[level.variant])
+        for level, quality in zip(visible, qualities, strict=True)
+        if _can(request, level, reference, variants[level.variant])
+    ]
+    if request.deadline_s is None:
+        offers = offers[:1]
+    return _good_enough(request, offers)
+
+
+def _good_enough(request: ImageRequest, offers: Sequence[Offer]) -> tuple[Offer, ...]:
+    floor = request.min_quality
+    if floor is None:
+        return tuple(offers)
+    good = tuple(offer for offer in offers if offer.quality >= floor)
+    if not good:
+        best = max(offer.quality for offer in offers)
+        raise InvalidArgumentError(
+            "min_quality", f"{floor:g} is out of reach; the best predicted is {best:g}"
+        )
+    return good
+
+
+def _offer(
+    request: ImageRequest,
+    level: Level,
+    quality: float,
+    reference: VariantInfo,
+    variant: VariantInfo,
+) -> Offer:
+    width, height = _size(request, reference)
+    steps = _reference_steps(request, reference)
+    guidance = variant.default_guidance if request.guidance is None else request.guidance
+    lanes = 2 if guidance > 1.0 else 1
+    row = RowShape(variant.name, width, height, level.steps(steps), lanes)
+    sampler = request.sampler or variant.default_sampler
+    return Offer(level, row, guidance, sampler, quality, steps)
+
+
+def _size(request: ImageRequest, reference: VariantInfo) -> tuple[int, int]:
+    width = reference.width if request.width is None else request.width
+    return width, reference.height if request.height is None else request.height
+
+
+def _reference_steps(request: ImageRequest, reference: VariantInfo) -> int:
+    return reference.default_steps if request.steps is None else request.steps
+
+
+def _fits(pixels: int, variant: VariantInfo) -> bool:
+    return 0 < pixels <= variant.max_size and pixels % variant.size_multiple == 0
+
+
+def _has_a_step(level: Level, reference_steps: int) -> bool:
+    return round(reference_steps * level.steps_fraction) >= 1
+
+
+def _can(request: ImageRequest, level: Level, reference: VariantInfo, variant: VariantInfo) -> bool:
+    """Return whether `level` can make the picture asked for."""
+    return (
+        all(_fits(pixels, variant) for pixels in _size(request, reference))
+        and (not request.sampler or request.sampler in variant.samplers)
+        and _has_a_step(level, _reference_steps(request, reference))
+    )
+
+
+def _check(request: ImageRequest, level: Level, variant: VariantInfo) -> None:
+    """Raise InvalidArgumentError where the level asked for cannot make the picture."""
+    for field, pixels in zip(("width", "height"), _size(request, variant), strict=True):
+        if not _fits(pixels, variant):
+            raise InvalidArgumentError(
+                field,
+                f"variant {variant.name} makes multiples of {variant.size_multiple} "
+                f"from {variant.size_multiple} to {variant.max_size} pixels, not {pixels}",
+            )
+    if request.sampler and request.sampler not in variant.samplers:
+        raise InvalidArgumentError(
+            "sampler",
+            f"unknown {request.sampler!r}; variant {variant.name} knows: "
+            + ", ".join(variant.samplers),
+        )
+    steps = _reference_steps(request, variant)
+    if not _has_a_step(level, steps):
+        raise InvalidArgumentError(
+            "steps",
+            f"level {level.name} runs {level.steps_fraction:g} of the steps, which leaves none "
+            f"of {steps}",
+        )

@@ -1,0 +1,95 @@
+"""One request → (level, node)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from argus.control.backlog import NodeBacklog
+from argus.control.offers import Offer
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where a request goes and what is expected of it."""
+
+    offer: Offer
+    node: str
+    predicted_finish_s: float
+    """Seconds from the moment of the decision."""
+
+    @property
+    def predicted_quality(self) -> float:
+        """Predicted relative quality."""
+        return self.offer.quality
+
+
+def takers(offer: Offer, nodes: Iterable[NodeBacklog]) -> list[NodeBacklog]:
+    """Return the nodes that may be given a row of this offer."""
+    return [n for n in nodes if not n.draining and n.holds(offer.row.variant)]
+
+
+def earliest(offer: Offer, nodes: Iterable[NodeBacklog], queue_s: float = 0.0) -> Decision | None:
+    """Return the node that would finish first, or None when no node can take the row.
+
+    Args:
+        offer: the level.
+        nodes: where it may run.
+        queue_s: seconds of work that will be given to the nodes before this request.
+    """
+    options = [
+        Decision(offer, node.info.name, queue_s + node.finish_s(offer.row))
+        for node in takers(offer, nodes)
+    ]
+    return min(options, key=lambda option: (option.predicted_finish_s, option.node), default=None)
+
+
+def route(
+    offers: Sequence[Offer],
+    nodes: Sequence[NodeBacklog],
+    remaining_s: float | None,
+    *,
+    price: float = 0.0,
+    queue_s: float = 0.0,
+) -> Decision | None:
+    """Return the best decision, or None when nothing can be on time or no node can take it.
+
+    With a deadline: the highest `quality − price · device seconds` among the offers that can be
+    done in `remaining_s`; among equals the earliest. Without one: the first offer, always, so
+    that a request without a deadline does not look different under load.
+
+    Args:
+        offers: what the request may become, reference first.
+        nodes: candidates.
+        remaining_s: seconds to the deadline, or None.
+        price: worth of a device second in units of quality.
+        queue_s: seconds of work that will be given to the nodes before this request.
+    """
+    if remaining_s is None:
+        return earliest(offers[0], nodes, queue_s) if offers else None
+    by_name = {node.info.name: node for node in nodes}
+    best: tuple[float, float] | None = None
+    chosen: Decision | None = None
+    for offer in offers:
+        option = earliest(offer, nodes, queue_s)
+        if option is None or option.predicted_finish_s > remaining_s:
+            continue
+        cost_s = by_name[option.node].device_s(offer.row) if price else 0.0
+        rank = (price * cost_s - offer.quality, option.predicted_finish_s)
+        if best is None or rank < best:
+            best, chosen = rank, option
+    return chosen
+
+
+def fastest(
+    offers: Sequence[Offer], nodes: Sequence[NodeBacklog], queue_s: float = 0.0
+) -> Decision | None:
+    """Return the decision that would be done first, whatever its quality, or None."""
+    options = [option for offer in offers if (option := earliest(offer, nodes, queue_s))]
+    return min(options, key=lambda option: option.predicted_finish_s, default=None)
+
+
+def idle_finish_s(offers: Sequence[Offer], nodes: Sequence[NodeBacklog]) -> float | None:
+    """Return the seconds of the fastest offer on an idle cluster, or None without a node."""
+    times = [node.idle_s(offer.row) for offer in offers for node in takers(offer, nodes)]
+    return min(times, default=None)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from argus.control.levels import Ladder, LevelProfile
+from argus.control.offers import Offer, make_offers
+from argus.control.predictor import LevelMeans
+from argus.errors import ArgusError, InvalidArgumentError, NotFoundError
+from argus.types import ImageRequest, Level
+from tests.unit.control.build import variant
+
+BASE = variant("base")
+SMALL = variant("small", max_size=64, samplers=("euler",), default_sampler="euler")
+LEVELS = (
+    Level("base-50", "base", 1.0, 1.0),
+    Level("base-25", "base", 0.5, 0.98),
+    Level("base-10", "base", 0.2, 0.9),
+    Level("small-50", "small", 1.0, 0.8),
+)
+LADDER = Ladder.build(LevelProfile("base", LEVELS), [BASE, SMALL])
+
+
+def offers(**fields: Any) -> tuple[Offer, ...]:
+    values: dict[str, Any] = {"request_id": "r", "prompt": "a star", "deadline_s": 5.0}
+    request = ImageRequest(**(values | fields))
+    return make_offers(request, LADDER, {"base": BASE, "small": SMALL}, LevelMeans())
+
+
+def names(**fields: Any) -> list[str]:
+    return [offer.level.name for offer in offers(**fields)]
+
+
+def test_a_deadline_opens_the_whole_ladder() -> None:
+    assert names() == ["base-50", "base-25", "base-10", "small-50"]
+
+
+def test_without_a_deadline_only_the_reference_is_offered() -> None:
+    assert names(deadline_s=None) == ["base-50"]
+    assert names(deadline_s=None, variant="small") == ["small-50"]
+    assert names(deadline_s=None, level="base-10") == ["base-10"]
+
+
+def test_defaults_come_from_the_reference_and_scale_with_the_level() -> None:
+    found = offers(steps=40)
+    assert [o.row.steps for o in found] == [40, 20, 8, 40]
+    assert {(o.row.width, o.row.height, o.reference_steps) for o in found} == {(64, 64, 40)}
+    assert [o.sampler for o in found] == ["ddim", "ddim", "ddim", "euler"]
+
+
+@pytest.mark.parametrize(("guidance", "lanes"), [(None, 2), (1.0, 1), (1.1, 2), (0.0, 1)])
+def test_guidance_above_one_takes_two_lanes(guidance: float | None, lanes: int) -> None:
+    assert {offer.row.lanes for offer in offers(guidance=guidance)} == {lanes}
+
+
+def test_levels_that_cannot_make_the_picture_are_not_offered() -> None:
+    assert names(width=128) == ["base-50", "base-25", "base-10"]
+    assert names(sampler="ddim") == ["base-50", "base-25", "base-10"]
+    assert names(steps=2) == ["base-50", "base-25", "small-50"] or names(steps=2)[0] == "base-50"
+
+
+def test_a_level_is_never_left_without_a_step() -> None:
+    assert all(offer.row.steps >= 1 for offer in offers(steps=1))
+    assert "base-10" not in names(steps=2)
+
+
+def test_the_quality_floor_hides_lower_levels() -> None:
+    assert names(min_quality=0.95) == ["base-50", "base-25"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "words"),
+    [
+        ({"width": 12}, "width", "multiples of 8 from 8 to 128 pixels, not 12"),
+        ({"height": 136}, "height", "multiples of 8 from 8 to 128 pixels, not 136"),
+        ({"variant": "small", "width": 128}, "width", "to 64 pixels"),
+        ({"sampler": "dimm"}, "sampler", "unknown 'dimm'; variant base knows: ddim, euler"),
+        ({"variant": "small", "sampler": "ddim"}, "sampler", "knows: euler"),
+        ({"level": "base-10", "steps": 2}, "steps", "leaves none of 2"),
+        ({"level": "small-50", "min_quality": 0.9}, "min_quality", "best predicted is 0.8"),
+    ],
+)
+def test_what_is_not_allowed_is_refused_with_field_and_choices(
+    fields: dict[str, Any], field: str, words: str
+) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        offers(**fields)
+    assert caught.value.field == field
+    assert words in caught.value.description
+
+
+def test_unknown_names_are_not_found() -> None:
+    for fields in ({"variant": "x"}, {"level": "x"}):
+        with pytest.raises(NotFoundError):
+            offers(**fields)
+
+
+def test_nothing_is_offered_while_the_reference_variant_is_nowhere() -> None:
+    request = ImageRequest(request_id="r", prompt="a star")
+    assert make_offers(request, LADDER, {}, LevelMeans()) == ()
+
+
+def test_every_refusal_is_of_the_exception_tree() -> None:
+    with pytest.raises(ArgusError):
+        offers(width=1)
