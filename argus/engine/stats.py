@@ -38,7 +38,7 @@ class EngineStats:
 
 
 class StatsRecorder:
-    """Counters. All but `image`, which the engine calls under its lock, are for the device thread."""
+    """Counters for the device thread; `image` is called under the engine's lock."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

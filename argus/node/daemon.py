@@ -1,0 +1,69 @@
+"""The node daemon's life: build the engine, join, rejoin, leave."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from argus.config import Config, NodeConfig
+from argus.engine.engine import Engine
+from argus.errors import InternalError, UnavailableError
+from argus.node.build import build_engine
+from argus.node.session import Session
+from argus.rpc.channel import open_channel
+from argus.types import NodeInfo
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 2.0
+
+
+async def serve(config: Config, stop: asyncio.Event) -> None:
+    """Run a node until `stop` is set, its rows done within the grace period.
+
+    Raises:
+        ArgusError: a model cannot be served, the coordinator refuses the node or stays away for
+            longer than `node.reconnect_s`, or the device thread died.
+    """
+    engine, info = await asyncio.to_thread(build_engine, config.node)
+    try:
+        await _stay_joined(config.node, info, engine, stop)
+    finally:
+        await asyncio.to_thread(engine.close)
+
+
+async def _stay_joined(
+    config: NodeConfig, info: NodeInfo, engine: Engine, stop: asyncio.Event
+) -> None:
+    loop = asyncio.get_running_loop()
+    last_seen_s = loop.time()
+    pause_s = FIRST_PAUSE_S
+
+    def joined() -> None:
+        nonlocal pause_s
+        pause_s = FIRST_PAUSE_S
+
+    while not stop.is_set():
+        async with open_channel(config.coordinator) as channel:
+            session = Session(channel, info, engine)
+            try:
+                await session.run(stop, config.drain_grace_s, joined)
+            except UnavailableError as error:
+                if not engine.stats().alive:
+                    raise InternalError("the device thread is dead") from error
+                if pause_s == FIRST_PAUSE_S:
+                    last_seen_s = loop.time()
+                    log.warning("coordinator %s: %s; trying again", config.coordinator, error)
+                if loop.time() - last_seen_s > config.reconnect_s:
+                    raise UnavailableError(
+                        f"coordinator {config.coordinator} away for {config.reconnect_s:g} s: "
+                        f"{error}"
+                    ) from error
+        if stop.is_set():
+            return
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        try:
+            await asyncio.wait_for(stop.wait(), pause_s)
+        except TimeoutError:
+            continue

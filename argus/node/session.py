@@ -1,0 +1,174 @@
+"""One Join stream, from hello to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import grpc
+
+from argus.engine.engine import Engine
+from argus.engine.events import RowDone, RowEvent, RowFailed
+from argus.errors import ArgusError, InternalError, UnavailableError
+from argus.node.outbox import Outbox
+from argus.node.translate import event_message, heartbeat_message, refusal
+from argus.rpc.convert_cluster import node_info_to_proto, work_from_proto
+from argus.rpc.status import from_rpc_error
+from argus.types import NodeInfo
+from argus.v1 import cluster_pb2
+from argus.v1.cluster_pb2_grpc import ClusterServiceStub
+
+log = logging.getLogger(__name__)
+
+FAREWELL_S = 5.0
+EOF = grpc.aio.EOF  # type: ignore[attr-defined]
+
+
+class Session:
+    """A node's membership while one stream lasts. The rows it was given end with it."""
+
+    def __init__(self, channel: grpc.aio.Channel, info: NodeInfo, engine: Engine) -> None:
+        self._call = ClusterServiceStub(channel).Join()  # type: ignore[no-untyped-call]
+        self._info = info
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+        self._outbox = Outbox()
+        self._rows: set[tuple[str, int]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def run(
+        self, stop: asyncio.Event, drain_grace_s: float, on_joined: Callable[[], None]
+    ) -> None:
+        """Join, and work until `stop` is set and the rows are done, or the stream breaks.
+
+        Raises:
+            ArgusError: the coordinator refused the node, or the stream broke.
+        """
+        try:
+            welcome = await self._greet()
+            on_joined()
+            await self._work(welcome, stop, drain_grace_s)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, "the coordinator") from error
+        finally:
+            for request_id, attempt in list(self._rows):
+                self._engine.cancel(request_id, attempt)
+            self._call.cancel()
+
+    async def _greet(self) -> cluster_pb2.Welcome:
+        await self._call.write(cluster_pb2.JoinRequest(hello=node_info_to_proto(self._info)))
+        answer = await self._call.read()
+        if answer is EOF:
+            # The status of the ended call says why.
+            await self._raise_status()
+        if answer.WhichOneof("message") != "welcome":
+            raise InternalError("the coordinator did not answer the hello with a welcome")
+        log.info("joined as %s", self._info.name)
+        welcome: cluster_pb2.Welcome = answer.welcome
+        return welcome
+
+    async def _raise_status(self) -> None:
+        code = await self._call.code()
+        if code is not grpc.StatusCode.OK:
+            raise grpc.aio.AioRpcError(
+                code,
+                await self._call.initial_metadata(),
+                await self._call.trailing_metadata(),
+                await self._call.details(),
+                None,
+            )
+        raise UnavailableError("the coordinator ended the stream")
+
+    async def _work(
+        self, welcome: cluster_pb2.Welcome, stop: asyncio.Event, drain_grace_s: float
+    ) -> None:
+        drain = asyncio.Event()
+        sender = asyncio.create_task(self._send())
+        receiver = asyncio.create_task(self._receive(drain))
+        tasks = [
+            sender,
+            receiver,
+            asyncio.create_task(self._beat(welcome.heartbeat_interval_s)),
+            asyncio.create_task(self._leave(stop, drain, drain_grace_s)),
+        ]
+        try:
+            # The sender ends by itself only after a drain, with everything said.
+            done, _ = await asyncio.wait(tasks[:3], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            # Hanging up before the coordinator has read the last words would lose them.
+            await asyncio.wait({receiver}, timeout=FAREWELL_S)
+            stop.set()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _leave(self, stop: asyncio.Event, drain: asyncio.Event, grace_s: float) -> None:
+        """Wait until asked to leave, finish the rows, and close the outbox."""
+        waits = [asyncio.create_task(event.wait()) for event in (stop, drain)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
+        self._engine.drain()
+        self._outbox.put(cluster_pb2.JoinRequest(draining=cluster_pb2.Draining()))
+        try:
+            await asyncio.wait_for(self._idle.wait(), grace_s)
+        except TimeoutError:
+            log.warning("leaving with %d rows unfinished", len(self._rows))
+        self._outbox.close()
+
+    async def _send(self) -> None:
+        while (message := await self._outbox.get()) is not None:
+            await self._call.write(message)
+        await self._call.done_writing()
+
+    async def _receive(self, drain: asyncio.Event) -> None:
+        while (message := await self._call.read()) is not EOF:
+            kind = message.WhichOneof("message")
+            if kind == "work":
+                self._take(message.work)
+            elif kind == "cancel":
+                self._engine.cancel(message.cancel.request_id, message.cancel.attempt)
+            elif kind == "drain":
+                drain.set()
+        await self._raise_status()
+
+    async def _beat(self, interval_s: float) -> None:
+        """Send heartbeats as long as the device thread lives; raise when it is dead."""
+        sequence = 0
+        while True:
+            sequence += 1
+            stats = self._engine.stats()
+            if not stats.alive:
+                raise InternalError("the device thread is dead")
+            self._outbox.put(heartbeat_message(sequence, stats))
+            await asyncio.sleep(interval_s)
+
+    def _take(self, work: cluster_pb2.Work) -> None:
+        """Hand a row to the engine, or tell the coordinator why not."""
+        row = (work.request_id, work.attempt)
+
+        def listen(event: RowEvent) -> None:
+            # The loop is closed when an engine thread outlives a daemon that is going down.
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._tell, row, event)
+
+        try:
+            self._engine.submit(work_from_proto(work), listen)
+        except ArgusError as error:
+            self._tell(row, refusal(error))
+        else:
+            self._rows.add(row)
+            self._idle.clear()
+
+    def _tell(self, row: tuple[str, int], event: RowEvent) -> None:
+        if isinstance(event, RowDone | RowFailed):
+            self._rows.discard(row)
+            if not self._rows:
+                self._idle.set()
+        self._outbox.put(event_message(*row, event))

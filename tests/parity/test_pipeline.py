@@ -1,0 +1,159 @@
+"""The engine's pictures against StableDiffusionPipeline's, from the same folder and seed."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+from argus.diffusion.adapter import PipelineAdapter, load_variant
+from argus.diffusion.samplers import SAMPLERS, make_scheduler
+from argus.diffusion.stable_diffusion import StableDiffusionAdapter
+from argus.engine.engine import Engine
+from argus.engine.events import RowDone, RowFailed
+from argus.models import bundled_variants
+from argus.types import ResolvedRequest
+
+PROMPT = "a red circle left of a blue square"
+CASES = list(itertools.product(SAMPLERS, (50, 20), (1.0, 5.0)))
+
+
+class Recorder:
+    """Keeps the final latents an engine hands to an adapter's decoder."""
+
+    def __init__(self, adapter: StableDiffusionAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.latents: list[torch.Tensor] = []
+        decode = adapter.decode
+
+        def record(latents: torch.Tensor) -> torch.Tensor:
+            self.latents.append(latents.clone())
+            return decode(latents)
+
+        monkeypatch.setattr(adapter, "decode", record)
+
+
+def request(sampler: str, steps: int, guidance: float, **changes: Any) -> ResolvedRequest:
+    fields: dict[str, Any] = {
+        "request_id": f"{sampler}-{steps}-{guidance}",
+        "attempt": 1,
+        "prompt": PROMPT,
+        "negative_prompt": "",
+        "seed": 7,
+        "width": 32,
+        "height": 32,
+        "steps": steps,
+        "guidance": guidance,
+        "sampler": sampler,
+        "variant": "tiny-eps",
+        "level": "reference",
+    }
+    return ResolvedRequest(**(fields | changes))
+
+
+def run(engine: Engine, wanted: ResolvedRequest) -> RowDone:
+    events: queue.Queue[Any] = queue.Queue()
+    engine.submit(wanted, events.put)
+    while not isinstance(event := events.get(timeout=120), RowDone):
+        assert not isinstance(event, RowFailed), event
+    return event
+
+
+def diffusers_picture(folder: Path, wanted: ResolvedRequest, output: str) -> Any:
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    config = dict(pipeline.scheduler.config) | {"_class_name": type(pipeline.scheduler).__name__}
+    pipeline.scheduler = make_scheduler(wanted.sampler, config)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline(
+        wanted.prompt,
+        negative_prompt=wanted.negative_prompt or None,
+        width=wanted.width,
+        height=wanted.height,
+        num_inference_steps=wanted.steps,
+        guidance_scale=wanted.guidance,
+        generator=torch.Generator("cpu").manual_seed(wanted.seed),
+        output_type=output,
+    ).images[0]
+
+
+def pixels(data: bytes) -> np.ndarray[Any, Any]:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+@pytest.fixture(scope="module")
+def adapters(tiny_folders: dict[str, Path]) -> dict[str, PipelineAdapter]:
+    cpu = torch.device("cpu")
+    return {n: load_variant(f, cpu, torch.float32) for n, f in tiny_folders.items()}
+
+
+@pytest.fixture(scope="module")
+def engine(adapters: dict[str, PipelineAdapter]) -> Iterator[Engine]:
+    engine = Engine(list(adapters.values()))
+    yield engine
+    engine.close()
+
+
+@pytest.mark.parametrize("variant", ["tiny-eps", "tiny-v"])
+@pytest.mark.parametrize(("sampler", "steps", "guidance"), CASES)
+def test_final_latents_equal_diffusers(
+    engine: Engine,
+    tiny_folders: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    variant: str,
+    sampler: str,
+    steps: int,
+    guidance: float,
+) -> None:
+    wanted = request(sampler, steps, guidance, variant=variant)
+    recorder = Recorder(engine.adapters[variant], monkeypatch)  # type: ignore[arg-type]
+    done = run(engine, wanted)
+    theirs = diffusers_picture(tiny_folders[variant], wanted, "latent")
+    # Random weights make latents grow with Euler; the bound is on the scale of the latents.
+    scale = max(1.0, theirs.abs().max().item())
+    assert (recorder.latents[-1][0] - theirs).abs().max().item() <= 1e-4 * scale
+    picture = np.asarray(diffusers_picture(tiny_folders[variant], wanted, "pil")).astype(int)
+    assert np.abs(pixels(done.data) - picture).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"negative_prompt": "blue"},
+        {"width": 48, "height": 16},
+        {"seed": 2**63 - 1},
+        {"prompt": "a very long prompt " * 10},
+        {"steps": 1},
+    ],
+)
+def test_other_requests_equal_diffusers_too(
+    engine: Engine, tiny_folders: dict[str, Path], changes: dict[str, Any]
+) -> None:
+    wanted = request("ddim", 8, 4.0, **changes)
+    picture = np.asarray(diffusers_picture(tiny_folders["tiny-eps"], wanted, "pil")).astype(int)
+    assert np.abs(pixels(run(engine, wanted).data) - picture).max() <= 1
+
+
+@pytest.mark.slow
+def test_bundled_base_equals_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = bundled_variants()["scenes-base"]
+    adapter = load_variant(folder, torch.device("cpu"), torch.float32)
+    engine = Engine([adapter])
+    try:
+        recorder = Recorder(adapter, monkeypatch)  # type: ignore[arg-type]
+        for sampler, steps, guidance in CASES:
+            wanted = request(
+                sampler, steps, guidance, variant="scenes-base", width=64, height=64
+            )
+            run(engine, wanted)
+            theirs = diffusers_picture(folder, wanted, "latent")
+            assert (recorder.latents[-1][0] - theirs).abs().max().item() <= 1e-4, wanted
+    finally:
+        engine.close()

@@ -1,0 +1,124 @@
+"""Every step table against the `step()` of the diffusers scheduler it reproduces."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from argus.diffusion.samplers import SAMPLERS, build_table, make_scheduler
+from argus.errors import InvalidArgumentError, ModelError
+
+BASE: dict[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+CASES = list(
+    itertools.product(
+        SAMPLERS,
+        ("epsilon", "v_prediction", "sample"),
+        ("leading", "trailing", "linspace"),
+        (1, 2, 10, 20, 50),
+    )
+)
+
+
+def follow(sampler: str, config: dict[str, Any], steps: int) -> float:
+    """Return the largest difference over all steps, each taken from the same latents.
+
+    The model's output is what a model that always sees the same clean image would say, plus a
+    little noise, so that latents keep the size they have in use.
+    """
+    table = build_table(sampler, config, steps)
+    scheduler = make_scheduler(sampler, config)
+    scheduler.set_timesteps(steps)
+    generator = torch.Generator().manual_seed(steps)
+    clean = torch.randn(1, 4, 8, 8, generator=generator)
+    x = torch.randn(1, 4, 8, 8, generator=generator) * scheduler.init_noise_sigma
+    assert table.initial_scale == pytest.approx(float(scheduler.init_noise_sigma))
+    m = torch.zeros_like(x)
+    worst = 0.0
+    for line, t in zip(table.lines, scheduler.timesteps, strict=True):
+        timestep, scale_in, a, b, c, p, r = (float(v) for v in line)
+        assert timestep == pytest.approx(float(t))
+        scaled = scheduler.scale_model_input(x, t)
+        worst = max(worst, (scaled - scale_in * x).abs().max().item())
+        # e from p x + r e = clean, kept bounded where r is tiny
+        e = (clean - p * x) / r if abs(r) > 0.05 else torch.zeros_like(x)
+        e = e + 0.1 * torch.randn(1, 4, 8, 8, generator=generator)
+        ours = a * x + b * e + c * m
+        m = p * x + r * e
+        x = scheduler.step(e, t, x).prev_sample
+        worst = max(worst, (ours - x).abs().max().item())
+    return worst
+
+
+@pytest.mark.parametrize(("sampler", "prediction", "spacing", "steps"), CASES)
+def test_table_equals_diffusers_step(
+    sampler: str, prediction: str, spacing: str, steps: int
+) -> None:
+    config = BASE | {"prediction_type": prediction, "timestep_spacing": spacing}
+    assert follow(sampler, config, steps) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("sampler", "extra"),
+    [
+        ("euler", {"use_karras_sigmas": True}),
+        ("dpmpp_2m", {"use_karras_sigmas": True}),
+        ("dpmpp_2m", {"final_sigmas_type": "sigma_min"}),
+        ("dpmpp_2m", {"solver_type": "heun"}),
+        ("dpmpp_2m", {"solver_order": 1}),
+        ("dpmpp_2m", {"euler_at_final": True}),
+        ("ddim", {"set_alpha_to_one": True}),
+        ("ddim", {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}),
+    ],
+)
+def test_table_follows_the_scheduler_options(sampler: str, extra: dict[str, Any]) -> None:
+    config = BASE | {"prediction_type": "v_prediction"} | extra
+    assert follow(sampler, config, 12) <= 1e-5
+    assert follow(sampler, config, 25) <= 1e-5
+
+
+def test_predicted_clean_latent_is_the_true_one_for_a_perfect_model() -> None:
+    for sampler in SAMPLERS:
+        config = BASE | {"prediction_type": "epsilon"}
+        table = build_table(sampler, config, 20)
+        scheduler = make_scheduler(sampler, config)
+        scheduler.set_timesteps(20)
+        clean, noise = torch.randn(1, 4, 4, 4), torch.randn(1, 4, 4, 4)
+        for line, t in zip(table.lines, scheduler.timesteps, strict=True):
+            x = scheduler.add_noise(clean, noise, t[None])
+            p, r = float(line[5]), float(line[6])
+            torch.testing.assert_close(p * x + r * noise, clean, atol=2e-3, rtol=1e-3)
+
+
+def test_unknown_sampler_and_impossible_steps_name_the_field() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"sampler: must be one of ddim, euler"):
+        build_table("magic", BASE, 20)
+    for steps in (0, 1001):
+        with pytest.raises(InvalidArgumentError, match=r"steps: must be 1 to 1000"):
+            build_table("ddim", BASE, steps)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{"clip_sample": True}, {"thresholding": True}, {"prediction_type": "dream"}],
+)
+def test_schedules_that_are_not_linear_are_refused(extra: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match="scheduler config"):
+        build_table("ddim", BASE | extra, 20)
+
+
+def test_tables_hold_finite_float64() -> None:
+    table = build_table("dpmpp_2m", BASE, 50)
+    assert table.lines.dtype == np.float64
+    assert table.steps == 50
