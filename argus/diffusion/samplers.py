@@ -185,5 +185,8 @@ def build_table(sampler: str, config: Mapping[str, Any], steps: int) -> StepTabl
     if not 1 <= steps <= limit:
         raise InvalidArgumentError("steps", f"must be 1 to {limit} for this variant, not {steps}")
     scheduler.set_timesteps(steps)
+    if max(scheduler.timesteps.tolist()) >= limit:
+        # "leading" spacing with an offset runs past the end; diffusers fails there too.
+        raise InvalidArgumentError("steps", f"{steps} is too many for this variant's schedule")
     lines: NDArray[np.float64] = np.array(SAMPLERS[sampler].lines(scheduler), dtype=np.float64)
     return StepTable(sampler, lines, float(scheduler.init_noise_sigma))

@@ -94,8 +94,8 @@ def choose_sizes(outputs: dict[int, torch.Tensor]) -> tuple[tuple[int, ...], boo
             families.append([lanes])
     best = max(families, key=lambda f: (len(f), f[-1]))
     widest = max(outputs)
-    # A guided row needs two lanes.
-    if best[-1] >= 2 and (len(best) > 1 or widest == best[-1]):
+    # A guided row needs two lanes; a family of one would pad every forward to the widest.
+    if best[-1] >= 2 and (len(best) > 1 or widest == 2):
         return tuple(best), True
     return tuple(sorted(n for n in outputs if n & (n - 1) == 0 or n == widest)), False
 

@@ -1,0 +1,64 @@
+"""An engine over two tiny random pipelines."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from argus.diffusion.adapter import PipelineAdapter, load_variant
+from argus.engine.engine import Engine, EngineOptions
+from argus.engine.events import RowDone, RowEvent, RowFailed
+from argus.types import ResolvedRequest
+
+Collect = Callable[[list[ResolvedRequest]], list[list[RowEvent]]]
+
+
+def make_request(name: str, **changes: Any) -> ResolvedRequest:
+    fields: dict[str, Any] = {
+        "request_id": name,
+        "attempt": 1,
+        "prompt": "a red circle",
+        "negative_prompt": "",
+        "seed": 7,
+        "width": 32,
+        "height": 32,
+        "steps": 6,
+        "guidance": 5.0,
+        "sampler": "ddim",
+        "variant": "tiny-eps",
+        "level": "reference",
+    }
+    return ResolvedRequest(**(fields | changes))
+
+
+@pytest.fixture(scope="session")
+def tiny_adapters(tiny_folders: dict[str, Path]) -> list[PipelineAdapter]:
+    cpu = torch.device("cpu")
+    return [load_variant(folder, cpu, torch.float32) for folder in tiny_folders.values()]
+
+
+@pytest.fixture(scope="session")
+def engine(tiny_adapters: list[PipelineAdapter]) -> Iterator[Engine]:
+    engine = Engine(tiny_adapters, EngineOptions(slots=12, max_lanes=8, max_waiting=64))
+    yield engine
+    engine.close()
+
+
+def collect(engine: Engine, requests: list[ResolvedRequest]) -> list[list[RowEvent]]:
+    """Submit all at once and return every row's events up to its last."""
+    inboxes: list[queue.Queue[RowEvent]] = []
+    for request in requests:
+        inboxes.append(queue.Queue())
+        engine.submit(request, inboxes[-1].put)
+    histories: list[list[RowEvent]] = []
+    for inbox in inboxes:
+        history = [inbox.get(timeout=60)]
+        while not isinstance(history[-1], RowDone | RowFailed):
+            history.append(inbox.get(timeout=60))
+        histories.append(history)
+    return histories

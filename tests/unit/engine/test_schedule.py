@@ -1,0 +1,130 @@
+"""The choice of the next batch, on rows without an engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from argus.diffusion.tables import StepTable
+from argus.engine.buckets import choose_sizes, describe, probe_sizes
+from argus.engine.row import BatchKey, Row
+from argus.engine.schedule import PATIENCE_S, fill, next_batch, slack_s
+from argus.engine.slots import SlotPool
+from argus.engine.step import LanePlan
+
+from .conftest import make_request
+
+
+def make_row(name: str, submitted_s: float = 0.0, steps: int = 10, **changes: Any) -> Row:
+    request = make_request(name, **changes)
+    table = StepTable("ddim", np.ones((steps, 7)), 1.0)
+    key = BatchKey(request.variant, (4, 4, 4))
+    return Row(request, lambda _: None, key, table, submitted_s)
+
+
+def step_s(variant: str, lanes: int) -> float:
+    return 0.1 if variant == "tiny-eps" else 0.02
+
+
+def test_slack_is_deadline_minus_now_minus_work() -> None:
+    row = make_row("a", submitted_s=5.0, steps=10, deadline_s=20.0)
+    assert slack_s(row, now_s=8.0, step_s=0.5) == 25.0 - 8.0 - 5.0
+    assert slack_s(make_row("b", submitted_s=5.0), 8.0, 0.5) == 5.0 + PATIENCE_S - 8.0 - 5.0
+
+
+def test_fill_takes_the_most_urgent_that_fit() -> None:
+    rows = [
+        make_row("slow", deadline_s=100.0),
+        make_row("soon", deadline_s=5.0),
+        make_row("single", deadline_s=50.0, guidance=1.0),
+    ]
+    assert [r.id[0] for r in fill(rows, 3, 0.0, 0.1)] == ["soon", "single"]
+    assert [r.id[0] for r in fill(rows, 4, 0.0, 0.1)] == ["soon", "single"]
+    assert [r.id[0] for r in fill(rows, 5, 0.0, 0.1)] == ["soon", "single", "slow"]
+
+
+def test_a_batch_never_mixes_keys_and_the_urgent_variant_goes_first() -> None:
+    rows = [make_row(f"e{n}") for n in range(3)]
+    rows += [make_row("v", variant="tiny-v", deadline_s=1.0)]
+    batch = next_batch(rows, lambda _: 8, 0.0, step_s)
+    assert [r.id[0] for r in batch] == ["v"]
+    assert next_batch([], lambda _: 8, 0.0, step_s) == []
+
+
+def test_no_variant_starves_under_a_stream_of_the_other() -> None:
+    lonely = make_row("lonely", variant="tiny-v")
+    now, served = 0.0, 0
+    while now < PATIENCE_S + 10 and not served:
+        crowd = [make_row(f"c{n}", submitted_s=now) for n in range(4)]
+        batch = next_batch([*crowd, lonely], lambda _: 8, now, step_s)
+        served = sum(row is lonely for row in batch)
+        now += 0.1
+    assert served
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.floats(0.1, 90), st.integers(1, 30)), max_size=30),
+    st.integers(2, 12),
+)
+def test_batches_fit_and_waste_no_lane(
+    specs: list[tuple[bool, float, int]], max_lanes: int
+) -> None:
+    rows = [
+        make_row(f"r{i}", steps=steps, deadline_s=deadline, guidance=5.0 if guided else 1.0)
+        for i, (guided, deadline, steps) in enumerate(specs)
+    ]
+    batch = next_batch(rows, lambda _: max_lanes, 0.0, step_s)
+    lanes = sum(row.lanes for row in batch)
+    assert lanes <= max_lanes
+    left_over = [row.lanes for row in rows if row not in batch]
+    assert all(lanes + extra > max_lanes for extra in left_over)
+    assert bool(batch) == bool(rows)
+
+
+def test_lanes_of_a_mixed_batch_point_where_they_should() -> None:
+    rows = [make_row("a"), make_row("b", guidance=1.0), make_row("c")]
+    for slot, row in zip((4, 0, 2), rows, strict=True):
+        row.slot = slot
+    plan = LanePlan(rows, padding_slot=9, bucket=8)
+    assert plan.slots.tolist() == [4, 4, 0, 2, 2, 9, 9, 9]
+    assert plan.hidden.tolist() == [8, 9, 1, 4, 5, 18, 18, 18]
+    assert plan.owner.tolist()[:5] == [0, 0, 1, 2, 2]
+    assert plan.negative.tolist() == [0, 2, 3]
+    assert plan.positive.tolist() == [1, 2, 4]
+
+
+def test_slots_are_taken_once_and_given_back_once() -> None:
+    key = BatchKey("v", (4, 4, 4))
+    pool = SlotPool(key, 3, (5, 6), torch.float32, torch.device("cpu"))
+    taken = {pool.take() for _ in range(3)}
+    assert taken == {0, 1, 2}
+    assert pool.in_use == 3
+    pool.give_back(1)
+    for wrong in (1, 7, -1):
+        with pytest.raises(ValueError, match="not taken"):
+            pool.give_back(wrong)
+
+
+def test_buckets_are_the_largest_family_of_equal_sizes() -> None:
+    base = torch.arange(8.0).view(8, 1)
+    outputs = {n: base[:n] + (1e-6 if n < 4 else 0.0) for n in range(1, 9)}
+    outputs[1] = base[:1] - 1e-6
+    assert choose_sizes(outputs) == ((4, 5, 6, 7, 8), True)
+
+
+def test_without_a_family_buckets_are_powers_of_two() -> None:
+    outputs = {n: torch.full((n, 1), float(n)) for n in (1, 2, 3, 4, 5, 6)}
+    assert choose_sizes(outputs) == ((1, 2, 4, 6), False)
+    assert choose_sizes({1: outputs[1], 2: outputs[2]}) == ((2,), True)
+
+
+def test_probe_sizes_end_at_the_limit() -> None:
+    assert probe_sizes(6) == [1, 2, 3, 4, 5, 6]
+    assert probe_sizes(11) == [1, 2, 3, 4, 5, 6, 7, 8, 10, 11]
+    assert describe([4, 5, 6, 8, 10, 11]) == "4-6, 8, 10-11"
+    assert describe([2]) == "2"
