@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROTOS := $(wildcard proto/argus/v1/*.proto)
+BUF := build/buf/node_modules/.bin/buf
 # Without this, running python in the root of the repository would make kernels/ importable
 # under its bare name, which diffusers takes for a library of that name.
 export PYTHONSAFEPATH := 1
@@ -25,7 +26,64 @@ $(VENV)/.installed: setup.py constraints.txt
 
 .PHONY: proto
 proto: venv  ## Generate the stubs in argus/v1 from proto/.
-	$(BIN)/python -m grpc_tools.protoc --proto_path=proto \
-		--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
-		--python_out=. --mypy_out=readable_stubs,quiet:. --grpc_python_out=. $(PROTOS)
-	@touch argus/v1/__init__.py
+	$(BIN)/python -m argus.rpc.generate
+
+.PHONY: demo
+demo: venv  ## Start a coordinator and two nodes, make pictures, write demo-out/.
+	PYTHONPATH=bench $(BIN)/python bench/demo.py --out demo-out
+
+.PHONY: test
+test: venv  ## Run all tests that need no GPU (minutes).
+	$(BIN)/pytest -m "not gpu"
+
+.PHONY: test-quick
+test-quick: venv  ## Run the tests that take seconds.
+	$(BIN)/pytest -m "not gpu and not slow and not integration"
+
+.PHONY: test-parity
+test-parity: venv  ## Compare samplers and pictures with diffusers.
+	$(BIN)/pytest tests/parity
+
+.PHONY: coverage
+coverage: venv  ## Run the tests and report the coverage of argus/ by lines.
+	$(BIN)/coverage erase
+	$(BIN)/pytest -m "not gpu" --cov --cov-report=term --cov-fail-under=85
+
+.PHONY: lint
+lint: venv type $(BUF)  ## Check style, types and protos.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BUF) lint
+
+.PHONY: type
+type: venv  ## Check types with mypy --strict.
+	$(BIN)/mypy
+
+$(BUF):
+	@command -v npm >/dev/null || { echo "buf comes from npm, which is not installed" >&2; exit 1; }
+	npm install --silent --no-fund --no-audit --prefix build/buf @bufbuild/buf@1.75.0
+
+.PHONY: format
+format: venv  ## Rewrite the Python files in the house style.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench-engine
+bench-engine: venv  ## Measure the engine: lanes, and step-level against one at a time.
+	PYTHONPATH=bench $(BIN)/python bench/engine.py --out bench/results
+
+.PHONY: train-models
+train-models: venv  ## Train the bundled family from nothing into build/models.
+	$(BIN)/python -m argus.models.train --out build/models --resume
+
+.PHONY: evaluate-models
+evaluate-models: venv  ## Score the bundled family and rewrite its model card.
+	$(BIN)/python -m argus.models.evaluate
+
+.PHONY: wheel
+wheel: venv  ## Build the wheel into dist/.
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+.PHONY: clean
+clean:  ## Remove everything that was built.
+	rm -rf $(VENV) build dist demo-out .coverage* .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,75 @@
+"""Measured results as files: every table stands with its command, hardware, versions and date."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("argus-serve", "torch", "diffusers", "numpy", "grpcio")
+
+
+def circumstances() -> dict[str, Any]:
+    """Return what a reader needs to know to judge the numbers."""
+    device = cpu_name()
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name(0)
+    return {
+        "date": datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d"),
+        "command": " ".join(["python", *sys.argv]),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def cpu_name() -> str:
+    """Return the processor's name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.machine()
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows with the same keys as a Markdown table."""
+    keys = list(rows[0])
+    cells = [[_shown(row[key]) for key in keys] for row in rows]
+    lines = [" | ".join(keys), " | ".join("---" for _ in keys)]
+    return "\n".join(f"| {line} |" for line in lines + [" | ".join(c) for c in cells])
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def write(out: Path, name: str, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Write NAME.json and NAME.md below `out` and return the Markdown.
+
+    Args:
+        out: folder, made if needed.
+        name: of the measurement.
+        tables: rows by heading.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    facts = circumstances()
+    data = {"circumstances": facts, "tables": tables}
+    (out / f"{name}.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    parts = [f"# {name}", ""]
+    parts += [f"- {key}: {value}" for key, value in facts.items() if key != "versions"]
+    parts += ["- versions: " + ", ".join(f"{k} {v}" for k, v in facts["versions"].items()), ""]
+    for heading, rows in tables.items():
+        parts += [f"## {heading}", "", table(rows), ""]
+    text = "\n".join(parts)
+    (out / f"{name}.md").write_text(text, encoding="utf-8")
+    return text
