@@ -20,7 +20,7 @@ Handler = Any
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor[Any, Any]):
+class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Maps what a handler raises to a status with rich details.
 
     Cancellation and a handler's own `context.abort` pass untouched. What is not an ArgusError is

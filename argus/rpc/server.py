@@ -65,7 +65,11 @@ class RpcServer:
         )
         for service in self._services:
             await self.set_serving(service, False)
-        bound = self._bind(host, port, setting)
+        try:
+            bound = self._bind(host, port, setting)
+        except ConfigError:
+            await self._server.stop(None)
+            raise
         await self._server.start()
         await self._health.set(WHOLE_SERVER, SERVING)
         return format_address(host, bound)

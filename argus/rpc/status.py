@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -39,10 +40,10 @@ DOMAIN = "argus"
 INTERNAL_MESSAGE = "internal error; the server's log has the details"
 
 # Peers refuse trailers above 8 KiB by default, and the message travels percent-encoded.
-MAX_MESSAGE_CHARS = 600
+MAX_MESSAGE_CHARS = 400
 MAX_NAME_CHARS = 128
 MAX_KNOWN_CHARS = 1500
-KNOWN = "known"
+KNOWN_KEY = "known"
 
 _CODES: tuple[tuple[type[ArgusError], grpc.StatusCode], ...] = (
     (InvalidArgumentError, grpc.StatusCode.INVALID_ARGUMENT),
@@ -105,17 +106,15 @@ def to_status(error: Exception) -> RpcStatus:
 
 
 def _details(error: ArgusError, code: grpc.StatusCode) -> list[Message]:
-    details: list[Message] = [ErrorInfo(reason=code.name, domain=DOMAIN)]
+    info = ErrorInfo(reason=code.name, domain=DOMAIN)
+    details: list[Message] = [info]
     if isinstance(error, InvalidArgumentError):
         details.append(_bad_request(error.field, error.description))
     elif isinstance(error, NotFoundError):
         name = _shorten(error.name, MAX_NAME_CHARS)
         details.append(_bad_request(error.field, f"unknown {name!r}"))
         details.append(ResourceInfo(resource_type=error.field, resource_name=name))
-        details.extend(
-            ResourceInfo(resource_type=error.field, resource_name=known, description=KNOWN)
-            for known in _first_names(error.known)
-        )
+        info.metadata[KNOWN_KEY] = json.dumps(_first_names(error.known))
     elif isinstance(error, OverloadedError):
         retry_after = Duration()
         retry_after.FromNanoseconds(round(error.retry_after_s * 1e9))
@@ -159,20 +158,16 @@ def from_rpc_error(error: RpcFailure, server: str = "the server") -> ArgusError:
     code = error.code()
     message = error.details() or code.name
     details = _rich_status(error).details
-    invalid, retry, resources = BadRequest(), RetryInfo(), list[ResourceInfo]()
+    info, invalid, missing, retry = ErrorInfo(), BadRequest(), ResourceInfo(), RetryInfo()
     for packed in details:
-        packed.Unpack(invalid)
-        packed.Unpack(retry)
-        resource = ResourceInfo()
-        if packed.Unpack(resource):
-            resources.append(resource)
+        for kind in (info, invalid, missing, retry):
+            packed.Unpack(kind)
     if code is grpc.StatusCode.INVALID_ARGUMENT and invalid.field_violations:
         violation = invalid.field_violations[0]
         return InvalidArgumentError(violation.field, violation.description)
-    if code is grpc.StatusCode.NOT_FOUND and resources:
-        asked, known = resources[0], resources[1:]
-        names = [r.resource_name for r in known if r.description == KNOWN]
-        return NotFoundError(asked.resource_type, asked.resource_name, names)
+    if code is grpc.StatusCode.NOT_FOUND and KNOWN_KEY in info.metadata:
+        known = json.loads(info.metadata[KNOWN_KEY])
+        return NotFoundError(missing.resource_type, missing.resource_name, known)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and retry.HasField("retry_delay"):
         return OverloadedError(message, retry.retry_delay.ToNanoseconds() / 1e9)
     if code is grpc.StatusCode.UNAVAILABLE and not details:

@@ -1,0 +1,1 @@
+"""The `argus` command, a file for each subcommand."""

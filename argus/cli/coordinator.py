@@ -1,0 +1,44 @@
+"""`argus coordinator`: the process that clients and nodes dial."""
+
+from __future__ import annotations
+
+import asyncio
+
+from argus.cli.logs import setup_logging
+from argus.cli.parent import end_with_parent
+from argus.cli.settings import (
+    BindFlag,
+    ConfigFlag,
+    LevelsFlag,
+    LogLevelFlag,
+    WatchStdinFlag,
+    configure,
+)
+
+LISTENING = "listening"
+HARD_END_S = 10.0
+"""What an orderly end may take beyond the drain grace."""
+
+
+def coordinator(
+    bind: BindFlag = None,
+    levels: LevelsFlag = None,
+    config: ConfigFlag = None,
+    log_level: LogLevelFlag = None,
+    watch_stdin: WatchStdinFlag = False,
+) -> None:
+    """Run the coordinator; prints `listening HOST:PORT` when nodes and clients may come."""
+    from argus.coordinator.service import serve
+    from argus.rpc.loop import run
+
+    settings = configure(
+        config, {"coordinator.bind": bind, "coordinator.levels": levels, "log.level": log_level}
+    )
+    setup_logging(settings.log.level, "coordinator")
+
+    async def main(stop: asyncio.Event) -> None:
+        if watch_stdin:
+            end_with_parent(stop, settings.coordinator.drain_grace_s + HARD_END_S)
+        await serve(settings, stop, lambda address: print(LISTENING, address, flush=True))
+
+    run(main)

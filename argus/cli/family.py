@@ -1,0 +1,136 @@
+"""A coordinator and its nodes on one machine, brought up, kept up and taken down together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from argus.cli.children import Child
+from argus.cli.coordinator import HARD_END_S, LISTENING
+from argus.client import AsyncClient, Retries
+from argus.errors import UnavailableError
+from argus.rpc.address import format_address, parse_address
+
+POLL_S = 0.1
+ONCE = Retries(attempts=1)
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyPlan:
+    """What to start.
+
+    Attributes:
+        bind: where the coordinator listens, HOST:PORT.
+        coordinator: further arguments of `argus coordinator`.
+        nodes: further arguments of `argus node`, by name.
+        grace_s: seconds that running requests get at the end.
+    """
+
+    bind: str
+    coordinator: tuple[str, ...]
+    nodes: dict[str, tuple[str, ...]]
+    grace_s: float
+
+
+async def run_family(
+    plan: FamilyPlan, stop: asyncio.Event, on_ready: Callable[[str], None]
+) -> None:
+    """Run until `stop` is set; calls `on_ready` with HOST:PORT when all nodes have joined.
+
+    Afterwards a child that dies is started again.
+
+    Raises:
+        UnavailableError: a child ended before everything was ready.
+    """
+    family = _Family(plan)
+    life = asyncio.ensure_future(family.live(on_ready))
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({life, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if life.done():
+            life.result()
+    finally:
+        life.cancel()
+        stopped.cancel()
+        await asyncio.gather(life, stopped, return_exceptions=True)
+        await family.end()
+
+
+class _Family:
+    def __init__(self, plan: FamilyPlan) -> None:
+        self._plan = plan
+        self._coordinator = self._coordinator_at(plan.bind)
+        self._nodes: list[Child] = []
+
+    def _coordinator_at(self, bind: str) -> Child:
+        return Child("coordinator", ("coordinator", "--bind", bind, *self._plan.coordinator))
+
+    async def live(self, on_ready: Callable[[str], None]) -> None:
+        """Bring everything up, say so, and keep it up."""
+        await self._coordinator.start()
+        address = await self._coordinator.first_line(LISTENING)
+        server = dialled(address)
+        for name, arguments in self._plan.nodes.items():
+            node = Child(name, ("node", "--coordinator", server, "--name", name, *arguments))
+            self._nodes.append(node)
+            await node.start()
+        await self._all_joined(server)
+        on_ready(address)
+        # A coordinator that was given port 0 must come back where its nodes look for it.
+        self._coordinator.arguments = self._coordinator_at(address).arguments
+        await asyncio.gather(*(child.keep_alive() for child in self._children()))
+
+    def _children(self) -> list[Child]:
+        return [self._coordinator, *self._nodes]
+
+    async def _all_joined(self, server: str) -> None:
+        """Wait until every node is a member.
+
+        Raises:
+            UnavailableError: a child ended first.
+        """
+        names = set(self._plan.nodes)
+        joined = asyncio.ensure_future(_until_members(server, names))
+        ends = {asyncio.ensure_future(child.ended()): child for child in self._children()}
+        try:
+            await asyncio.wait({joined, *ends}, return_when=asyncio.FIRST_COMPLETED)
+            for end, child in ends.items():
+                if end.done():
+                    raise UnavailableError(f"{child.name} {end.result()} before it was ready")
+            joined.result()
+        finally:
+            for task in (joined, *ends):
+                task.cancel()
+            await asyncio.gather(joined, *ends, return_exceptions=True)
+
+    async def end(self) -> None:
+        """Take everything down: the coordinator lets its requests finish while nodes still run."""
+        within_s = self._plan.grace_s + HARD_END_S
+        try:
+            await self._coordinator.end(within_s)
+            await asyncio.gather(*(node.end(within_s) for node in self._nodes))
+        finally:
+            for child in self._children():
+                child.kill()
+
+
+def dialled(address: str) -> str:
+    """Return the address by which a server that listens on `address` is reached from here."""
+    host, port = parse_address(address, "coordinator.bind")
+    return format_address(ANYWHERE.get(host, host), port)
+
+
+async def _until_members(server: str, names: set[str]) -> None:
+    async with AsyncClient(server, retries=ONCE) as client:
+        while not await _are_members(client, names):
+            await asyncio.sleep(POLL_S)
+
+
+async def _are_members(client: AsyncClient, names: set[str]) -> bool:
+    try:
+        status = await client.status()
+    except UnavailableError:
+        return False
+    return names <= {node.hello.node for node in status.nodes} and len(status.variants) > 0

@@ -1,0 +1,75 @@
+"""The `argus` command: one readable line for every error, never a traceback."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from argus import __version__
+from argus.cli.coordinator import coordinator
+from argus.cli.drain import drain
+from argus.cli.generate import generate
+from argus.cli.node import node
+from argus.cli.status import status
+from argus.cli.up import up
+from argus.errors import ArgusError, InvalidArgumentError, NotFoundError
+
+FAILED = 1
+BAD_ARGUMENTS = 2
+
+log = logging.getLogger(__name__)
+
+app = typer.Typer(
+    name="argus",
+    help="Serves text-to-image diffusion models, step by step.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for command in (up, generate, status, drain, coordinator, node):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"argus {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Serves text-to-image diffusion models, step by step."""
+
+
+def main() -> None:
+    """Run the command line; exits with 0, 1 (failed) or 2 (bad arguments)."""
+    try:
+        app()
+    except (InvalidArgumentError, NotFoundError) as error:
+        _fail(str(error), BAD_ARGUMENTS)
+    except ArgusError as error:
+        _fail(str(error), FAILED)
+    except Exception as error:
+        log.debug("unexpected error", exc_info=True)
+        _fail(f"internal error: {type(error).__name__}: {error}", FAILED)
+
+
+def _fail(message: str, code: int) -> None:
+    line = " ".join(message.split())
+    print(f"argus: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

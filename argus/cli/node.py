@@ -1,0 +1,69 @@
+"""`argus node`: the daemon beside one device."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from argus.cli.coordinator import HARD_END_S
+from argus.cli.logs import setup_logging
+from argus.cli.parent import end_with_parent
+from argus.cli.settings import (
+    ConfigFlag,
+    DeviceFlag,
+    DtypeFlag,
+    LogLevelFlag,
+    MaxLanesFlag,
+    ModelFlag,
+    SlotsFlag,
+    ThreadsFlag,
+    WatchStdinFlag,
+    configure,
+)
+
+
+def node(
+    coordinator: Annotated[
+        str | None, typer.Option("--coordinator", help="Coordinator to join, HOST:PORT.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Unique name. Default: host name and process.")
+    ] = None,
+    model: ModelFlag = None,
+    device: DeviceFlag = None,
+    dtype: DtypeFlag = None,
+    threads: ThreadsFlag = None,
+    slots: SlotsFlag = None,
+    max_lanes: MaxLanesFlag = None,
+    config: ConfigFlag = None,
+    log_level: LogLevelFlag = None,
+    watch_stdin: WatchStdinFlag = False,
+) -> None:
+    """Run a node: loads the models, joins the coordinator, makes images until told to stop."""
+    from argus.node.daemon import serve
+    from argus.rpc.loop import run
+
+    settings = configure(
+        config,
+        {
+            "node.coordinator": coordinator,
+            "node.name": name,
+            "node.models": model or None,
+            "node.device": device,
+            "node.dtype": dtype,
+            "node.threads": threads,
+            "node.slots": slots,
+            "node.max_lanes": max_lanes,
+            "log.level": log_level,
+        },
+    )
+    setup_logging(settings.log.level, settings.node.name or "node")
+
+    async def main(stop: asyncio.Event) -> None:
+        if watch_stdin:
+            end_with_parent(stop, settings.node.drain_grace_s + HARD_END_S)
+        await serve(settings, stop)
+
+    run(main)

@@ -1,0 +1,108 @@
+"""`argus up`: a coordinator and its nodes on this machine, in the foreground."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from argus.cli.logs import setup_logging
+from argus.cli.settings import (
+    BindFlag,
+    ConfigFlag,
+    DtypeFlag,
+    LevelsFlag,
+    LogLevelFlag,
+    MaxLanesFlag,
+    ModelFlag,
+    SlotsFlag,
+    ThreadsFlag,
+    configure,
+)
+from argus.config import Config
+
+DEVICE_HELP = "cpu, cuda, cuda:N or auto; several, separated by commas, are dealt to the nodes."
+
+
+def up(
+    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Node daemons to run.")] = 1,
+    bind: BindFlag = None,
+    model: ModelFlag = None,
+    levels: LevelsFlag = None,
+    device: Annotated[str | None, typer.Option("--device", help=DEVICE_HELP)] = None,
+    dtype: DtypeFlag = None,
+    threads: ThreadsFlag = None,
+    slots: SlotsFlag = None,
+    max_lanes: MaxLanesFlag = None,
+    config: ConfigFlag = None,
+    log_level: LogLevelFlag = None,
+) -> None:
+    """Run a coordinator and nodes; prints `ready HOST:PORT` when the first request can be served.
+
+    Ends everything in good order on SIGTERM or Ctrl-C. A node that dies is started again.
+    """
+    from argus.cli.family import FamilyPlan, run_family
+    from argus.rpc.loop import run
+
+    settings = configure(
+        config,
+        {
+            "coordinator.bind": bind,
+            "coordinator.levels": levels,
+            "node.models": model or None,
+            "node.device": device,
+            "node.dtype": dtype,
+            "node.threads": threads,
+            "node.slots": slots,
+            "node.max_lanes": max_lanes,
+            "log.level": log_level,
+        },
+    )
+    setup_logging(settings.log.level, "up")
+    shared = _shared_arguments(config, log_level)
+    plan = FamilyPlan(
+        bind=settings.coordinator.bind,
+        coordinator=(*shared, *_optional("--levels", levels)),
+        nodes={
+            f"node-{i}": (*shared, *_node_arguments(settings, model, threads, nodes, i))
+            for i in range(nodes)
+        },
+        grace_s=max(settings.coordinator.drain_grace_s, settings.node.drain_grace_s),
+    )
+    run(lambda stop: run_family(plan, stop, lambda address: print("ready", address, flush=True)))
+
+
+def _shared_arguments(config: Path | None, log_level: str | None) -> tuple[str, ...]:
+    file = None if config is None else str(config.resolve())
+    return (*_optional("--config", file), *_optional("--log-level", log_level))
+
+
+def _node_arguments(
+    settings: Config, model: list[str] | None, threads: int | None, nodes: int, position: int
+) -> tuple[str, ...]:
+    """Return the arguments of the node at `position` of `nodes`."""
+    node = settings.node
+    devices = node.device.split(",")
+    device = devices[position % len(devices)].strip()
+    if threads is None and node.threads == 0 and not device.startswith("cuda"):
+        threads = max(1, usable_cores() // nodes)
+    models = [argument for folder in model or () for argument in ("--model", folder)]
+    return (
+        *models,
+        *("--device", device, "--dtype", node.dtype),
+        *("--threads", str(node.threads if threads is None else threads)),
+        *("--slots", str(node.slots), "--max-lanes", str(node.max_lanes)),
+    )
+
+
+def usable_cores() -> int:
+    """Return the number of cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _optional(flag: str, value: str | None) -> tuple[str, ...]:
+    return () if value is None else (flag, value)
