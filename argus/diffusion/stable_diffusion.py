@@ -25,7 +25,7 @@ def load_stable_diffusion(
     """Load the modules of a StableDiffusionPipeline folder, from safetensors only."""
     pipeline = StableDiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
         folder,
-        torch_dtype=dtype,
+        dtype=dtype,
         local_files_only=True,
         use_safetensors=True,
         safety_checker=None,
