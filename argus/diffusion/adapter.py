@@ -75,6 +75,7 @@ def load_variant(folder: Path, device: torch.device, dtype: torch.dtype) -> Pipe
     Raises:
         ModelError: the folder is missing, broken or of a family that is not served.
     """
+    _quiet_libraries()
     from argus.diffusion.stable_diffusion import load_stable_diffusion
 
     loaders: dict[str, Loader] = {"StableDiffusionPipeline": load_stable_diffusion}
@@ -89,6 +90,16 @@ def load_variant(folder: Path, device: torch.device, dtype: torch.dtype) -> Pipe
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         first = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"{folder}: cannot be loaded: {first[0]}") from error
+
+
+def _quiet_libraries() -> None:
+    """Keep progress bars and remarks of the model libraries out of a daemon's log."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
