@@ -1,0 +1,79 @@
+"""The door for operators."""
+
+from __future__ import annotations
+
+import argus
+from argus.clock import Clock
+from argus.coordinator.catalog import Catalog
+from argus.coordinator.dispatch import Dispatcher
+from argus.coordinator.membership import Membership
+from argus.coordinator.views import live_variants, node_status
+from argus.errors import NotFoundError
+from argus.rpc.interceptors import Context
+from argus.v1 import admin_pb2, admin_pb2_grpc, cluster_pb2
+
+
+class AdminService(admin_pb2_grpc.AdminServiceServicer):
+    """Implements argus.v1.AdminService.
+
+    Args:
+        clock: where the time comes from; now is the start.
+        capacity: most requests that may be in flight.
+        dispatcher: owns the requests.
+        catalog: what can be asked for.
+        membership: the nodes.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        capacity: int,
+        dispatcher: Dispatcher,
+        catalog: Catalog,
+        membership: Membership,
+    ) -> None:
+        self._clock = clock
+        self._start_s = clock.now()
+        self._capacity = capacity
+        self._dispatcher = dispatcher
+        self._catalog = catalog
+        self._membership = membership
+
+    async def GetStatus(  # noqa: N802 - gRPC's name
+        self, request: admin_pb2.GetStatusRequest, context: Context
+    ) -> admin_pb2.GetStatusResponse:
+        """Return the whole state at this moment."""
+        now_s = self._clock.now()
+        counters = self._dispatcher.counters
+        return admin_pb2.GetStatusResponse(
+            argus_version=argus.__version__,
+            uptime_s=now_s - self._start_s,
+            nodes=[node_status(member, now_s) for member in self._membership.members],
+            variants=live_variants(self._catalog, self._membership),
+            levels=[
+                admin_pb2.LevelStatus(
+                    name=level.name,
+                    variant=level.variant,
+                    steps_fraction=level.steps_fraction,
+                    quality=level.quality,
+                    answered=counters.answered_by_level[level.name],
+                )
+                for level in self._catalog.ladder.all
+            ],
+            in_flight=len(self._dispatcher.flights),
+            queued=self._dispatcher.not_started,
+            capacity=self._capacity,
+            counters=counters.to_proto(),
+        )
+
+    async def DrainNode(  # noqa: N802 - gRPC's name
+        self, request: admin_pb2.DrainNodeRequest, context: Context
+    ) -> admin_pb2.DrainNodeResponse:
+        """Ask one node to finish its rows, take no more, and leave."""
+        member = self._membership.get(request.node)
+        if member is None:
+            known = [m.name for m in self._membership.members]
+            raise NotFoundError("node", request.node, known)
+        member.backlog.draining = True
+        member.send(cluster_pb2.JoinResponse(drain=cluster_pb2.Drain()))
+        return admin_pb2.DrainNodeResponse()

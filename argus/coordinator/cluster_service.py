@@ -1,0 +1,123 @@
+"""The door for node daemons."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from argus.clock import Clock
+from argus.config import CoordinatorConfig
+from argus.coordinator.catalog import Catalog
+from argus.coordinator.dispatch import Dispatcher
+from argus.coordinator.membership import Member, Membership
+from argus.coordinator.reports import Reports
+from argus.errors import ArgusError, DeadlineError, InternalError, InvalidArgumentError
+from argus.rpc.convert_cluster import node_info_from_proto
+from argus.rpc.interceptors import Context
+from argus.v1 import cluster_pb2, cluster_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+Requests = AsyncIterator[cluster_pb2.JoinRequest]
+
+
+class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
+    """Implements argus.v1.ClusterService: one call for each member.
+
+    Args:
+        clock: where the time comes from.
+        config: lease and heartbeat interval.
+        membership: the nodes.
+        catalog: learns the nodes' variants.
+        dispatcher: owns the requests.
+        on_change: called when a node has come, gone or begun to drain.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        config: CoordinatorConfig,
+        membership: Membership,
+        catalog: Catalog,
+        dispatcher: Dispatcher,
+        on_change: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._clock = clock
+        self._config = config
+        self._membership = membership
+        self._catalog = catalog
+        self._dispatcher = dispatcher
+        self._reports = Reports(clock, dispatcher)
+        self._on_change = on_change
+
+    async def Join(  # noqa: N802 - gRPC's name
+        self, request_iterator: Requests, context: Context
+    ) -> AsyncIterator[cluster_pb2.JoinResponse]:
+        """Serve one node until it leaves, fails or is given up."""
+        member = await self._welcome(request_iterator)
+        reader = asyncio.create_task(self._read(member, request_iterator))
+        try:
+            welcome = cluster_pb2.Welcome(
+                lease_s=self._config.lease_s,
+                heartbeat_interval_s=self._config.heartbeat_interval_s,
+            )
+            yield cluster_pb2.JoinResponse(welcome=welcome)
+            await self._on_change()
+            self._dispatcher.pump()
+            while (message := await member.next_message()) is not None:
+                yield message
+            if member.end_error is not None:
+                raise member.end_error
+        finally:
+            self._dispatcher.node_lost(member, "its connection ended")
+            reader.cancel()
+            await asyncio.wait([reader])
+            await self._on_change()
+
+    async def _welcome(self, requests: Requests) -> Member:
+        """Return the member that the first message makes."""
+        try:
+            async with asyncio.timeout(self._config.lease_s):
+                first = await anext(requests, None)
+        except TimeoutError as error:
+            raise DeadlineError(f"no hello within {self._config.lease_s:g} s") from error
+        if first is None or first.WhichOneof("message") != "hello":
+            raise InvalidArgumentError("message", "the first message must be a hello")
+        info = node_info_from_proto(first.hello)
+        self._membership.check_free(info.name)
+        self._catalog.learn(info, self._membership.holds)
+        log.info("node %s joined: %s, %d slots", info.name, info.device_name, info.slots)
+        return self._membership.join(info, first.hello)
+
+    async def _read(self, member: Member, requests: Requests) -> None:
+        """Take in what the node says; its end ends the stream."""
+        error: ArgusError | None = None
+        try:
+            async for request in requests:
+                await self._take(member, request)
+        except ArgusError as caught:
+            error = caught
+        except Exception:
+            log.exception("what node %s said could not be applied", member.name)
+            error = InternalError("a message could not be applied; the coordinator's log says why")
+        finally:
+            member.close(error)
+
+    async def _take(self, member: Member, request: cluster_pb2.JoinRequest) -> None:
+        """Apply one message.
+
+        Raises:
+            InvalidArgumentError: it is out of order, or of no known kind.
+        """
+        match request.WhichOneof("message"):
+            case "heartbeat":
+                member.beat(request.heartbeat, self._clock.now())
+                self._dispatcher.pump()
+            case "event":
+                self._reports.take(member, request.event)
+            case "draining":
+                member.backlog.draining = True
+                await self._on_change()
+            case other:
+                raise InvalidArgumentError("message", f"{other or 'unknown'} is out of place")

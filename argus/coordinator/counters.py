@@ -1,0 +1,34 @@
+"""Counts since the coordinator started."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from argus.v1 import admin_pb2
+
+
+@dataclass(slots=True)
+class Counters:
+    """Every accepted request ends in exactly one of answered, cancelled and failed."""
+
+    accepted: int = 0
+    answered: int = 0
+    on_time: int = 0
+    refused: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    replayed: int = 0
+    answered_by_level: Counter[str] = field(default_factory=Counter)
+
+    def to_proto(self) -> admin_pb2.Counters:
+        """Return the message, without the counts by level."""
+        return admin_pb2.Counters(
+            accepted=self.accepted,
+            answered=self.answered,
+            on_time=self.on_time,
+            refused=self.refused,
+            cancelled=self.cancelled,
+            failed=self.failed,
+            replayed=self.replayed,
+        )

@@ -1,0 +1,295 @@
+"""The life of a request: accepted, queued, given to a node, replayed when lost, ended once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+
+from argus.clock import Clock
+from argus.config import CoordinatorConfig
+from argus.control.admission import Load, admit
+from argus.control.offers import make_offers
+from argus.control.predictor import QualityPredictor
+from argus.control.router import Decision, fastest, idle_finish_s, route, takers
+from argus.coordinator.catalog import Catalog
+from argus.coordinator.counters import Counters
+from argus.coordinator.flight import Flight, Phase, Urgency, WaitingLine, urgency
+from argus.coordinator.membership import Member, Membership
+from argus.coordinator.results import ResultMemory, check_same
+from argus.coordinator.subscription import Subscription
+from argus.errors import (
+    ArgusError,
+    CancelledError,
+    DeadlineError,
+    InternalError,
+    OverloadedError,
+    UnavailableError,
+)
+from argus.rpc.convert_cluster import work_to_proto
+from argus.types import MAX_SEED, ImageRequest
+from argus.v1 import cluster_pb2, image_pb2
+
+log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Owns every request in flight. One event loop calls it; no call blocks.
+
+    Args:
+        clock: where the time comes from.
+        config: limits.
+        membership: the nodes.
+        catalog: what can be asked for.
+        predictor: quality of levels.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        config: CoordinatorConfig,
+        membership: Membership,
+        catalog: Catalog,
+        predictor: QualityPredictor,
+    ) -> None:
+        self._clock = clock
+        self._config = config
+        self._membership = membership
+        self._catalog = catalog
+        self._predictor = predictor
+        self._results = ResultMemory(config.result_ttl_s, config.result_bytes)
+        self._flights: dict[str, Flight] = {}
+        self._waiting = WaitingLine()
+        self._accepted = 0
+        self._closed = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.counters = Counters()
+
+    @property
+    def flights(self) -> Mapping[str, Flight]:
+        """Requests in flight by id."""
+        return self._flights
+
+    @property
+    def not_started(self) -> int:
+        """Requests in flight whose first step has not begun."""
+        return sum(flight.phase is not Phase.RUNNING for flight in self._flights.values())
+
+    # -- from clients ---------------------------------------------------------------------------
+
+    def submit(self, request: ImageRequest) -> Subscription:
+        """Return the events of a request: a new one, the one in flight, or the one remembered.
+
+        A client that stops listening must say so with `unsubscribe`.
+
+        Raises:
+            InvalidArgumentError, NotFoundError: something asked for does not exist.
+            OverloadedError, DeadlineError, UnavailableError: see `argus.control.admission.admit`.
+        """
+        subscription = Subscription(request.request_id)
+        flight = self._flights.get(request.request_id)
+        if flight is not None:
+            check_same(flight.request, request)
+            flight.subscriptions.append(subscription)
+            return subscription
+        remembered = self._results.find(request, self._clock.now())
+        if remembered is not None:
+            subscription.finish(remembered)
+            return subscription
+        if self._closed:
+            raise UnavailableError("the coordinator is stopping")
+        self._accept(request, subscription)
+        self.pump()
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Note that a client no longer listens; a request nobody listens to is cancelled."""
+        flight = self._flights.get(subscription.request_id)
+        if flight is None or subscription not in flight.subscriptions:
+            return
+        flight.subscriptions.remove(subscription)
+        if not flight.subscriptions:
+            self.abort(flight, Phase.CANCELLED, CancelledError("every client left"))
+            self.pump()
+
+    def _accept(self, request: ImageRequest, subscription: Subscription) -> None:
+        offers = make_offers(request, self._catalog.ladder, self._catalog.variants, self._predictor)
+        now_s = self._clock.now()
+        place = urgency(request, now_s, self._accepted)
+        try:
+            decision = admit(offers, request.deadline_s, self._load(place))
+        except (OverloadedError, DeadlineError):
+            self.counters.refused += 1
+            raise
+        queued = image_pb2.Queued(ahead=self.not_started, predicted_s=decision.predicted_finish_s)
+        flight = Flight(
+            request=request,
+            seed=secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed,
+            offers=offers,
+            decision=decision,
+            accepted_s=now_s,
+            order=self._accepted,
+            subscriptions=[subscription],
+        )
+        self._accepted += 1
+        self.counters.accepted += 1
+        self._flights[flight.id] = flight
+        self._empty.clear()
+        self._waiting.add(flight)
+        flight.tell(image_pb2.GenerateResponse(request_id=flight.id, queued=queued))
+
+    def _load(self, place: Urgency) -> Load:
+        return Load(
+            nodes=[member.backlog for member in self._membership.members],
+            queued=[flight.row for flight in self._waiting.before(place)],
+            in_flight=len(self._flights),
+            max_in_flight=self._config.max_in_flight,
+        )
+
+    # -- to nodes -------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Give waiting requests to nodes that have room, the most urgent first."""
+        for flight in self._waiting:
+            open_members = [m for m in self._membership.members if m.has_room]
+            if not open_members:
+                return
+            if flight.phase is Phase.QUEUED:
+                self._try_to_send(flight, open_members)
+
+    def _try_to_send(self, flight: Flight, members: list[Member]) -> None:
+        nodes = [m.backlog for m in members if m.name not in self._avoided(flight)]
+        remaining_s = flight.remaining_s(self._clock.now())
+        offers = flight.offers
+        if len(self._waiting) > 1:
+            # Whoever waits behind was promised a time in which this one keeps its level.
+            offers = offers[offers.index(flight.decision.offer) :]
+        decision = route(offers, nodes, remaining_s)
+        if decision is None and remaining_s is not None:
+            idle_s = idle_finish_s(flight.offers, nodes)
+            if idle_s is not None and idle_s > remaining_s:
+                late = f"{remaining_s:.3g} s are left and at least {idle_s:.3g} s needed"
+                self.abort(flight, Phase.FAILED, DeadlineError(late))
+                return
+            decision = fastest(flight.offers, nodes)
+        if decision is not None:
+            self._send(flight, decision, members)
+
+    def _avoided(self, flight: Flight) -> set[str]:
+        """Return the nodes that failed the request, as long as there is another."""
+        others = [m.backlog for m in self._membership.members if m.name not in flight.failed_on]
+        return flight.failed_on if any(takers(o, others) for o in flight.offers) else set()
+
+    def _send(self, flight: Flight, decision: Decision, members: list[Member]) -> None:
+        member = next(m for m in members if m.name == decision.node)
+        self._waiting.remove(flight)
+        flight.assign(decision)
+        member.backlog.add(flight.id, flight.row)
+        work = work_to_proto(flight.resolved(), flight.remaining_s(self._clock.now()))
+        member.send(cluster_pb2.JoinResponse(work=work))
+
+    # -- from nodes -----------------------------------------------------------------------------
+
+    def node_lost(self, member: Member, reason: str) -> None:
+        """Forget a node and replay what it had elsewhere; a node already lost is ignored."""
+        if not self._membership.is_member(member):
+            return
+        self._membership.leave(member)
+        held = [self._flights[row_id] for row_id in member.backlog.row_ids]
+        log.info("node %s is gone (%s); %d rows to replay", member.name, reason, len(held))
+        for flight in held:
+            message = f"node {member.name} was lost ({reason}); starting again elsewhere"
+            warning = image_pb2.Warning(code="NODE_LOST", message=message)
+            flight.tell(image_pb2.GenerateResponse(request_id=flight.id, warning=warning))
+            self.replay(flight, f"node {member.name} was lost: {reason}")
+        self.pump()
+
+    def replay(self, flight: Flight, reason: str) -> None:
+        """Queue a request again, in front, after a node failed it.
+
+        The poison rule: what failed `max_attempts` times may be what makes nodes fail, so it ends.
+        """
+        self._detach(flight)
+        flight.losses += 1
+        if flight.node is not None:
+            flight.failed_on.add(flight.node)
+        if flight.losses >= self._config.max_attempts:
+            gave_up = InternalError(f"given up after {flight.losses} attempts; the last: {reason}")
+            self._close(flight, Phase.FAILED, gave_up)
+            return
+        self.counters.replayed += 1
+        flight.requeue()
+        self._waiting.add(flight)
+
+    def put_back(self, flight: Flight) -> None:
+        """Queue a request again that its node did not take; this says nothing against it."""
+        self._detach(flight)
+        flight.requeue()
+        self._waiting.add(flight)
+
+    # -- endings --------------------------------------------------------------------------------
+
+    def complete(self, flight: Flight, response: image_pb2.GenerateResponse) -> None:
+        """End a request with its image."""
+        now_s = self._clock.now()
+        self._results.remember(flight.request, response, now_s)
+        self.counters.answered_by_level[response.image.level] += 1
+        self.counters.on_time += flight.on_time(now_s)
+        self._detach(flight)
+        self._close(flight, Phase.DONE, response)
+
+    def fail(self, flight: Flight, error: ArgusError) -> None:
+        """End a request that its node gave up."""
+        self._detach(flight)
+        self._close(flight, Phase.FAILED, error)
+
+    def abort(self, flight: Flight, phase: Phase, error: ArgusError) -> None:
+        """End a request wherever it is, and free what it holds on a node."""
+        member = self._detach(flight)
+        if member is not None:
+            member.forget(flight.id, flight.sends)
+        self._close(flight, phase, error)
+
+    def forget_old_results(self) -> None:
+        """Forget remembered images whose time is over."""
+        self._results.expire(self._clock.now())
+
+    def close(self) -> None:
+        """Refuse new requests from now on; what is in flight goes on."""
+        self._closed = True
+
+    async def wait_empty(self) -> None:
+        """Wait until nothing is in flight."""
+        await self._empty.wait()
+
+    def abort_all(self, error: ArgusError) -> None:
+        """End everything in flight."""
+        for flight in tuple(self._flights.values()):
+            self.abort(flight, Phase.FAILED, error)
+
+    def _detach(self, flight: Flight) -> Member | None:
+        """Take a request from the line or from its node; return the node, if it is alive."""
+        if flight.phase is Phase.QUEUED:
+            self._waiting.remove(flight)
+            return None
+        member = self._membership.get(flight.node) if flight.node is not None else None
+        if member is not None:
+            member.backlog.remove(flight.id)
+        return member
+
+    def _close(
+        self, flight: Flight, phase: Phase, end: image_pb2.GenerateResponse | ArgusError
+    ) -> None:
+        """Do the bookkeeping of every ending."""
+        del self._flights[flight.id]
+        flight.finish(phase, end)
+        if phase is Phase.DONE:
+            self.counters.answered += 1
+        elif phase is Phase.CANCELLED:
+            self.counters.cancelled += 1
+        else:
+            self.counters.failed += 1
+        if not self._flights:
+            self._empty.set()

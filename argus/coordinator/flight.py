@@ -1,0 +1,191 @@
+"""A request in flight: what was asked, where it is, who listens."""
+
+from __future__ import annotations
+
+import enum
+import math
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from argus.control.backlog import RowShape
+from argus.control.offers import Offer
+from argus.control.router import Decision
+from argus.coordinator.subscription import Subscription
+from argus.errors import ArgusError
+from argus.types import ImageRequest, ResolvedRequest
+from argus.v1 import image_pb2
+
+PATIENCE_S = 60.0
+"""A request without a deadline waits as if it had one so far away; else it could wait forever."""
+
+
+Urgency = tuple[bool, float, int]
+"""Orders waiting requests, the smallest first."""
+
+
+def urgency(request: ImageRequest, accepted_s: float, order: int, lost: bool = False) -> Urgency:
+    """Return the place of a request: replays first, then by deadline, then by arrival."""
+    patience_s = PATIENCE_S if request.deadline_s is None else request.deadline_s
+    return (not lost, accepted_s + patience_s, order)
+
+
+class Phase(enum.Enum):
+    """Where a request is in its life."""
+
+    QUEUED = "queued"
+    """Accepted; no node has it."""
+    ASSIGNED = "assigned"
+    """Sent to a node."""
+    RUNNING = "running"
+    """Its first step began."""
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can happen any more."""
+        return self in {Phase.DONE, Phase.FAILED, Phase.CANCELLED}
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One accepted request. Times in seconds of the coordinator's clock."""
+
+    request: ImageRequest
+    seed: int
+    offers: tuple[Offer, ...]
+    decision: Decision
+    """The last one: of the admission while queued, of the dispatch afterwards."""
+    accepted_s: float
+    order: int
+    """Counts accepted requests."""
+    phase: Phase = Phase.QUEUED
+    node: str | None = None
+    """Name of the node that has it."""
+    sends: int = 0
+    """Times it was sent to a node; the attempt number that nodes see."""
+    losses: int = 0
+    """Times a node died of it or failed it."""
+    failed_on: set[str] = field(default_factory=set)
+    """Names of those nodes."""
+    started_s: float | None = None
+    stranded_s: float | None = None
+    """Since when no node could make it."""
+    subscriptions: list[Subscription] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """The request id."""
+        return self.request.request_id
+
+    @property
+    def deadline_at_s(self) -> float:
+        """When it is late; infinity without a deadline."""
+        limit_s = self.request.deadline_s
+        return self.accepted_s + (math.inf if limit_s is None else limit_s)
+
+    @property
+    def urgency(self) -> Urgency:
+        """Its place among those that wait."""
+        return urgency(self.request, self.accepted_s, self.order, lost=self.losses > 0)
+
+    @property
+    def row(self) -> RowShape:
+        """The row it is at the present decision."""
+        return self.decision.offer.row
+
+    def remaining_s(self, now_s: float) -> float | None:
+        """Return the seconds left until the deadline, or None without one."""
+        return None if self.request.deadline_s is None else self.deadline_at_s - now_s
+
+    def on_time(self, now_s: float) -> bool:
+        """Return whether an answer now would be in time."""
+        return now_s <= self.deadline_at_s
+
+    def assign(self, decision: Decision) -> None:
+        """Note that it is sent to the node of `decision`."""
+        self.decision = decision
+        self.node = decision.node
+        self.sends += 1
+        self.phase = Phase.ASSIGNED
+        self.stranded_s = None
+
+    def start(self, now_s: float) -> None:
+        """Note that its first step begins."""
+        self.phase = Phase.RUNNING
+        self.started_s = now_s
+
+    def requeue(self) -> None:
+        """Note that it waits for a node again."""
+        self.phase = Phase.QUEUED
+        self.node = None
+        self.started_s = None
+
+    def resolved(self) -> ResolvedRequest:
+        """Return the row of the present decision."""
+        offer = self.decision.offer
+        return ResolvedRequest(
+            request_id=self.id,
+            attempt=self.sends,
+            prompt=self.request.prompt,
+            negative_prompt=self.request.negative_prompt,
+            seed=self.seed,
+            width=offer.row.width,
+            height=offer.row.height,
+            steps=offer.row.steps,
+            guidance=offer.guidance,
+            sampler=offer.sampler,
+            variant=offer.row.variant,
+            level=offer.level.name,
+            format=self.request.format,
+            preview_every=self.request.preview_every,
+        )
+
+    def tell(self, event: image_pb2.GenerateResponse) -> None:
+        """Send an event to everyone who listens."""
+        for subscription in self.subscriptions:
+            subscription.push(event)
+
+    def finish(self, phase: Phase, end: image_pb2.GenerateResponse | ArgusError) -> None:
+        """Enter a final phase and tell everyone who listens how it ended."""
+        self.phase = phase
+        for subscription in self.subscriptions:
+            subscription.finish(end)
+
+
+class WaitingLine:
+    """Flights that no node has, in the order in which they will be sent."""
+
+    def __init__(self) -> None:
+        self._flights: list[Flight] = []
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def __iter__(self) -> Iterator[Flight]:
+        return iter(tuple(self._flights))
+
+    def add(self, flight: Flight) -> None:
+        """Put a flight where its key belongs."""
+        insort(self._flights, flight, key=_key)
+
+    def remove(self, flight: Flight) -> None:
+        """Take out a flight whose key has not changed since it was added.
+
+        Raises:
+            ValueError: it is not waiting.
+        """
+        index = bisect_left(self._flights, flight.urgency, key=_key)
+        if index == len(self._flights) or self._flights[index] is not flight:
+            raise ValueError(f"request {flight.id} is not waiting")
+        del self._flights[index]
+
+    def before(self, key: Urgency) -> list[Flight]:
+        """Return the flights that go before `key`."""
+        return self._flights[: bisect_left(self._flights, key, key=_key)]
+
+
+def _key(flight: Flight) -> Urgency:
+    return flight.urgency

@@ -1,0 +1,41 @@
+"""The door for clients."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from argus.coordinator.catalog import Catalog
+from argus.coordinator.dispatch import Dispatcher
+from argus.coordinator.membership import Membership
+from argus.coordinator.views import live_variants
+from argus.rpc.convert import image_request_from_proto
+from argus.rpc.interceptors import Context
+from argus.v1 import image_pb2, image_pb2_grpc
+
+
+class ImageService(image_pb2_grpc.ImageServiceServicer):
+    """Implements argus.v1.ImageService over the dispatcher."""
+
+    def __init__(self, dispatcher: Dispatcher, catalog: Catalog, membership: Membership) -> None:
+        self._dispatcher = dispatcher
+        self._catalog = catalog
+        self._membership = membership
+
+    async def Generate(  # noqa: N802 - gRPC's name
+        self, request: image_pb2.GenerateRequest, context: Context
+    ) -> AsyncIterator[image_pb2.GenerateResponse]:
+        """Stream the life of one request; a client that leaves frees its row."""
+        subscription = self._dispatcher.submit(image_request_from_proto(request))
+        try:
+            async for event in subscription:
+                yield event
+        finally:
+            self._dispatcher.unsubscribe(subscription)
+
+    async def ListVariants(  # noqa: N802 - gRPC's name
+        self, request: image_pb2.ListVariantsRequest, context: Context
+    ) -> image_pb2.ListVariantsResponse:
+        """List what live nodes hold, the default first."""
+        return image_pb2.ListVariantsResponse(
+            variants=live_variants(self._catalog, self._membership)
+        )

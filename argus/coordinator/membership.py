@@ -1,0 +1,178 @@
+"""The nodes: a member is a node whose stream is open and whose heartbeats arrive."""
+
+from __future__ import annotations
+
+import asyncio
+
+from argus.clock import Clock
+from argus.control.backlog import NodeBacklog
+from argus.errors import AlreadyExistsError, ArgusError
+from argus.types import NodeInfo
+from argus.v1 import cluster_pb2
+
+LOOKAHEAD_ROWS = 2
+"""Rows a node may hold beyond its slots, so that a slot never stays empty for a round trip."""
+STALL_FACTOR = 10.0
+"""A device thread silent for so many times its longest work is given up."""
+
+
+class Member:
+    """One node as the coordinator sees it.
+
+    Rows are known to `backlog` alone: what is assigned is what it holds. `outbox` ends with None.
+    """
+
+    def __init__(self, info: NodeInfo, hello: cluster_pb2.NodeHello, now_s: float) -> None:
+        self.info = info
+        self.hello = hello
+        self.backlog = NodeBacklog(info)
+        self.heartbeat = cluster_pb2.Heartbeat()
+        self.heartbeat_at_s = now_s
+        self.full = False
+        """It refused a row for want of room, and has not spoken since."""
+        self.end_error: ArgusError | None = None
+        """With what the stream ends, when it is the coordinator that ends it."""
+        self._busy_since_s: float | None = None
+        self._limit = info.slots + LOOKAHEAD_ROWS
+        self._told_to_forget: set[tuple[str, int]] = set()
+        self._outbox: asyncio.Queue[cluster_pb2.JoinResponse | None]
+        # Work and cancels of every row twice over, and the few messages about the node itself.
+        self._outbox = asyncio.Queue(maxsize=4 * self._limit + 16)
+        self.reads_too_slowly = False
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.info.name
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it can be given a row now."""
+        return not self.backlog.draining and not self.full and len(self.backlog) < self._limit
+
+    def beat(self, heartbeat: cluster_pb2.Heartbeat, now_s: float) -> None:
+        """Take in a heartbeat."""
+        self.heartbeat = heartbeat
+        self.heartbeat_at_s = now_s
+        self.full = False
+        if not heartbeat.rows and not heartbeat.waiting:
+            self._busy_since_s = None
+        elif self._busy_since_s is None:
+            self._busy_since_s = now_s
+
+    def trouble(self, now_s: float, lease_s: float) -> str | None:
+        """Return why the node must be given up, or None.
+
+        The device thread is dead when it showed no life for far longer than its longest piece of
+        work although there was work all the while.
+        """
+        if self.reads_too_slowly:
+            return "it does not read its stream"
+        silent_s = now_s - self.heartbeat_at_s
+        if silent_s > lease_s:
+            return f"no heartbeat for {silent_s:.1f} s"
+        stall_s = lease_s + STALL_FACTOR * self.backlog.slowest_s()
+        busy_s = 0.0 if self._busy_since_s is None else now_s - self._busy_since_s
+        if min(busy_s, self.heartbeat.device_idle_s) > stall_s:
+            return f"its device did nothing for {self.heartbeat.device_idle_s:.1f} s"
+        return None
+
+    def send(self, message: cluster_pb2.JoinResponse) -> None:
+        """Queue a message; a node that leaves too many unread is given up at the next check."""
+        try:
+            self._outbox.put_nowait(message)
+        except asyncio.QueueFull:
+            self.reads_too_slowly = True
+
+    def forget(self, request_id: str, attempt: int) -> None:
+        """Tell the node to drop a row, once."""
+        if len(self._told_to_forget) > 4 * self._limit:
+            self._told_to_forget.clear()
+        if (request_id, attempt) not in self._told_to_forget:
+            self._told_to_forget.add((request_id, attempt))
+            cancel = cluster_pb2.CancelWork(request_id=request_id, attempt=attempt)
+            self.send(cluster_pb2.JoinResponse(cancel=cancel))
+
+    def close(self, error: ArgusError | None) -> None:
+        """End the stream after what is queued, or at once with `error`."""
+        self.end_error = error
+        if error is not None:
+            while not self._outbox.empty():
+                self._outbox.get_nowait()
+        try:
+            self._outbox.put_nowait(None)
+        except asyncio.QueueFull:
+            self._outbox.get_nowait()
+            self._outbox.put_nowait(None)
+
+    @property
+    def outbox_empty(self) -> bool:
+        """Whether the node has been sent everything."""
+        return self._outbox.empty()
+
+    async def next_message(self) -> cluster_pb2.JoinResponse | None:
+        """Return the next message for the node; None ends the stream."""
+        return await self._outbox.get()
+
+
+class Membership:
+    """Members by name.
+
+    Args:
+        clock: where the time comes from.
+        lease_s: seconds without a heartbeat after which a node is given up.
+    """
+
+    def __init__(self, clock: Clock, lease_s: float) -> None:
+        self._clock = clock
+        self.lease_s = lease_s
+        self._members: dict[str, Member] = {}
+
+    @property
+    def members(self) -> list[Member]:
+        """Live nodes, sorted by name."""
+        return [self._members[name] for name in sorted(self._members)]
+
+    def get(self, name: str) -> Member | None:
+        """Return the live node of that name, or None."""
+        return self._members.get(name)
+
+    def is_member(self, member: Member) -> bool:
+        """Return whether this very connection is still a member."""
+        return self._members.get(member.name) is member
+
+    def holds(self, variant: str) -> bool:
+        """Return whether a live node holds the variant."""
+        return any(member.backlog.holds(variant) for member in self._members.values())
+
+    @property
+    def accepts_work(self) -> bool:
+        """Whether some node takes new rows."""
+        return any(not member.backlog.draining for member in self._members.values())
+
+    def check_free(self, name: str) -> None:
+        """Raise AlreadyExistsError when a live node has that name."""
+        if name in self._members:
+            raise AlreadyExistsError(f"a live node is already called {name!r}")
+
+    def join(self, info: NodeInfo, hello: cluster_pb2.NodeHello) -> Member:
+        """Return the new member.
+
+        Raises:
+            AlreadyExistsError: a live node has that name.
+        """
+        self.check_free(info.name)
+        member = Member(info, hello, self._clock.now())
+        self._members[info.name] = member
+        return member
+
+    def leave(self, member: Member) -> None:
+        """Forget a member; one that already left is ignored."""
+        if self.is_member(member):
+            del self._members[member.name]
+
+    def troubled(self) -> list[tuple[Member, str]]:
+        """Return the members that must be given up, each with the reason."""
+        now_s = self._clock.now()
+        found = [(m, m.trouble(now_s, self.lease_s)) for m in self.members]
+        return [(member, reason) for member, reason in found if reason is not None]

@@ -1,0 +1,152 @@
+"""The coordinator as a whole: built, served, drained."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from argus.clock import Clock, MonotonicClock
+from argus.config import Config, CoordinatorConfig
+from argus.control.levels import LevelProfile, parse_profile
+from argus.control.predictor import LevelMeans
+from argus.coordinator.admin_service import AdminService
+from argus.coordinator.catalog import Catalog
+from argus.coordinator.cluster_service import ClusterService
+from argus.coordinator.dispatch import Dispatcher
+from argus.coordinator.image_service import ImageService
+from argus.coordinator.membership import Membership
+from argus.coordinator.watchdog import Watchdog
+from argus.errors import ConfigError, UnavailableError
+from argus.models import bundled_dir
+from argus.rpc.server import RpcServer
+from argus.v1 import admin_pb2_grpc, cluster_pb2_grpc, image_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+IMAGE_SERVICE = "argus.v1.ImageService"
+CLUSTER_SERVICE = "argus.v1.ClusterService"
+ADMIN_SERVICE = "argus.v1.AdminService"
+BUNDLED_LEVELS = "levels.json"
+WATCH_INTERVAL_S = 0.05
+STOP_GRACE_S = 1.0
+
+
+async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[str], None]) -> None:
+    """Run the coordinator until `stop` is set, then drain and return.
+
+    Args:
+        config: settings; the coordinator's section is used.
+        stop: set to end.
+        on_ready: called with HOST:PORT once the port is bound; nodes may still be missing.
+
+    Raises:
+        ConfigError: the level file or the address cannot be used.
+    """
+    coordinator = Coordinator(config.coordinator, MonotonicClock())
+    address = await coordinator.start()
+    try:
+        on_ready(address)
+        await stop.wait()
+    finally:
+        await coordinator.stop()
+
+
+def load_profile(config: CoordinatorConfig) -> LevelProfile | None:
+    """Return the configured level profile, the bundled family's, or None where there is none.
+
+    Raises:
+        ConfigError: the file cannot be read or is wrong.
+    """
+    path = Path(config.levels) if config.levels else bundled_dir() / BUNDLED_LEVELS
+    if not config.levels and not path.is_file():
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"coordinator.levels: cannot read {path}: {error}") from error
+    return parse_profile(text, f"coordinator.levels: {path}")
+
+
+class Coordinator:
+    """The parts, wired. Must be made inside the event loop that runs it.
+
+    Args:
+        config: settings.
+        clock: where the time comes from.
+
+    Raises:
+        ConfigError: the level file cannot be used.
+    """
+
+    def __init__(self, config: CoordinatorConfig, clock: Clock) -> None:
+        self._config = config
+        catalog = Catalog(load_profile(config))
+        self._membership = Membership(clock, config.lease_s)
+        self._dispatcher = Dispatcher(clock, config, self._membership, catalog, LevelMeans())
+        self._watchdog = Watchdog(clock, self._membership, self._dispatcher)
+        self._server = RpcServer()
+        self._watching: asyncio.Task[None] | None = None
+        self._draining = False
+        self._server.add(
+            image_pb2_grpc.add_ImageServiceServicer_to_server,
+            ImageService(self._dispatcher, catalog, self._membership),
+            IMAGE_SERVICE,
+        )
+        self._server.add(
+            cluster_pb2_grpc.add_ClusterServiceServicer_to_server,
+            ClusterService(
+                clock, config, self._membership, catalog, self._dispatcher, self._show_health
+            ),
+            CLUSTER_SERVICE,
+        )
+        self._server.add(
+            admin_pb2_grpc.add_AdminServiceServicer_to_server,
+            AdminService(clock, config.max_in_flight, self._dispatcher, catalog, self._membership),
+            ADMIN_SERVICE,
+        )
+
+    async def start(self) -> str:
+        """Listen, and return HOST:PORT.
+
+        Raises:
+            ConfigError: the address cannot be listened on.
+        """
+        address = await self._server.start(self._config.bind, "coordinator.bind")
+        await self._server.set_serving(CLUSTER_SERVICE, True)
+        await self._server.set_serving(ADMIN_SERVICE, True)
+        self._watching = asyncio.create_task(self._watch())
+        return address
+
+    async def stop(self) -> None:
+        """Refuse new requests, wait for those in flight, let the nodes go, and close the port."""
+        self._draining = True
+        self._dispatcher.close()
+        await self._show_health()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._config.drain_grace_s):
+                await self._dispatcher.wait_empty()
+        stopping = UnavailableError("the coordinator is stopping")
+        self._dispatcher.abort_all(stopping)
+        for member in self._membership.members:
+            member.close(stopping)
+        await self._server.stop(STOP_GRACE_S)
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+
+    async def _show_health(self) -> None:
+        """Say that images are served while some node takes work and nobody stops us."""
+        serving = not self._draining and self._membership.accepts_work
+        await self._server.set_serving(IMAGE_SERVICE, serving)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            try:
+                self._watchdog.check()
+                await self._show_health()
+            except Exception:
+                log.exception("the watchdog failed; it goes on")

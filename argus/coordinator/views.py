@@ -1,0 +1,32 @@
+"""What the services show of the state."""
+
+from __future__ import annotations
+
+from argus.coordinator.catalog import Catalog
+from argus.coordinator.membership import Member, Membership
+from argus.rpc.convert import variant_to_proto
+from argus.v1 import admin_pb2, image_pb2
+
+
+def live_variants(catalog: Catalog, membership: Membership) -> list[image_pb2.Variant]:
+    """Return the variants on live nodes, the default first, then by name."""
+    default = catalog.ladder.default_variant
+    variants = []
+    for name in sorted(catalog.variants, key=lambda name: (name != default, name)):
+        nodes = [m.name for m in membership.members if m.backlog.holds(name)]
+        levels = [level.name for level in catalog.ladder.of_variant(name)]
+        if nodes:
+            variants.append(variant_to_proto(catalog.variants[name], levels, nodes))
+    return variants
+
+
+def node_status(member: Member, now_s: float) -> admin_pb2.NodeStatus:
+    """Return one node as the coordinator sees it at `now_s`."""
+    return admin_pb2.NodeStatus(
+        hello=member.hello,
+        heartbeat=member.heartbeat,
+        heartbeat_age_s=now_s - member.heartbeat_at_s,
+        assigned=len(member.backlog),
+        backlog_s=member.backlog.drained_s(),
+        draining=member.backlog.draining,
+    )

@@ -1,0 +1,54 @@
+"""What time alone brings about: leases end, deadlines pass, hope for a node runs out."""
+
+from __future__ import annotations
+
+from argus.clock import Clock
+from argus.control.router import takers
+from argus.coordinator.dispatch import Dispatcher
+from argus.coordinator.flight import Flight, Phase
+from argus.coordinator.membership import Membership
+from argus.errors import DeadlineError, UnavailableError
+
+NO_NODE_GRACE_LEASES = 3.0
+"""Leases an accepted request waits for a node to come back when there is none."""
+
+
+class Watchdog:
+    """Checks everything that has a time limit; to be called regularly.
+
+    Args:
+        clock: where the time comes from.
+        membership: the nodes.
+        dispatcher: owns the requests.
+    """
+
+    def __init__(self, clock: Clock, membership: Membership, dispatcher: Dispatcher) -> None:
+        self._clock = clock
+        self._membership = membership
+        self._dispatcher = dispatcher
+
+    def check(self) -> None:
+        """Give up dead nodes, end requests that are too late, and send what can be sent."""
+        for member, reason in self._membership.troubled():
+            member.close(UnavailableError(f"node {member.name} was given up: {reason}"))
+            self._dispatcher.node_lost(member, reason)
+        now_s = self._clock.now()
+        for flight in tuple(self._dispatcher.flights.values()):
+            if not flight.on_time(now_s):
+                late = f"the image was not ready within {flight.request.deadline_s:g} s"
+                self._dispatcher.abort(flight, Phase.FAILED, DeadlineError(late))
+            elif flight.phase is Phase.QUEUED:
+                self._check_stranded(flight, now_s)
+        self._dispatcher.forget_old_results()
+        self._dispatcher.pump()
+
+    def _check_stranded(self, flight: Flight, now_s: float) -> None:
+        """End a request that waits for nodes that do not come back."""
+        nodes = [member.backlog for member in self._membership.members]
+        if any(takers(offer, nodes) for offer in flight.offers):
+            flight.stranded_s = None
+        elif flight.stranded_s is None:
+            flight.stranded_s = now_s
+        elif now_s - flight.stranded_s > NO_NODE_GRACE_LEASES * self._membership.lease_s:
+            gone = UnavailableError("no node that could make this image came back")
+            self._dispatcher.abort(flight, Phase.FAILED, gone)

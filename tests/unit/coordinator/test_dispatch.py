@@ -1,0 +1,437 @@
+"""The life of a request on a manual clock; nothing here sleeps."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from argus.coordinator.flight import Phase
+from argus.coordinator.membership import LOOKAHEAD_ROWS
+from argus.errors import (
+    ArgusError,
+    DeadlineError,
+    InternalError,
+    InvalidArgumentError,
+    OverloadedError,
+    UnavailableError,
+)
+from argus.v1 import cluster_pb2, image_pb2
+from tests.unit.coordinator.bench import Bench, follow, kinds, one_work, sent, works
+
+
+async def test_a_request_goes_through_its_life_and_its_times_add_up() -> None:
+    bench = Bench()
+    node = bench.join()
+    events = bench.submit(seed=7)
+    work = await one_work(node)
+    assert (work.seed, work.steps, work.level, work.attempt) == (7, 10, "base-10", 1)
+    assert not work.HasField("deadline_s")
+    bench.clock.advance(0.5)
+    bench.start(node, work)
+    step = image_pb2.StepProgress(step=1, steps=10, lanes=2)
+    bench.report(node, work, step=step)
+    bench.report(node, work, preview=image_pb2.Preview(step=1, data=b"jpg"))
+    bench.report(node, work, warning=image_pb2.Warning(code="PROMPT_TRUNCATED"))
+    bench.clock.advance(2.0)
+    bench.done(node, work)
+    got = await follow(events)
+    assert kinds(got) == ["queued", "started", "step", "preview", "warning", "image"]
+    assert got[0].queued.predicted_s == pytest.approx(1.1)
+    assert (got[1].started.node, got[1].started.steps, got[1].started.attempt) == ("n1", 10, 1)
+    image = got[-1].image
+    assert (image.queued_s, image.running_s, image.total_s) == (0.5, 1.0, 2.5)
+    assert (image.seed, image.attempts, image.max_lanes, image.data) == (7, 1, 2, b"png")
+    assert (image.width, image.sampler, image.guidance) == (64, "ddim", 5.0)
+    assert bench.counters["answered"] == bench.counters["on_time"] == 1
+    assert not bench.dispatcher.flights
+    assert len(node.backlog) == 0
+
+
+async def test_a_drawn_seed_is_kept_over_a_replay() -> None:
+    bench = Bench()
+    first = bench.join("a")
+    bench.submit()
+    before = await one_work(first)
+    second = bench.join("b")
+    bench.dispatcher.node_lost(first, "cut")
+    after = await one_work(second)
+    assert (after.seed, after.request_id) == (before.seed, before.request_id)
+    assert after.attempt == 2
+
+
+async def test_a_lost_node_means_a_warning_and_one_image_from_another() -> None:
+    bench = Bench()
+    first = bench.join("a")
+    events = bench.submit()
+    old = await one_work(first)
+    bench.start(first, old)
+    second = bench.join("b")
+    bench.dispatcher.node_lost(first, "cut")
+    bench.dispatcher.node_lost(first, "said twice")
+    new = await one_work(second)
+    bench.done(first, old, b"late")
+    bench.report(second, old, started=cluster_pb2.WorkStarted())
+    bench.start(second, new)
+    bench.done(second, new, b"new")
+    bench.done(second, new, b"again")
+    got = await follow(events)
+    assert kinds(got) == ["queued", "started", "warning", "started", "image"]
+    assert got[2].warning.code == "NODE_LOST"
+    assert got[3].started.attempt == 2
+    assert (got[4].image.data, got[4].image.attempts) == (b"new", 2)
+    assert bench.counters["replayed"] == bench.counters["answered"] == 1
+
+
+async def test_a_request_that_kills_every_node_is_given_up() -> None:
+    bench = Bench(max_attempts=3)
+    for name in "abc":
+        bench.join(name)
+    subscription = bench.submit()
+    for _ in range(3):
+        holder = next(n for n in bench.membership.members if "r" in n.backlog.row_ids)
+        bench.dispatcher.node_lost(holder, "died")
+    with pytest.raises(InternalError, match="given up after 3 attempts"):
+        await follow(subscription)
+    assert bench.counters["failed"] == 1
+
+
+async def test_replays_go_before_everything_else() -> None:
+    bench = Bench()
+    node = bench.join(slots=1)
+    for i in range(6):
+        bench.submit(f"r{i}")
+    bench.submit("urgent", deadline_s=60.0)
+    lost = [w.request_id for w in await works(node)]
+    assert lost == ["r0", "r1", "r2"]
+    bench.dispatcher.node_lost(node, "cut")
+    again = bench.join("b", slots=8)
+    assert [w.request_id for w in await works(again)] == [*lost, "r3", "r4", "r5", "urgent"]
+
+
+async def test_a_failing_node_is_avoided_while_there_is_another() -> None:
+    bench = Bench()
+    first, second = bench.join("a"), bench.join("b")
+    bench.submit()
+    bench.fail(first, await one_work(first), cluster_pb2.WORK_FAILURE_INTERNAL, "device lost")
+    assert (await one_work(second)).attempt == 2
+    assert await works(first) == []
+
+
+async def test_the_only_node_is_tried_again_until_attempts_run_out() -> None:
+    bench = Bench(max_attempts=2)
+    node = bench.join()
+    events = bench.submit()
+    bench.fail(node, await one_work(node), cluster_pb2.WORK_FAILURE_INTERNAL, "hiccup")
+    bench.fail(node, await one_work(node), cluster_pb2.WORK_FAILURE_INTERNAL, "hiccup")
+    with pytest.raises(InternalError, match="hiccup"):
+        await follow(events)
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "error", "words"),
+    [
+        (cluster_pb2.WORK_FAILURE_INVALID, "prompt: bad", InvalidArgumentError, "prompt: bad"),
+        (cluster_pb2.WORK_FAILURE_INVALID, "so wrong", InvalidArgumentError, "request: so wrong"),
+        (cluster_pb2.WORK_FAILURE_LATE, "", DeadlineError, "too late"),
+    ],
+)
+async def test_a_verdict_of_the_node_reaches_the_client(
+    reason: int, message: str, error: type[ArgusError], words: str
+) -> None:
+    bench = Bench()
+    node = bench.join()
+    events = bench.submit()
+    bench.fail(node, await one_work(node), reason, message)
+    with pytest.raises(error, match=words):
+        await follow(events)
+    assert await sent(node) == []
+
+
+async def test_a_full_node_gets_nothing_until_it_speaks_again_and_it_counts_for_nothing() -> None:
+    bench = Bench(max_attempts=1)
+    node = bench.join()
+    events = bench.submit()
+    for attempt in range(1, 6):
+        work = await one_work(node)
+        assert work.attempt == attempt
+        bench.fail(node, work, cluster_pb2.WORK_FAILURE_FULL)
+        assert await sent(node) == []
+        bench.pass_time(0.5)
+    work = await one_work(node)
+    bench.start(node, work)
+    bench.done(node, work)
+    assert (await follow(events))[-1].image.attempts == 1
+
+
+async def test_a_draining_node_hands_its_row_on() -> None:
+    bench = Bench(max_attempts=1)
+    first, second = bench.join("a"), bench.join("b")
+    bench.submit()
+    bench.fail(first, await one_work(first), cluster_pb2.WORK_FAILURE_DRAINING)
+    assert (await one_work(second)).attempt == 2
+    assert first.backlog.draining
+    assert bench.counters["replayed"] == 0
+
+
+async def test_a_node_holds_few_rows_beyond_its_slots_and_the_rest_wait_here() -> None:
+    bench = Bench()
+    node = bench.join(slots=2)
+    for i in range(10):
+        bench.submit(f"r{i}")
+    first = await works(node)
+    assert len(first) == 2 + LOOKAHEAD_ROWS
+    assert bench.dispatcher.not_started == 10
+    bench.start(node, first[0])
+    bench.done(node, first[0])
+    assert [w.request_id for w in await works(node)] == ["r4"]
+
+
+async def test_the_earliest_deadline_goes_first_then_arrival() -> None:
+    bench = Bench()
+    node = bench.join(slots=1)
+    for i in range(3):
+        bench.submit(f"filler{i}")
+    bench.submit("patient")
+    bench.submit("late", deadline_s=50.0)
+    bench.submit("soon", deadline_s=20.0)
+    for work in await works(node):
+        bench.done(node, work)
+    assert [w.request_id for w in await works(node)] == ["soon", "late", "patient"]
+
+
+async def test_a_waiting_request_without_a_deadline_is_not_overtaken_for_ever() -> None:
+    bench = Bench()
+    node = bench.join(slots=1)
+    for i in range(3):
+        bench.submit(f"filler{i}")
+    bench.submit("patient")
+    bench.pass_time(50.0)
+    bench.submit("newer", deadline_s=30.0)
+    for work in await works(node):
+        bench.done(node, work)
+    assert [w.request_id for w in await works(node)] == ["patient", "newer"]
+
+
+async def test_a_tight_deadline_degrades_and_no_deadline_never_does() -> None:
+    bench = Bench()
+    node = bench.join()
+    bench.submit("tight", deadline_s=0.9)
+    bench.submit("free")
+    tight, free = await works(node)
+    assert (tight.level, tight.steps) == ("base-5", 5)
+    assert tight.deadline_s == pytest.approx(0.9)
+    assert (free.level, free.steps) == ("base-10", 10)
+
+
+async def test_a_waiting_request_takes_a_better_level_only_when_nobody_waits_behind() -> None:
+    bench = Bench()
+    node = bench.join(slots=1)
+    for i in range(3):
+        bench.submit(f"filler{i}")
+    bench.submit("a", deadline_s=4.2)
+    level = bench.dispatcher.flights["a"].decision.offer.level.name
+    assert level == "base-5"
+    for work in await works(node):
+        bench.done(node, work)
+    assert [(w.request_id, w.level) for w in await works(node)] == [("a", "base-10")]
+
+
+async def test_a_deadline_that_passes_ends_the_request_and_frees_the_row() -> None:
+    bench = Bench()
+    node = bench.join()
+    events = bench.submit(deadline_s=2.0)
+    work = await one_work(node)
+    bench.start(node, work)
+    bench.pass_time(2.1)
+    with pytest.raises(DeadlineError, match="within 2 s"):
+        await follow(events)
+    (cancel,) = await sent(node)
+    assert cancel is not None
+    assert (cancel.cancel.request_id, cancel.cancel.attempt) == ("r", 1)
+    assert len(node.backlog) == 0
+    bench.done(node, work)
+    assert bench.counters["failed"] == 1
+    assert bench.counters["answered"] == 0
+
+
+async def test_a_queued_request_that_can_no_longer_be_on_time_is_not_sent() -> None:
+    bench = Bench()
+    node = bench.join(slots=1)
+    for i in range(3):
+        bench.submit(f"filler{i}")
+    events = bench.submit("a", deadline_s=6.0)
+    fillers = await works(node)
+    bench.pass_time(5.8)
+    for work in fillers:
+        bench.done(node, work)
+    with pytest.raises(DeadlineError, match=r"are left and at least 0\.6 s needed"):
+        await follow(events)
+    assert await works(node) == []
+
+
+async def test_a_request_that_might_still_make_it_is_sent_at_its_fastest_level() -> None:
+    bench = Bench()
+    node = bench.join(slots=1)
+    for i in range(3):
+        bench.submit(f"filler{i}")
+    bench.submit("a", deadline_s=4.0)
+    fillers = await works(node)
+    bench.pass_time(3.2)
+    bench.done(node, fillers[0])
+    assert [(w.request_id, w.level) for w in await works(node)] == [("a", "base-5")]
+
+
+async def test_without_any_node_new_requests_are_turned_away_at_once() -> None:
+    bench = Bench()
+    with pytest.raises(UnavailableError):
+        bench.submit()
+    gone = bench.join()
+    bench.membership.leave(gone)
+    with pytest.raises(UnavailableError):
+        bench.submit()
+    assert bench.counters["accepted"] == 0
+
+
+async def test_accepted_requests_wait_for_a_node_to_come_back_but_not_for_ever() -> None:
+    bench = Bench(lease_s=1.0)
+    node = bench.join("a")
+    back, lost = bench.submit("back"), bench.submit("lost")
+    bench.dispatcher.node_lost(node, "cut")
+    bench.pass_time(2.0)
+    again = bench.join("a")
+    for work in await works(again):
+        if work.request_id == "back":
+            bench.done(again, work)
+    assert kinds(await follow(back))[-1] == "image"
+    bench.dispatcher.node_lost(again, "cut")
+    bench.pass_time(0.1)
+    bench.pass_time(2.9)
+    assert "lost" in bench.dispatcher.flights
+    bench.pass_time(0.2)
+    with pytest.raises(UnavailableError, match="came back"):
+        await follow(lost)
+
+
+async def test_the_queue_is_bounded_and_says_when_to_come_back() -> None:
+    bench = Bench(max_in_flight=3)
+    bench.join()
+    for i in range(3):
+        bench.submit(f"r{i}")
+    with pytest.raises(OverloadedError) as caught:
+        bench.submit("r3")
+    assert caught.value.retry_after_s > 0
+    assert bench.counters["refused"] == 1
+
+
+async def test_the_last_client_to_leave_cancels() -> None:
+    bench = Bench()
+    node = bench.join()
+    one, two = bench.submit(seed=1), bench.submit(seed=1)
+    await works(node)
+    bench.dispatcher.unsubscribe(one)
+    bench.dispatcher.unsubscribe(one)
+    assert "r" in bench.dispatcher.flights
+    bench.dispatcher.unsubscribe(two)
+    (cancel,) = await sent(node)
+    assert cancel is not None
+    assert cancel.HasField("cancel")
+    assert bench.counters["cancelled"] == 1
+    bench.dispatcher.unsubscribe(two)
+    assert bench.counters["cancelled"] == 1
+
+
+async def test_the_same_id_joins_the_request_in_flight_and_later_gets_the_same_image() -> None:
+    bench = Bench(result_ttl_s=10.0)
+    node = bench.join()
+    one = bench.submit(seed=1)
+    two = bench.submit(seed=1, deadline_s=30.0)
+    work = await one_work(node)
+    bench.done(node, work)
+    assert (await follow(one))[-1] == (await follow(two))[-1]
+    three = bench.submit(seed=1)
+    assert kinds(await follow(three)) == ["image"]
+    assert bench.counters["accepted"] == 1
+    bench.pass_time(11.0)
+    bench.submit(seed=1)
+    assert bench.counters["accepted"] == 2
+
+
+async def test_the_same_id_with_other_parameters_is_refused() -> None:
+    bench = Bench()
+    node = bench.join()
+    bench.submit(seed=1)
+    with pytest.raises(InvalidArgumentError, match="request_id"):
+        bench.submit(seed=2)
+    bench.done(node, await one_work(node))
+    with pytest.raises(InvalidArgumentError, match="request_id"):
+        bench.submit(seed=2)
+
+
+async def test_a_row_nobody_knows_is_cancelled_on_its_node_once() -> None:
+    bench = Bench()
+    node = bench.join()
+    stray = cluster_pb2.Work(request_id="stray", attempt=4)
+    for step in range(5):
+        bench.report(node, stray, step=image_pb2.StepProgress(step=step + 1))
+    bench.done(node, stray)
+    (cancel,) = await sent(node)
+    assert cancel is not None
+    assert (cancel.cancel.request_id, cancel.cancel.attempt) == ("stray", 4)
+
+
+async def test_after_closing_new_requests_are_refused_and_the_rest_can_be_ended() -> None:
+    bench = Bench()
+    bench.join()
+    events = bench.submit()
+    bench.dispatcher.close()
+    with pytest.raises(UnavailableError, match="stopping"):
+        bench.submit("new")
+    bench.dispatcher.abort_all(UnavailableError("bye"))
+    with pytest.raises(UnavailableError, match="bye"):
+        await follow(events)
+    await bench.dispatcher.wait_empty()
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_counters_and_backlogs_never_drift(seed: int) -> None:
+    """Random lives; whatever happens, the sums hold and at the end nothing is left."""
+    rng = random.Random(seed)
+    bench = Bench(max_in_flight=40, max_attempts=3)
+    nodes = {name: bench.join(name, slots=3) for name in "ab"}
+    subscriptions = []
+    held: list[tuple[str, cluster_pb2.Work]] = []
+    for i in range(2000):
+        action = rng.random()
+        if action < 0.35:
+            deadline_s = rng.choice([None, 2.0, 10.0])
+            try:
+                subscriptions.append(bench.submit(f"r{i}", deadline_s=deadline_s))
+            except (OverloadedError, DeadlineError, UnavailableError):
+                continue
+        elif action < 0.55 and subscriptions:
+            bench.dispatcher.unsubscribe(subscriptions.pop(rng.randrange(len(subscriptions))))
+        elif action < 0.57:
+            name = rng.choice("ab")
+            bench.dispatcher.node_lost(nodes[name], "cut")
+            nodes[name] = bench.join(name, slots=3)
+        elif action < 0.65:
+            bench.pass_time(0.1)
+        elif held:
+            name, work = held.pop(rng.randrange(len(held)))
+            bench.start(nodes[name], work)
+            if rng.random() < 0.8:
+                bench.done(nodes[name], work)
+            else:
+                bench.fail(nodes[name], work, rng.randint(1, 6), "prompt: no")
+        for name, member in nodes.items():
+            held += [(name, work) for work in await works(member)]
+        c, flights = bench.counters, bench.dispatcher.flights
+        assert c["accepted"] == c["answered"] + c["cancelled"] + c["failed"] + len(flights)
+        on_nodes = sum(len(member.backlog) for member in nodes.values())
+        assert on_nodes == sum(f.phase in {Phase.ASSIGNED, Phase.RUNNING} for f in flights.values())
+    for subscription in subscriptions:
+        bench.dispatcher.unsubscribe(subscription)
+    assert not bench.dispatcher.flights
+    assert all(len(member.backlog) == 0 for member in nodes.values())
+    assert bench.counters["cancelled"] > 50
