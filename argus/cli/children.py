@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from argus.errors import UnavailableError
 
+# -P: the current folder must not become importable in the child.
+COMMAND = (sys.executable, "-P", "-m", "argus.cli.main")
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
 SETTLED_S = 60.0
@@ -26,24 +28,25 @@ class Child:
 
     It has its own session, so that Ctrl-C at the terminal reaches only the parent, which then
     ends its children in order; and it watches its stdin, so that it ends when the parent dies.
-    Its stderr is the parent's.
+    It writes to the parent's stderr, its stdout included unless it announces something there.
 
     Attributes:
         name: for messages.
         arguments: of the `argus` command.
+        announces: whether its stdout is read for `first_line`.
     """
 
     name: str
     arguments: tuple[str, ...]
+    announces: bool = False
     _process: Process | None = field(default=None, init=False)
 
     async def start(self) -> None:
         """Start the process."""
-        # -P: the current folder must not become importable in the child.
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "argus.cli.main", *self.arguments, "--watch-stdin"),
+            *(*COMMAND, *self.arguments, "--watch-stdin"),
             stdin=PIPE,
-            stdout=PIPE,
+            stdout=PIPE if self.announces else sys.stderr,
             start_new_session=True,
         )
 

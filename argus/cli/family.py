@@ -65,7 +65,8 @@ class _Family:
         self._nodes: list[Child] = []
 
     def _coordinator_at(self, bind: str) -> Child:
-        return Child("coordinator", ("coordinator", "--bind", bind, *self._plan.coordinator))
+        arguments = ("coordinator", "--bind", bind, *self._plan.coordinator)
+        return Child("coordinator", arguments, announces=True)
 
     async def live(self, on_ready: Callable[[str], None]) -> None:
         """Bring everything up, say so, and keep it up."""
@@ -124,7 +125,7 @@ def dialled(address: str) -> str:
 
 async def _until_members(server: str, names: set[str]) -> None:
     async with AsyncClient(server, retries=ONCE) as client:
-        while not await _are_members(client, names):
+        while not await _are_members(client, names):  # noqa: ASYNC110 - no event crosses processes
             await asyncio.sleep(POLL_S)
 
 

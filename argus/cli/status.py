@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 from google.protobuf.json_format import MessageToJson
 from rich.console import Console
@@ -10,6 +12,8 @@ from rich.table import Table
 from argus.cli.connect import DEFAULT_SERVER, connect
 from argus.cli.settings import JsonFlag, ServerFlag
 from argus.v1 import admin_pb2
+
+PIPE_WIDTH = 160
 
 
 def status(server: ServerFlag = DEFAULT_SERVER, json: JsonFlag = False) -> None:
@@ -23,7 +27,7 @@ def status(server: ServerFlag = DEFAULT_SERVER, json: JsonFlag = False) -> None:
             )
         )
         return
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
     console.print(_summary(answer))
     console.print(_nodes(answer))
     console.print(_levels(answer))
@@ -42,7 +46,8 @@ def _summary(answer: admin_pb2.GetStatusResponse) -> str:
 
 def _nodes(answer: admin_pb2.GetStatusResponse) -> Table:
     table = Table(title="nodes", title_justify="left")
-    for column in ("node", "device", "state", "variants"):
+    table.add_column("node", no_wrap=True)
+    for column in ("device", "state", "variants"):
         table.add_column(column)
     for column in ("rows", "waiting", "lanes", "peak", "free slots", "backlog s", "images", "seen"):
         table.add_column(column, justify="right")

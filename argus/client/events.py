@@ -50,7 +50,7 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
-class Warning:  # noqa: A001, N818 - the name of the message on the wire; not an exception
+class Warning:  # the name of the message on the wire
     """Something worth knowing that does not stop the request."""
 
     request_id: str

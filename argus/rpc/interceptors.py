@@ -25,7 +25,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     Cancellation and a handler's own `context.abort` pass untouched. What is not an ArgusError is
     logged with its traceback and leaves as INTERNAL with a fixed message. Handlers may be
-    coroutines or asynchronous generators.
+    coroutines or asynchronous generators; a generator whose client has left while an answer was
+    being sent is closed, so clean-up belongs into `finally`.
     """
 
     async def intercept_service(

@@ -1,0 +1,89 @@
+"""The `argus` command with a coordinator and nodes that make no images, for tests of processes.
+
+Run as a script: it puts two small services in the place of the real ones and starts the command.
+The nodes obey their names: `broken` models end a node at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import argus.cli.children
+from argus.config import Config
+from argus.errors import ModelError
+from argus.rpc.channel import open_channel
+from argus.rpc.server import RpcServer
+from argus.v1 import admin_pb2, admin_pb2_grpc, cluster_pb2, cluster_pb2_grpc, image_pb2
+
+ME = (sys.executable, "-P", __file__)
+
+
+class Coordinator(admin_pb2_grpc.AdminServiceServicer, cluster_pb2_grpc.ClusterServiceServicer):
+    """Knows who has joined."""
+
+    def __init__(self) -> None:
+        self.members: dict[str, cluster_pb2.NodeHello] = {}
+
+    async def GetStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return admin_pb2.GetStatusResponse(
+            nodes=[admin_pb2.NodeStatus(hello=hello) for hello in self.members.values()],
+            variants=[image_pb2.Variant(name="base")],
+        )
+
+    async def Join(self, requests: Any, context: Any) -> None:  # noqa: N802
+        hello = (await anext(requests)).hello
+        self.members[hello.node] = hello
+        try:
+            async for _ in requests:
+                pass
+        finally:
+            del self.members[hello.node]
+
+
+async def serve_coordinator(
+    config: Config, stop: asyncio.Event, on_ready: Callable[[str], None]
+) -> None:
+    server, coordinator = RpcServer(), Coordinator()
+    server.add(admin_pb2_grpc.add_AdminServiceServicer_to_server, coordinator, "a")
+    server.add(cluster_pb2_grpc.add_ClusterServiceServicer_to_server, coordinator, "c")
+    on_ready(await server.start(config.coordinator.bind, "coordinator.bind"))
+    await stop.wait()
+    await server.stop(0)
+
+
+async def serve_node(config: Config, stop: asyncio.Event) -> None:
+    if "broken" in config.node.models:
+        raise ModelError("broken: no model_index.json")
+    print("nodes may speak on stdout")
+    device = f"{config.node.device} {config.node.threads}"
+    hello = cluster_pb2.NodeHello(node=config.node.name, device=device)
+    stopped = asyncio.ensure_future(stop.wait())
+    while not stopped.done():
+        async with open_channel(config.node.coordinator) as channel:
+            call = cluster_pb2_grpc.ClusterServiceStub(channel).Join()
+            await call.write(cluster_pb2.JoinRequest(hello=hello))
+            ended = asyncio.ensure_future(call.wait_for_connection())
+            ended.add_done_callback(lambda done: done.exception())
+            lost = asyncio.ensure_future(call.code())
+            await asyncio.wait({stopped, lost}, return_when=asyncio.FIRST_COMPLETED)
+            call.cancel()
+
+
+def module(name: str, serve: object) -> None:
+    made = types.ModuleType(name)
+    made.__dict__["serve"] = serve
+    sys.modules[name] = made
+
+
+if __name__ == "__main__":
+    module("argus.coordinator.service", serve_coordinator)
+    module("argus.node.daemon", serve_node)
+    argus.cli.children.COMMAND = ME
+    argus.cli.children.FIRST_WAIT_S = 0.05
+    from argus.cli.main import main
+
+    main()

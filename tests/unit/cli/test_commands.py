@@ -1,0 +1,298 @@
+"""The commands that talk to a coordinator, against a scripted one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from argus import __version__
+from argus.cli import generate as generate_module
+from argus.cli.main import app, main
+from argus.errors import UnavailableError
+from tests.unit.client.scripted import PNG, Scripted
+
+
+@dataclass
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    stdout: bytes
+    stderr: str
+
+
+async def argus(*arguments: str, cwd: Path | None = None) -> Outcome:
+    """Run the command in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "argus.cli.main", *arguments),
+        stdout=PIPE,
+        stderr=PIPE,
+        cwd=cwd,
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode is not None
+    assert b"Traceback" not in errors
+    return Outcome(process.returncode, output, errors.decode())
+
+
+async def argus_here(
+    capfdbinary: pytest.CaptureFixture[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    *arguments: str,
+) -> Outcome:
+    """Run the command in a thread of this process, as `main` runs it."""
+    monkeypatch.setattr(sys, "argv", ["argus", *arguments])
+
+    def run() -> int:
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0)
+
+    code = await asyncio.to_thread(run)
+    captured = capfdbinary.readouterr()
+    return Outcome(code, captured.out, captured.err.decode())
+
+
+class Here:
+    """Runs commands in this process."""
+
+    def __init__(
+        self, capfd: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self._tools = (capfd, monkeypatch)
+
+    async def __call__(self, *arguments: str) -> Outcome:
+        return await argus_here(*self._tools, *arguments)
+
+
+@pytest.fixture
+def here(
+    capfdbinary: pytest.CaptureFixture[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Here:
+    monkeypatch.chdir(tmp_path)
+    return Here(capfdbinary, monkeypatch)
+
+
+async def test_a_picture_is_saved_by_the_real_command(scripted: Scripted, tmp_path: Path) -> None:
+    done = await argus(
+        *("generate", "a red circle", "--server", scripted.address, "--seed", "7", "-o", "a.png"),
+        cwd=tmp_path,
+    )
+    assert (done.code, done.stdout) == (0, b"")
+    assert (tmp_path / "a.png").read_bytes() == PNG
+    assert done.stderr.splitlines()[-1].startswith("a.png: 32x32, seed 7, level base, 50 steps on")
+
+
+async def test_every_flag_reaches_the_server(scripted: Scripted, here: Here) -> None:
+    flags: Mapping[str, str | int | float] = {
+        "seed": 3,
+        "steps": 20,
+        "guidance": 4.5,
+        "negative_prompt": "blue",
+        "sampler": "euler",
+        "variant": "base",
+        "level": "base-25",
+        "min_quality": 0.5,
+        "request_id": "mine",
+    }
+    arguments = [a for name, v in flags.items() for a in (f"--{name.replace('_', '-')}", str(v))]
+    done = await here(
+        *("generate", "p", "--server", scripted.address, "--size", "32x64", "--deadline", "30"),
+        *(*arguments, "-o", "a.webp"),
+    )
+    assert done.code == 0
+    (message,) = scripted.images.received
+    assert {name: getattr(message, name) for name in flags} == flags
+    assert (message.width, message.height, message.deadline_s) == (32, 64, 30.0)
+    assert message.format == 2, "the extension says WebP"
+
+
+async def test_json_is_all_there_is_on_stdout(
+    scripted: Scripted, here: Here, tmp_path: Path
+) -> None:
+    done = await here("generate", "ein Rotkäppchen", "--server", scripted.address, "--json")
+    described = json.loads(done.stdout)
+    assert described["file"] == "argus-5.png"
+    assert (tmp_path / "argus-5.png").read_bytes() == PNG
+    assert described["prompt"] == "ein Rotkäppchen"
+    assert (described["format"], described["max_lanes"], described["node"]) == ("png", 4, "node-0")
+    assert "data" not in described
+    assert done.stderr == "argus: warning: cut (PROMPT_TRUNCATED)\n"
+
+
+async def test_several_pictures_are_numbered(scripted: Scripted, here: Here) -> None:
+    done = await here(
+        *("generate", "p", "--server", scripted.address, "--seed", "5", "-n", "3", "--json"),
+        *("--request-id", "r", "-o", "a.png"),
+    )
+    described = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [d["file"] for d in described] == ["a-1.png", "a-2.png", "a-3.png"]
+    assert [d["seed"] for d in described] == [5, 6, 7]
+    assert [d["request_id"] for d in described] == ["r-1", "r-2", "r-3"]
+
+
+async def test_a_picture_can_go_to_stdout(scripted: Scripted, here: Here, tmp_path: Path) -> None:
+    done = await here("generate", "p", "--server", scripted.address, "-o", "-")
+    assert done.stdout == PNG
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_format_wins_over_the_extension(scripted: Scripted, here: Here) -> None:
+    await here("generate", "p", "--server", scripted.address, "--format", "jpeg", "-o", "a.png")
+    assert scripted.images.received[0].format == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-o", "."], "cannot write '.': it is a folder"),
+        (["-o", "no/a.png"], "there is no folder 'no'"),
+        (["-o", "a.gif"], "the extension must be one of .png, .webp, .jpg, .jpeg, not '.gif'"),
+        (["-o", "-", "--json"], "stdout takes one picture and no JSON"),
+        (["-o", "-", "-n", "2"], "stdout takes one picture and no JSON"),
+        (["--format", "gif"], "format: must be one of png, webp, jpeg, not 'gif'"),
+        (["--size", "big"], "size: must be WIDTHxHEIGHT"),
+        (["--steps", "0"], "steps: must be a whole number of 1 to 1,000, not 0"),
+        (["--seed", "-4"], "seed: must be a whole number of 0 to"),
+        (["--deadline", "nan"], "deadline_s: must be a number above 0"),
+        (["--request-id", ""], "request_id: must not be empty"),
+        (["--server", "nowhere"], "--server: must be HOST:PORT"),
+    ],
+)
+async def test_bad_arguments_are_refused_before_anything_is_sent(
+    scripted: Scripted, here: Here, arguments: list[str], words: str
+) -> None:
+    done = await here("generate", "p", "--server", scripted.address, *arguments)
+    assert done.code == 2
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert scripted.images.received == []
+
+
+@pytest.mark.parametrize("arguments", [["--nope"], ["--steps", "many"], ["-n", "0"]])
+async def test_flags_that_cannot_be_read_end_with_code_2(here: Here, arguments: list[str]) -> None:
+    done = await here("generate", "p", *arguments)
+    assert done.code == 2
+    assert "Error: " in done.stderr
+
+
+async def test_a_file_that_may_not_be_written_is_refused(
+    scripted: Scripted, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("argus.cli.output.os.access", lambda path, mode: False)
+    done = await here("generate", "p", "--server", scripted.address, "-o", "a.png")
+    assert (done.code, done.stderr) == (2, "argus: -o: cannot write 'a.png': permission denied\n")
+    assert scripted.images.received == []
+
+
+async def test_a_disk_that_fills_up_is_one_line(scripted: Scripted, here: Here) -> None:
+    done = await here("generate", "p", "--server", scripted.address, "-o", "/dev/full")
+    assert done.code == 2
+    assert "No space left on device" in done.stderr
+
+
+async def test_an_unknown_variant_lists_those_there_are(scripted: Scripted, here: Here) -> None:
+    done = await here("generate", "p", "--server", scripted.address, "--variant", "bse")
+    assert done.code == 2
+    assert done.stderr == (
+        "argus: variant: unknown 'bse' (did you mean 'base'?); known: base, small\n"
+    )
+
+
+async def test_bytes_that_are_not_utf8_are_refused() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "argus.cli.main", "generate", b"\xff\xfe"), stderr=PIPE
+    )
+    _, errors = await process.communicate()
+    assert process.returncode == 2
+    assert errors == b"argus: prompt: must be text in UTF-8; character 1 is not\n"
+
+
+@pytest.mark.parametrize("command", [["generate", "p"], ["status"], ["drain", "node-0"]])
+async def test_a_coordinator_that_is_away_is_one_line(here: Here, command: list[str]) -> None:
+    done = await here(*command, "--server", "127.0.0.1:1")
+    assert done.code == 1
+    assert done.stderr.startswith("argus: cannot reach 127.0.0.1:1: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+async def test_no_node_yet_is_one_line(scripted: Scripted, here: Here) -> None:
+    scripted.images.failures = [UnavailableError("no node has joined yet")] * 4
+    done = await here("generate", "p", "--server", scripted.address)
+    assert (done.code, done.stderr) == (1, "argus: no node has joined yet\n")
+
+
+async def test_a_bug_is_one_line_too(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(text: str) -> None:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(generate_module, "parse_size", broken)
+    done = await here("generate", "p", "--size", "8x8")
+    assert (done.code, done.stderr) == (1, "argus: internal error: RuntimeError: two lines\n")
+
+
+async def test_status_as_json_keeps_the_names_of_the_proto(scripted: Scripted, here: Here) -> None:
+    done = await here("status", "--server", scripted.address, "--json")
+    status = json.loads(done.stdout)
+    (node,) = status["nodes"]
+    assert (node["hello"]["node"], node["heartbeat"]["peak_lanes"]) == ("node-0", 6)
+    assert (node["draining"], status["queued"]) == (False, 0), "defaults are printed"
+    assert status["levels"][0]["steps_fraction"] == 1.0
+
+
+async def test_status_for_people_shows_lanes_in_use(scripted: Scripted, here: Here) -> None:
+    done = await here("status", "--server", scripted.address)
+    text = done.stdout.decode()
+    assert "3 accepted, 2 answered" in text
+    (row,) = [line for line in text.splitlines() if "node-0" in line]
+    assert "4/8" in row
+    assert "serving" in row
+
+
+async def test_drain(scripted: Scripted, here: Here) -> None:
+    done = await here("drain", "node-0", "--server", scripted.address)
+    assert (done.code, done.stdout) == (0, b"node-0 is draining\n")
+    assert scripted.admin.drained == ["node-0"]
+
+
+async def test_a_terminal_gets_a_progress_bar(
+    scripted: Scripted, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    done = await here("generate", "wait 0.4", "--server", scripted.address, "--steps", "3")
+    assert done.stdout == b""
+    assert "base on node-0" in done.stderr
+    assert "3/3" in done.stderr
+
+
+def test_version_and_help() -> None:
+    runner = CliRunner()
+    assert runner.invoke(app, ["--version"]).stdout == f"argus {__version__}\n"
+    shown = runner.invoke(app, ["--help"]).stdout
+    for command in ("up", "generate", "status", "drain", "coordinator", "node"):
+        assert command in shown
+    flags = runner.invoke(app, ["generate", "--help"]).stdout
+    for flag in ("--negative-prompt", "--min-quality", "--request-id", "-o", "-n", "--level"):
+        assert flag in flags
+    assert "--watch-stdin" not in runner.invoke(app, ["node", "--help"]).stdout
+
+
+async def test_the_command_does_not_import_torch() -> None:
+    program = (
+        "import sys, argus.cli.main, argus.client; "
+        "heavy = {'torch', 'diffusers', 'transformers', 'numpy', 'PIL', 'scipy', 'cvxpy'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-P", "-c", program, stdout=PIPE)
+    output, _ = await process.communicate()
+    assert output == b"[]\n"

@@ -1,0 +1,366 @@
+"""Both clients against a scripted server over loopback: the same tests for each."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import argus
+from argus.client import (
+    AsyncClient,
+    Client,
+    Event,
+    Image,
+    Preview,
+    Queued,
+    Retries,
+    Started,
+    Step,
+    Variant,
+    Warning,
+)
+from argus.errors import (
+    DeadlineError,
+    InternalError,
+    InvalidArgumentError,
+    NotFoundError,
+    OverloadedError,
+    UnavailableError,
+)
+from argus.types import ImageFormat
+from tests.unit.client.scripted import PNG, STATUS, Scripted
+
+FAST = Retries(attempts=3, first_wait_s=0.01, longest_wait_s=0.02)
+
+
+class Either:
+    """Calls a method of one kind of client and collects what it iterates over."""
+
+    def __init__(self, kind: type[AsyncClient] | type[Client]) -> None:
+        self.kind = kind
+
+    async def __call__(self, server: str, method: str, *args: Any, **options: Any) -> Any:
+        if self.kind is AsyncClient:
+            async with AsyncClient(server, retries=FAST) as client:
+                answer = getattr(client, method)(*args, **options)
+                return [e async for e in answer] if inspect.isasyncgen(answer) else await answer
+        return await asyncio.to_thread(self._blocking, server, method, *args, **options)
+
+    def _blocking(self, server: str, method: str, *args: Any, **options: Any) -> Any:
+        with Client(server, retries=FAST) as client:
+            answer = getattr(client, method)(*args, **options)
+            return list(answer) if inspect.isgenerator(answer) else answer
+
+
+@pytest.fixture(params=[AsyncClient, Client], ids=["async", "sync"])
+def do(request: pytest.FixtureRequest) -> Either:
+    return Either(request.param)
+
+
+def test_both_clients_are_at_the_top_of_the_package() -> None:
+    assert argus.Client is Client
+    assert argus.AsyncClient is AsyncClient
+
+
+async def test_an_image_comes_back_with_all_that_is_known_of_it(
+    do: Either, scripted: Scripted, tmp_path: Path
+) -> None:
+    events: list[Event] = []
+    result = await do(
+        scripted.address, "generate", "a red circle", seed=7, size="32x40", on_event=events.append
+    )
+
+    assert result.prompt == "a red circle"
+    assert result.request_id == scripted.images.received[0].request_id
+    assert (result.width, result.height, result.seed) == (32, 40, 7)
+    assert (result.variant, result.level, result.sampler) == ("base", "base", "ddim")
+    assert (result.queued_s, result.running_s, result.total_s) == (0.25, 0.5, 0.75)
+    assert (result.max_lanes, result.attempts, result.format) == (4, 1, ImageFormat.PNG)
+    assert result.image.size == (8, 8)
+    result.save(tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == PNG
+    with pytest.raises(InvalidArgumentError, match=r"'a.jpg' does not fit an image in png format"):
+        result.save(tmp_path / "a.jpg")
+    assert not (tmp_path / "a.jpg").exists()
+    assert events[-1] == Image(result.request_id, result)
+
+
+async def test_events_are_typed_and_in_order(do: Either, scripted: Scripted) -> None:
+    events = await do(scripted.address, "stream", "p", steps=2, request_id="r", preview_every=3)
+    assert events[:-1] == [
+        Queued("r", ahead=1, predicted_s=0.5),
+        Started("r", node="node-0", variant="base", level="base", steps=2, attempt=1),
+        Warning("r", code="PROMPT_TRUNCATED", message="cut"),
+        Step("r", step=1, steps=2, lanes=4),
+        Step("r", step=2, steps=2, lanes=4),
+        Preview("r", step=3, data=b"jpeg"),
+    ]
+    assert isinstance(events[-1], Image)
+
+
+async def test_every_option_reaches_the_server(do: Either, scripted: Scripted) -> None:
+    options: dict[str, Any] = {
+        "seed": 2**63 - 1,
+        "steps": 20,
+        "guidance": 4.5,
+        "negative_prompt": "blue",
+        "sampler": "euler",
+        "variant": "base",
+        "level": "base-25",
+        "deadline_s": 30.0,
+        "min_quality": 0.5,
+        "request_id": "mine",
+        "preview_every": 5,
+    }
+    await do(scripted.address, "generate", "p", size=(32, 64), format="webp", **options)
+    (message,) = scripted.images.received
+    assert {name: getattr(message, name) for name in options} == options
+    assert (message.width, message.height, message.format) == (32, 64, 2)
+    timeout_s = scripted.images.timeouts_s[0]
+    assert timeout_s is not None
+    assert 30 < timeout_s <= 31
+
+
+async def test_an_unknown_option_is_a_type_error(do: Either, scripted: Scripted) -> None:
+    with pytest.raises(TypeError, match="stepz"):
+        await do(scripted.address, "generate", "p", stepz=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"seed": -1}, "seed"),
+        ({"size": "64"}, "size"),
+        ({"format": "gif"}, "format"),
+        ({"guidance": float("nan")}, "guidance"),
+        ({"request_id": ""}, "request_id"),
+    ],
+)
+async def test_bad_input_is_refused_with_the_field_named(
+    do: Either, scripted: Scripted, options: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        await do(scripted.address, "generate", "p", **options)
+    assert caught.value.field == field
+
+
+async def test_a_name_that_is_unknown_comes_back_with_those_that_exist(
+    do: Either, scripted: Scripted
+) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        await do(scripted.address, "generate", "p", variant="bse")
+    assert caught.value.known == ("base", "small")
+    assert "did you mean 'base'?" in str(caught.value)
+    assert len(scripted.images.received) == 1
+
+
+async def test_a_retry_keeps_the_request_id_and_waits_as_told(
+    do: Either, scripted: Scripted
+) -> None:
+    scripted.images.failures = [UnavailableError("no node"), OverloadedError("full", 0.3)]
+    start_s = asyncio.get_running_loop().time()
+    result = await do(scripted.address, "generate", "p", deadline_s=20.0)
+    first, second, third = scripted.images.received
+    assert first.request_id == second.request_id == third.request_id == result.request_id
+    assert asyncio.get_running_loop().time() - start_s >= 0.3
+    assert first.deadline_s == 20.0
+    assert 19.0 < third.deadline_s <= 19.7
+
+
+async def test_attempts_are_bounded(do: Either, scripted: Scripted) -> None:
+    scripted.images.failures = [UnavailableError("no node is there")] * 9
+    with pytest.raises(UnavailableError, match="no node is there"):
+        await do(scripted.address, "generate", "p")
+    assert len(scripted.images.received) == FAST.attempts
+
+
+async def test_it_does_not_wait_beyond_the_deadline(do: Either, scripted: Scripted) -> None:
+    scripted.images.failures = [OverloadedError("full", 30.0)]
+    with pytest.raises(OverloadedError):
+        await asyncio.wait_for(do(scripted.address, "generate", "p", deadline_s=5.0), 2)
+
+
+async def test_the_deadline_cuts_a_call_that_hangs(
+    do: Either, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("argus.client.retries.DEADLINE_SLACK_S", 0.1)
+    with pytest.raises(DeadlineError):
+        await do(scripted.address, "generate", "slow", deadline_s=0.2)
+    await asyncio.wait_for(scripted.images.cancelled.wait(), 5)
+
+
+async def test_nobody_there_is_told_in_plain_words(do: Either) -> None:
+    with pytest.raises(UnavailableError) as caught:
+        await do("127.0.0.1:1", "generate", "p")
+    assert "cannot reach 127.0.0.1:1: " in str(caught.value)
+    assert "refused" in str(caught.value)
+
+
+async def test_a_stream_without_an_image_is_an_error(do: Either, scripted: Scripted) -> None:
+    with pytest.raises(InternalError, match="without an image"):
+        await do(scripted.address, "generate", "nothing")
+
+
+async def test_variants_and_status(do: Either, scripted: Scripted) -> None:
+    scripted.images.failures = [UnavailableError("starting")]
+    (variant,) = await do(scripted.address, "variants")
+    assert isinstance(variant, Variant)
+    assert variant.name == "base"
+    assert variant.info.samplers == ("ddim", "euler")
+    assert variant.levels == ("base", "base-25")
+    assert variant.nodes == ("node-0",)
+    assert await do(scripted.address, "status") == STATUS
+
+
+async def test_draining_a_node(do: Either, scripted: Scripted) -> None:
+    await do(scripted.address, "drain", "node-0")
+    assert scripted.admin.drained == ["node-0"]
+    with pytest.raises(NotFoundError, match="known: node-0"):
+        await do(scripted.address, "drain", "node-9")
+
+
+async def test_map_keeps_the_order_of_the_prompts(do: Either, scripted: Scripted) -> None:
+    prompts = ["wait 0.3", "wait 0.0", "wait 0.1", "wait 0.0"]
+    results = await do(scripted.address, "map", prompts, concurrency=2, seed=1, request_id="m")
+    assert [r.prompt for r in results] == prompts
+    assert [r.request_id for r in results] == ["m-0", "m-1", "m-2", "m-3"]
+    assert scripted.images.most_running == 2
+
+
+async def test_map_can_yield_what_is_done_first(do: Either, scripted: Scripted) -> None:
+    prompts = ["wait 0.5", "wait 0.0", "wait 0.1"]
+    results = await do(scripted.address, "map", prompts, concurrency=3, ordered=False)
+    assert [r.prompt for r in results] == ["wait 0.0", "wait 0.1", "wait 0.5"]
+
+
+async def test_map_stops_at_the_first_failure_and_cancels_the_rest(
+    do: Either, scripted: Scripted
+) -> None:
+    with pytest.raises(InvalidArgumentError):
+        await asyncio.wait_for(do(scripted.address, "map", ["", "slow"], concurrency=2), 5)
+    await all_ended(scripted)
+
+
+async def test_map_needs_room_for_one(do: Either, scripted: Scripted) -> None:
+    with pytest.raises(ValueError, match="concurrency"):
+        await do(scripted.address, "map", ["p"], concurrency=0)
+
+
+async def test_leaving_an_asynchronous_stream_early_cancels_the_call(scripted: Scripted) -> None:
+    async with AsyncClient(scripted.address) as client:
+        async with aclosing(client.stream("slow")) as events:
+            assert isinstance(await anext(events), Queued)
+        await asyncio.wait_for(scripted.images.cancelled.wait(), 5)
+        await all_ended(scripted)
+
+
+async def test_breaking_out_of_an_asynchronous_loop_is_enough(scripted: Scripted) -> None:
+    async with AsyncClient(scripted.address) as client:
+        async for _ in client.stream("slow"):
+            break
+        await asyncio.wait_for(scripted.images.cancelled.wait(), 5)
+
+
+async def test_cancelling_the_task_cancels_the_call(scripted: Scripted) -> None:
+    async with AsyncClient(scripted.address) as client:
+        task = asyncio.create_task(client.generate("slow"))
+        while not scripted.images.running:  # noqa: ASYNC110 - the server has no such event
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.wait_for(scripted.images.cancelled.wait(), 5)
+
+
+async def all_ended(scripted: Scripted) -> None:
+    async with asyncio.timeout(5):
+        while scripted.images.running:  # noqa: ASYNC110 - the server has no such event
+            await asyncio.sleep(0.01)
+
+
+async def test_leaving_an_asynchronous_map_early_cancels_the_rest(scripted: Scripted) -> None:
+    async with AsyncClient(scripted.address) as client:
+        async with aclosing(client.map(["p", "slow", "slow"], concurrency=3)) as results:
+            await anext(results)
+        await all_ended(scripted)
+    assert scripted.images.cancelled.is_set()
+
+
+async def test_leaving_a_blocking_stream_early_cancels_the_call(scripted: Scripted) -> None:
+    def leave_early() -> None:
+        with Client(scripted.address) as client:
+            for event in client.stream("slow"):
+                if isinstance(event, Started):
+                    break
+
+    await asyncio.to_thread(leave_early)
+    await asyncio.wait_for(scripted.images.cancelled.wait(), 5)
+
+
+async def test_leaving_a_blocking_map_early_cancels_running_and_waiting(
+    scripted: Scripted,
+) -> None:
+    patient = Retries(attempts=9, first_wait_s=600, longest_wait_s=600)
+
+    def leave_early() -> None:
+        with (
+            Client(scripted.address, retries=patient) as client,
+            closing(client.map(["p", "slow", "slow", "p"], concurrency=4)) as results,
+        ):
+            next(results)
+            scripted.images.failures = [UnavailableError("no node")]
+
+    await asyncio.wait_for(asyncio.to_thread(leave_early), 10)
+    await all_ended(scripted)
+    assert scripted.images.cancelled.is_set()
+
+
+async def test_a_blocking_map_gives_up_waits_between_attempts(scripted: Scripted) -> None:
+    scripted.images.failures = [UnavailableError("no node")]
+    patient = Retries(attempts=9, first_wait_s=600, longest_wait_s=600)
+
+    def fail_one() -> None:
+        with Client(scripted.address, retries=patient) as client:
+            list(client.map(["p", ""], concurrency=2, ordered=False))
+
+    with pytest.raises(InvalidArgumentError):
+        await asyncio.wait_for(asyncio.to_thread(fail_one), 10)
+
+
+async def test_one_blocking_client_serves_many_threads(scripted: Scripted) -> None:
+    def many() -> list[int]:
+        barrier = threading.Barrier(8)
+
+        def one(seed: int) -> int:
+            barrier.wait(10)
+            return client.generate("wait 0.05", seed=seed).seed
+
+        with Client(scripted.address) as client, ThreadPoolExecutor(8) as pool:
+            return list(pool.map(one, range(8)))
+
+    assert await asyncio.to_thread(many) == list(range(8))
+    assert scripted.images.most_running > 1
+
+
+async def test_prompts_of_a_map_are_read_as_needed(scripted: Scripted) -> None:
+    taken: list[int] = []
+
+    def endless() -> Any:
+        for i in range(10**9):
+            taken.append(i)
+            yield "p"
+
+    async with (
+        AsyncClient(scripted.address) as client,
+        aclosing(client.map(endless(), concurrency=3)) as results,
+    ):
+        await anext(results)
+    assert len(taken) == 3

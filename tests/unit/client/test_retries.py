@@ -1,0 +1,95 @@
+"""When to try again, and how long to wait; on a clock that only moves when told to."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from argus.client.retries import DEADLINE_SLACK_S, Attempts, Retries
+from argus.clock import ManualClock
+from argus.errors import (
+    ArgusError,
+    CancelledError,
+    DeadlineError,
+    InternalError,
+    InvalidArgumentError,
+    OverloadedError,
+    UnavailableError,
+)
+from argus.types import ImageRequest
+
+AWAY = UnavailableError("no node")
+NEVER_AGAIN = [
+    InvalidArgumentError("steps", "no"),
+    InternalError("?"),
+    DeadlineError("late"),
+    CancelledError("given up"),
+]
+
+
+def attempts(deadline_s: float | None = None, **retries: float) -> tuple[Attempts, ManualClock]:
+    clock = ManualClock(100.0)
+    return Attempts(Retries(**retries), deadline_s, clock, random.Random(0)), clock
+
+
+def test_waits_double_up_to_the_longest_and_are_jittered() -> None:
+    trying, _ = attempts(attempts=8, first_wait_s=0.2, longest_wait_s=2.0)
+    waits = [trying.wait_s(AWAY) for _ in range(7)]
+    for wait, full in zip(waits, [0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0], strict=True):
+        assert full / 2 <= wait <= full
+    assert len(set(waits)) == 7
+
+
+def test_the_last_attempt_raises_the_error_itself() -> None:
+    trying, _ = attempts(attempts=2)
+    trying.wait_s(AWAY)
+    with pytest.raises(UnavailableError) as caught:
+        trying.wait_s(AWAY)
+    assert caught.value is AWAY
+
+
+def test_a_full_server_is_not_asked_earlier_than_it_said() -> None:
+    trying, _ = attempts(first_wait_s=0.1)
+    assert 7.0 <= trying.wait_s(OverloadedError("full", 7.0)) <= 7.2
+
+
+@pytest.mark.parametrize("error", NEVER_AGAIN, ids=lambda e: type(e).__name__)
+def test_nothing_else_is_tried_again(error: ArgusError) -> None:
+    trying, _ = attempts()
+    with pytest.raises(type(error)):
+        trying.wait_s(error)
+
+
+def test_a_wait_that_would_miss_the_deadline_is_not_begun() -> None:
+    trying, clock = attempts(deadline_s=5.0)
+    trying.wait_s(AWAY)
+    clock.advance(3.0)
+    with pytest.raises(OverloadedError):
+        trying.wait_s(OverloadedError("full", 2.5))
+
+
+def test_each_attempt_is_told_what_remains_of_the_deadline() -> None:
+    trying, clock = attempts(deadline_s=5.0)
+    request = ImageRequest(request_id="r", prompt="p", deadline_s=5.0)
+    assert trying.message(request).deadline_s == 5.0
+    assert trying.call_timeout_s() == 5.0 + DEADLINE_SLACK_S
+    trying.wait_s(AWAY)
+    clock.advance(2.0)
+    again = trying.message(request)
+    assert (again.request_id, again.deadline_s) == ("r", 3.0)
+    clock.advance(3.0)
+    with pytest.raises(DeadlineError, match="5 s passed"):
+        trying.message(request)
+
+
+def test_without_a_deadline_there_is_no_timeout() -> None:
+    trying, clock = attempts()
+    clock.advance(1e6)
+    assert trying.call_timeout_s() is None
+
+
+@pytest.mark.parametrize("wrong", [{"attempts": 0}, {"first_wait_s": 0}, {"longest_wait_s": 0.1}])
+def test_retries_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="attempts must be at least 1"):
+        Retries(**wrong)
