@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
+from argus.diffusion.folder import pipeline_class
 from argus.diffusion.tables import StepTable
 from argus.errors import ModelError
 from argus.types import VariantInfo
@@ -75,18 +75,13 @@ def load_variant(folder: Path, device: torch.device, dtype: torch.dtype) -> Pipe
     Raises:
         ModelError: the folder is missing, broken or of a family that is not served.
     """
+    kind = pipeline_class(folder)
     _quiet_libraries()
     from argus.diffusion.stable_diffusion import load_stable_diffusion
 
     loaders: dict[str, Loader] = {"StableDiffusionPipeline": load_stable_diffusion}
-    index = read_json(folder, "model_index.json")
-    kind = index.get("_class_name")
-    if kind not in loaders:
-        served = ", ".join(loaders)
-        raise ModelError(f"{folder}: pipeline {kind!r} is not served; served: {served}")
-    name = folder.resolve().name
     try:
-        return loaders[kind](name, folder, device, dtype)
+        return loaders[kind](folder.resolve().name, folder, device, dtype)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         first = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"{folder}: cannot be loaded: {first[0]}") from error
@@ -100,22 +95,3 @@ def _quiet_libraries() -> None:
     for library in (diffusers.utils.logging, transformers.utils.logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
-
-
-def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """Return the JSON object in `folder`/`name`.
-
-    Raises:
-        ModelError: it is missing or is not a JSON object.
-    """
-    if not folder.is_dir():
-        raise ModelError(f"{folder}: no such folder")
-    try:
-        data = json.loads((folder / name).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"{folder}: not a diffusers folder, {name} is missing") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: {name} cannot be read: {error}") from error
-    if not isinstance(data, dict):
-        raise ModelError(f"{folder}: {name} must hold a JSON object")
-    return data

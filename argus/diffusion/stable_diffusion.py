@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionPipeline
 
-from argus.diffusion.adapter import TextEncoding, read_json
+from argus.diffusion.adapter import TextEncoding
+from argus.diffusion.folder import read_json
 from argus.diffusion.samplers import SAMPLERS, build_table, default_sampler
 from argus.diffusion.tables import StepTable
 from argus.errors import ModelError

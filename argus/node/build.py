@@ -17,9 +17,8 @@ from argus.diffusion.adapter import PipelineAdapter, load_variant
 from argus.engine.buckets import describe
 from argus.engine.engine import Engine, EngineOptions
 from argus.engine.images import encode_image
-from argus.errors import ModelError
-from argus.models import bundled_variants
 from argus.node.device import Device, open_device
+from argus.node.folders import model_folders
 from argus.types import ImageFormat, NodeInfo, VariantCosts
 
 log = logging.getLogger(__name__)
@@ -33,7 +32,7 @@ def build_engine(config: NodeConfig) -> tuple[Engine, NodeInfo]:
         ModelError: a folder is missing, broken, of an unknown family, or named like another.
     """
     device = open_device(config)
-    adapters = _load(_folders(config), device)
+    adapters = _load(model_folders(config), device)
     options = EngineOptions(config.slots, config.max_lanes, config.max_waiting)
     engine = Engine(adapters, options)
     for name, buckets in engine.buckets.items():
@@ -47,25 +46,14 @@ def build_engine(config: NodeConfig) -> tuple[Engine, NodeInfo]:
     return engine, describe_node(config, device, engine)
 
 
-def _folders(config: NodeConfig) -> list[Path]:
-    if config.models:
-        return [Path(model) for model in config.models]
-    bundled = list(bundled_variants().values())
-    if not bundled:
-        raise ModelError("no --model was given and this installation carries no bundled family")
-    return bundled
-
-
 def _load(folders: Sequence[Path], device: Device) -> list[PipelineAdapter]:
-    adapters: dict[str, PipelineAdapter] = {}
+    adapters: list[PipelineAdapter] = []
     for folder in folders:
         start = time.perf_counter()
         adapter = load_variant(folder, device.device, device.dtype)
-        if adapter.info.name in adapters:
-            raise ModelError(f"{folder}: a variant named {adapter.info.name!r} is already loaded")
-        adapters[adapter.info.name] = adapter
+        adapters.append(adapter)
         log.info("%s loaded in %.1f s", adapter.info.name, time.perf_counter() - start)
-    return list(adapters.values())
+    return adapters
 
 
 def describe_node(config: NodeConfig, device: Device, engine: Engine) -> NodeInfo:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 from argus.config import Config, NodeConfig
-from argus.engine.engine import Engine
 from argus.errors import InternalError, UnavailableError
-from argus.node.build import build_engine
+from argus.node.folders import model_folders
 from argus.node.session import Session
 from argus.rpc.channel import open_channel
 from argus.types import NodeInfo
+
+if TYPE_CHECKING:
+    from argus.engine.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +29,19 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
         ArgusError: a model cannot be served, the coordinator refuses the node or stays away for
             longer than `node.reconnect_s`, or the device thread died.
     """
-    engine, info = await asyncio.to_thread(build_engine, config.node)
+    model_folders(config.node)
+    engine, info = await asyncio.to_thread(_build, config.node)
     try:
         await _stay_joined(config.node, info, engine, stop)
     finally:
         await asyncio.to_thread(engine.close)
+
+
+def _build(config: NodeConfig) -> tuple[Engine, NodeInfo]:
+    # Seconds of imports that nobody should wait for when a folder is missing.
+    from argus.node.build import build_engine
+
+    return build_engine(config)
 
 
 async def _stay_joined(

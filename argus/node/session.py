@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import grpc
 
-from argus.engine.engine import Engine
 from argus.engine.events import RowDone, RowEvent, RowFailed
 from argus.errors import ArgusError, InternalError, UnavailableError
 from argus.node.outbox import Outbox
@@ -18,6 +18,9 @@ from argus.rpc.status import from_rpc_error
 from argus.types import NodeInfo
 from argus.v1 import cluster_pb2
 from argus.v1.cluster_pb2_grpc import ClusterServiceStub
+
+if TYPE_CHECKING:
+    from argus.engine.engine import Engine
 
 log = logging.getLogger(__name__)
 

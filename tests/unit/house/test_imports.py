@@ -76,6 +76,7 @@ def test_every_rule_names_a_room_that_exists() -> None:
         ("argus.control.router", {"torch", "grpc", "diffusers"}),
         ("argus.coordinator.service", {"torch", "diffusers"}),
         ("argus.models", {"torch"}),
+        ("argus.node.daemon", {"torch", "diffusers"}),
         ("argus.cli.main", {"torch", "diffusers", "cvxpy"}),
     ],
 )

@@ -1,0 +1,45 @@
+"""What a model folder says of itself, read without loading torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from argus.errors import ModelError
+
+FAMILIES = ("StableDiffusionPipeline",)
+"""Pipeline classes of model_index.json that are served."""
+
+
+def pipeline_class(folder: Path) -> str:
+    """Return the pipeline class of a diffusers folder.
+
+    Raises:
+        ModelError: the folder is missing or broken, or its class is not served.
+    """
+    kind = read_json(folder, "model_index.json").get("_class_name")
+    if kind not in FAMILIES:
+        raise ModelError(
+            f"{folder}: pipeline {kind!r} is not served; served: {', '.join(FAMILIES)}"
+        )
+    return str(kind)
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """Return the JSON object in `folder`/`name`.
+
+    Raises:
+        ModelError: it is missing or is not a JSON object.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder")
+    try:
+        data = json.loads((folder / name).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder}: not a diffusers folder, {name} is missing") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}: {name} cannot be read: {error}") from error
+    if not isinstance(data, dict):
+        raise ModelError(f"{folder}: {name} must hold a JSON object")
+    return data
