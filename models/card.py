@@ -33,9 +33,7 @@ pipeline("a large red circle on a white background", guidance_scale=4.0).images[
 """
 
 
-def write_sheet(
-    path: Path, prompts: Sequence[str], columns: dict[str, NDArray[np.uint8]]
-) -> None:
+def write_sheet(path: Path, prompts: Sequence[str], columns: dict[str, NDArray[np.uint8]]) -> None:
     """Draw the first prompts' pictures enlarged, a row for each prompt, a column for each run.
 
     Nothing is chosen by hand: the prompts are the first ones of the evaluation.
@@ -94,8 +92,8 @@ def write_card(weights: Path) -> None:
     n = " / ".join(str(numbers[k]["n"]) for k in ("1", "2", "3"))
     lines = [_INTRO, "## Scores", ""]
     lines += [
-        f"{report['prompts']} held-out prompts (n = {n} with one / two / three objects), one picture"
-        f" each, {report['sampler']}, guidance {report['guidance']}, fixed seeds."
+        f"{report['prompts']} held-out prompts (n = {n} with one / two / three objects), one"
+        f" picture each, {report['sampler']}, guidance {report['guidance']}, fixed seeds."
         " *All facts*: everything the prompt states is so by `verifier.py`, which rejects objects"
         " of no clear shape. *Object right*: its colour and shape. Renderings are the upper bound;"
         " shuffled captions, the lower.",
@@ -122,5 +120,9 @@ def write_card(weights: Path) -> None:
             f"| {name} | {millions:.2f} M | {times['lanes_1_ms']} ms | {times['lanes_8_ms']} ms |"
         )
     lines += ["", f"float32, one CPU thread ({report['cpu']}).", ""]
+    lines += ["| trained part | samples | minutes |", "|---|---|---|"]
+    record = json.loads((weights / "training.json").read_text())
+    lines += [f"| {k} | {v['samples']:,} | {v['minutes']} |" for k, v in record.items()]
+    lines.append("")
     lines.append((Path(__file__).parent / "card.md").read_text())
     (weights.parent / "README.md").write_text("\n".join(lines))

@@ -1,18 +1,21 @@
 """Writes trained checkpoints as standard diffusers and transformers folders in float16."""
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline
 
 from .text import load_text_encoder
 from .tokenizer import build_tokenizer
+from .training import load_checkpoint
 from .unet import build_scheduler, load_unet
 from .vae import FACTOR, load_vae
 
 
-def build_pipeline(work: Path, variant: str, resolution: int) -> StableDiffusionPipeline:
+def build_pipeline(work: Path, variant: str, resolution: int) -> Any:
     """Assemble one variant's pipeline in float32 from the checkpoints in `work`."""
     polished = work / "decoder.pt"
     vae = load_vae(polished if polished.exists() else work / "vae.pt")
@@ -23,7 +26,7 @@ def build_pipeline(work: Path, variant: str, resolution: int) -> StableDiffusion
         channels=vae.config["latent_channels"],
         text_width=text_encoder.config.hidden_size,
     )
-    pipeline = StableDiffusionPipeline(
+    pipeline: Any = StableDiffusionPipeline(  # type: ignore[no-untyped-call]
         vae=vae,
         text_encoder=text_encoder,
         tokenizer=build_tokenizer(),
@@ -46,6 +49,17 @@ def export_variant(work: Path, variant: str, out: Path, resolution: int) -> Path
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
     return folder
+
+
+def write_training_record(work: Path, out: Path) -> None:
+    """Write training.json: samples seen and minutes spent by every stage with a checkpoint."""
+    record = {}
+    for path in sorted(work.glob("*.pt")):
+        state = load_checkpoint(path)
+        if "seen" in state:
+            minutes = round(state["spent_s"] / 60, 1)
+            record[path.stem] = {"samples": state["seen"], "minutes": minutes}
+    (out / "training.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
 def total_bytes(out: Path) -> int:

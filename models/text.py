@@ -7,10 +7,10 @@ Binding and relations are thus solved before the diffusion model first looks at 
 
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from .captions import Facts, ObjectFact, caption_of
@@ -27,7 +27,7 @@ _STATE_CLASSES = _OBJECT_CLASSES * 3 + _GLOBAL_CLASSES
 _IGNORE = -100
 
 
-def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 128) -> CLIPTextModel:
+def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 128) -> Any:
     """Return an untrained text encoder for the tokenizer's vocabulary."""
     end = tokenizer.eos_token_id
     return CLIPTextModel(
@@ -95,17 +95,19 @@ class FactHeads(nn.Module):
 
     def state_logits(self, states: Tensor) -> tuple[Tensor, ...]:
         """Logits of every caption-wide fact for states (N, width)."""
-        return self.state(states).split(_STATE_CLASSES, -1)
+        logits: tuple[Tensor, ...] = self.state(states).split(_STATE_CLASSES, -1)
+        return logits
 
     def noun_logits(self, states: Tensor) -> tuple[Tensor, ...]:
         """Logits of the attributes of the noun at each of the states (M, width)."""
-        return self.noun(states).split(_OBJECT_CLASSES, -1)
+        logits: tuple[Tensor, ...] = self.noun(states).split(_OBJECT_CLASSES, -1)
+        return logits
 
 
 def fact_loss(logits: tuple[Tensor, ...], labels: Tensor) -> Tensor:
     """Mean cross-entropy over heads for labels (N, heads)."""
     losses = [
-        F.cross_entropy(x.float(), labels[:, i], ignore_index=_IGNORE)
+        nn.functional.cross_entropy(x.float(), labels[:, i], ignore_index=_IGNORE)
         for i, x in enumerate(logits)
     ]
     return torch.stack(losses).mean()
@@ -150,7 +152,7 @@ def train_text(
     model = build_text_encoder(tokenizer).to(device)
     heads = FactHeads(model.config.hidden_size).to(device)
     nouns = [*SHAPES, *(s + "s" for s in SHAPES), "shape", "shapes", "crosses"]
-    noun_ids = torch.tensor([i for n in nouns for i in tokenizer(n)["input_ids"][1:-1]]).unique()
+    noun_ids = torch.tensor([i for n in nouns for i in tokenizer(n)["input_ids"][1:-1]]).unique()  # type: ignore[no-untyped-call]
     parameters = [*model.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01)
     if path.exists():
@@ -179,7 +181,7 @@ def train_text(
             named = noun_labels[..., 0] != _IGNORE
             loss = loss + 0.5 * fact_loss(heads.noun_logits(states[named]), noun_labels[named])
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         budget.advance(batch)
@@ -212,7 +214,7 @@ def train_text(
 
 @torch.no_grad()
 def score_text(
-    model: CLIPTextModel, heads: FactHeads, seed: int, device: torch.device, n: int = 1000
+    model: Any, heads: FactHeads, seed: int, device: torch.device, n: int = 1000
 ) -> float:
     """Share of `n` held-out captions whose every fact is read right from the end state."""
     captions, facts = caption_batch(seed, 0, n, held_out=True)
@@ -222,7 +224,7 @@ def score_text(
     return float(all_right(logits, labels).float().mean())
 
 
-def load_text_encoder(path: Path) -> CLIPTextModel:
+def load_text_encoder(path: Path) -> Any:
     """Return the trained, frozen text encoder of a checkpoint, on the CPU."""
     model = build_text_encoder(build_tokenizer())
     model.load_state_dict(load_checkpoint(path)["model"])

@@ -12,18 +12,19 @@ from .shapes import SHAPES
 LENGTH = 24
 START, END = "<|startoftext|>", "<|endoftext|>"
 
-_OTHER_WORDS = """
-a an the one two three and or of on in to at with is are there this that it its
-picture image drawing photo background shape shapes crosses left right top over above below under
-underneath big little grey tiny huge next beside near between behind center middle side color colour
-box dot disc plus star heart line white brown cyan dark light bright
-""".split()
+_OTHER_WORDS = (
+    "a an the one two three and or of on in to at with is are there this that it its picture "
+    "image drawing photo background shape shapes crosses left right top over above below "
+    "under underneath big little grey tiny huge next beside near between behind center middle "
+    "side color colour box dot disc plus star heart line white brown cyan dark light bright "
+)
 
 
 def words() -> list[str]:
     """Every word that is one token, most basic first."""
     known = [*SHAPES, *(s + "s" for s in SHAPES), *COLOURS, *BACKGROUNDS, *SIZES]
-    known += [w for phrase in RELATIONS for w in phrase.split()] + _OTHER_WORDS
+    known += [w for phrase in RELATIONS for w in phrase.split()]
+    known += _OTHER_WORDS.split()
     return list(dict.fromkeys(known))
 
 
@@ -55,7 +56,11 @@ def build_tokenizer() -> CLIPTokenizer:
     tokens = [*symbols, *(s + "</w>" for s in symbols)]
     tokens += dict.fromkeys(left + right for left, right in merges)
     vocabulary = {t: i for i, t in enumerate([*dict.fromkeys(tokens), START, END])}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=LENGTH)
+    return CLIPTokenizer(
+        vocab=vocabulary,
+        merges=merges,  # type: ignore[arg-type]
+        model_max_length=LENGTH,
+    )
 
 
 def save_tokenizer(folder: Path) -> None:

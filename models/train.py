@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from . import SCORER, VARIANTS
-from .export import export_variant, total_bytes
+from .export import export_variant, total_bytes, write_training_record
 from .scorer import export_scorer, train_scorer
 from .text import load_text_encoder, train_text
 from .training import Budget, Interrupt
@@ -229,6 +229,7 @@ class Training:
         if (self.work / "scorer.pt").exists():
             text_encoder = load_text_encoder(self.work / "text.pt")
             export_scorer(self.work / "scorer.pt", text_encoder, self.out / SCORER)
+        write_training_record(self.work, self.out)
         print(f"{self.out}: {total_bytes(self.out) / 1e6:.1f} MB of weights", flush=True)
 
 

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from torch import Tensor
-from torch.nn import functional as F
-from transformers import CLIPTextModel
+from torch import Tensor, nn
 
 from .captions import caption_of
 from .scenes import Scene, render, scene_at
@@ -40,9 +38,9 @@ class UNetSize:
     attention_at_top: bool = False
 
 
-def build_scheduler() -> DDIMScheduler:
+def build_scheduler() -> Any:
     """Return the noise schedule of the family: scaled-linear, v-prediction, trailing steps."""
-    return DDIMScheduler(
+    return DDIMScheduler(  # type: ignore[no-untyped-call]
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
@@ -59,7 +57,7 @@ def build_unet(size: UNetSize, *, cells: int, channels: int, text_width: int) ->
     top = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D")
     if not size.attention_at_top:
         top = ("DownBlock2D", "UpBlock2D")
-    return UNet2DConditionModel(
+    return UNet2DConditionModel(  # type: ignore[no-untyped-call]
         sample_size=cells,
         in_channels=channels,
         out_channels=channels,
@@ -79,7 +77,7 @@ def build_unet(size: UNetSize, *, cells: int, channels: int, text_width: int) ->
 @torch.no_grad()
 def write_pool(
     path: Path,
-    vae: AutoencoderTiny,
+    vae: Any,
     *,
     count: int,
     resolution: int,
@@ -134,7 +132,7 @@ def train_unet(
     budget: Budget,
     *,
     pool: Pool,
-    text_encoder: CLIPTextModel,
+    text_encoder: Any,
     batch: int,
     peak_rate: float,
     seed: int,
@@ -173,8 +171,10 @@ def train_unet(
     # The fused CPU attention kernel is slow in its backward pass on maps as small as these.
     unet.set_attn_processor(AttnProcessor())
     signal_share = build_scheduler().alphas_cumprod.to(device)
-    step, recent, saved_at = 0, [], budget.spent_s
-    for latents, captions in pool.batches(budget.seen, batch):
+    recent: list[Tensor] = []
+    saved_at = budget.spent_s
+    batches = pool.batches(budget.seen, batch)
+    for step, (latents, captions) in enumerate(batches, start=1):
         if budget.progress >= 1 or interrupt.wanted:
             break
         source = generator(device, seed, 3, budget.seen)
@@ -193,15 +193,14 @@ def train_unet(
                 ids = tokenize(tokenizer, captions).to(device)
                 states = text_encoder(input_ids=ids).last_hidden_state
             predicted = unet(noisy, times, states, return_dict=False)[0]
-            loss = F.mse_loss(predicted.float(), target)
+            loss = nn.functional.mse_loss(predicted.float(), target)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         average.update(unet)
         budget.advance(batch)
         recent.append(loss.detach())
-        step += 1
         if step % log_every == 0:
             rate = budget.seen / budget.spent_s
             print(

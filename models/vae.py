@@ -6,11 +6,11 @@ the diffusion model learns it early (the idea of semantically aligned latents: V
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .scenes import BACKGROUNDS, COLOURS, cell_labels, render, scene_at
 from .shapes import SHAPES
@@ -29,9 +29,9 @@ HEAD_NOISE = 0.5
 DECODER_NOISE = 0.3
 
 
-def build_vae(width: int = 32, channels: int = 8) -> AutoencoderTiny:
+def build_vae(width: int = 32, channels: int = 8) -> Any:
     """Return an untrained autoencoder of stride 8; most blocks sit at the cheap 8x8 level."""
-    return AutoencoderTiny(
+    return AutoencoderTiny(  # type: ignore[no-untyped-call]
         encoder_block_out_channels=(width,) * 4,
         decoder_block_out_channels=(width,) * 4,
         latent_channels=channels,
@@ -50,9 +50,9 @@ class CellHead(nn.Module):
 
     def loss(self, latents: Tensor, shapes: Tensor, colours: Tensor) -> Tensor:
         """Mean cross-entropy of both maps for latents (N, C, h, w)."""
-        return F.cross_entropy(self.shape(latents), shapes) + F.cross_entropy(
-            self.colour(latents), colours
-        )
+        return nn.functional.cross_entropy(
+            self.shape(latents), shapes
+        ) + nn.functional.cross_entropy(self.colour(latents), colours)
 
 
 def train_vae(
@@ -96,8 +96,8 @@ def train_vae(
         images = render(scenes, resolution, device) * 2 - 1
         shapes, colours = (m.to(device) for m in cell_labels(scenes, cells))
         # Backgrounds fill most of a picture; the objects are what must come out sharp.
-        near = F.interpolate((shapes > 0).float()[:, None], scale_factor=FACTOR)
-        weight = (1 + 4 * F.max_pool2d(near, 5, 1, 2)) / 2
+        near = nn.functional.interpolate((shapes > 0).float()[:, None], scale_factor=FACTOR)
+        weight = (1 + 4 * nn.functional.max_pool2d(near, 5, 1, 2)) / 2
         random = generator(device, seed, 1, budget.seen)
         for group in optimizer.param_groups:
             group["lr"] = budget.learning_rate(peak_rate, 3000)
@@ -145,15 +145,13 @@ def train_vae(
 
 
 @torch.no_grad()
-def _latent_scale(
-    vae: AutoencoderTiny, resolution: int, seed: int, device: torch.device
-) -> float:
+def _latent_scale(vae: Any, resolution: int, seed: int, device: torch.device) -> float:
     """1 / standard deviation of the latents over 256 training scenes."""
     images = render([scene_at(seed, i) for i in range(256)], resolution, device) * 2 - 1
     return float(1 / vae.encode(images).latents.std())
 
 
-def load_vae(path: Path) -> AutoencoderTiny:
+def load_vae(path: Path) -> Any:
     """Return the trained autoencoder of a checkpoint, on the CPU, with its scaling factor."""
     state = load_checkpoint(path)
     vae = build_vae()

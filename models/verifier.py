@@ -21,6 +21,8 @@ UNKNOWN = "unknown"
 # autoencoder reconstructions of held-out scenes, measured by `evaluate.calibrate`.
 LEAST_OVERLAP = {"circle": 0.90, "square": 0.88, "triangle": 0.86, "cross": 0.80, "ring": 0.82}
 LEAST_MARGIN = 0.02
+# Nothing in this world is smaller; a speck of a few pixels fits a circle by chance.
+LEAST_RADIUS = 0.095
 _LARGEST_COLOUR_ERROR = 70.0
 _SPECK_SHARE = 0.003
 _SMALL_BELOW = {1: 0.175, 2: 0.146, 3: 0.146}
@@ -130,9 +132,9 @@ def _look_at(pixels: Array, backdrop: Array, mask: Mask) -> SeenObject:
     core = ndimage.binary_erosion(mask)
     own = np.median(pixels[core if core.sum() >= 5 else mask], axis=0)
     away = own - backdrop
-    cover = np.clip((pixels - backdrop) @ away / max(1.0, float(away @ away)), 0, 1)
-    cover = np.where(ndimage.binary_dilation(mask), cover, 0).astype(np.float32)
-    cover[~(cover > 0.08)] = 0
+    near = ndimage.binary_dilation(mask)
+    share = (pixels - backdrop) @ away / max(1.0, float(away @ away))
+    cover: Array = np.where(near & (share > 0.08), share.clip(0, 1), 0).astype(np.float32)
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     top, left = max(0, rows[0] - 4), max(0, columns[0] - 4)
     crop = cover[top : rows[-1] + 5, left : columns[-1] + 5]
@@ -141,8 +143,8 @@ def _look_at(pixels: Array, backdrop: Array, mask: Mask) -> SeenObject:
     fits = {shape: _fit(crop, shape) for shape in SHAPES}
     ranked = sorted(fits, key=lambda s: fits[s][0], reverse=True)
     overlap, (x, y, radius) = fits[ranked[0]]
-    sure = overlap >= LEAST_OVERLAP[ranked[0]] and overlap - fits[ranked[1]][0] >= LEAST_MARGIN
-    shape = ranked[0] if sure else UNKNOWN
+    clear = overlap >= LEAST_OVERLAP[ranked[0]] and overlap - fits[ranked[1]][0] >= LEAST_MARGIN
+    shape = ranked[0] if clear and radius / width >= LEAST_RADIUS else UNKNOWN
     colour = _nearest(own, COLOURS)
     return SeenObject(
         shape, colour, (x + left) / width, (y + top) / height, radius / width, overlap
