@@ -43,11 +43,6 @@ class Phase(enum.Enum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
-    @property
-    def ended(self) -> bool:
-        """Whether nothing can happen any more."""
-        return self in {Phase.DONE, Phase.FAILED, Phase.CANCELLED}
-
 
 @dataclass(slots=True, eq=False)
 class Flight:
