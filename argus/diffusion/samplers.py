@@ -1,4 +1,4 @@
-"""Samplers, each as a builder of step tables from a diffusers scheduler config.
+"""Samplers, each as a builder of step-table lines from a diffusers scheduler.
 
 The schedule itself (time steps, sigmas, betas) is taken from diffusers' scheduler of the same
 name; only the update is rewritten as coefficients. tests/parity holds every table against that
@@ -10,16 +10,48 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
-from numpy.typing import NDArray
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
+)
 
-from argus.diffusion.tables import StepTable
-from argus.errors import InvalidArgumentError, ModelError
 
-Line = tuple[float, float, float, float, float, float, float]
+class Line(NamedTuple):
+    """One line of a table; argus.diffusion.tables says what each number does."""
+
+    timestep: float
+    in_x: float
+    in_m: float
+    a: float
+    b: float
+    c: float
+    d: float
+    p: float
+    q: float
+    r: float
+
+
+def _line(
+    timestep: float,
+    *,
+    a: float,
+    b: float,
+    p: float,
+    r: float,
+    in_x: float = 1.0,
+    in_m: float = 0.0,
+    c: float = 0.0,
+    d: float = 0.0,
+    q: float = 0.0,
+) -> Line:
+    return Line(float(timestep), in_x, in_m, a, b, c, d, p, q, r)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +62,16 @@ class Sampler:
         name: what requests call it.
         scheduler: diffusers class whose `step()` it reproduces.
         lines: builder of the table's lines from a scheduler whose time steps are set.
+        draws_noise: whether that class draws noise while it steps.
     """
 
     name: str
     scheduler: type[Any]
     lines: Callable[[Any], list[Line]]
+    draws_noise: bool = False
 
 
-def _x0_coefficients(prediction: str, alpha: float, sigma: float) -> tuple[float, float]:
+def _unit_x0(prediction: str, alpha: float, sigma: float) -> tuple[float, float]:
     """Return (p, r) of x0 = p x + r e where x = alpha x0 + sigma noise and alpha²+sigma² = 1."""
     if prediction == "epsilon":
         return 1.0 / alpha, -sigma / alpha
@@ -46,7 +80,21 @@ def _x0_coefficients(prediction: str, alpha: float, sigma: float) -> tuple[float
     return 0.0, 1.0  # "sample"
 
 
-def _ddim_lines(scheduler: Any) -> list[Line]:
+def _sigma_x0(prediction: str, sigma: float) -> tuple[float, float]:
+    """Return (p, r) of x0 = p x + r e where x = x0 + sigma noise."""
+    if prediction == "epsilon":
+        return 1.0, -sigma
+    if prediction == "v_prediction":
+        return 1.0 / (sigma * sigma + 1.0), -sigma / math.sqrt(sigma * sigma + 1.0)
+    return 0.0, 1.0
+
+
+def _scale_in(sigma: float) -> float:
+    """Return what the model's input is multiplied by where x = x0 + sigma noise."""
+    return 1.0 / math.sqrt(sigma * sigma + 1.0)
+
+
+def _ddim(scheduler: Any) -> list[Line]:
     """Song et al. 2020 (arXiv 2010.02502), formula 12 with eta 0."""
     config = scheduler.config
     alphas = scheduler.alphas_cumprod.double().numpy()
@@ -56,7 +104,7 @@ def _ddim_lines(scheduler: Any) -> list[Line]:
         before = alphas[t - jump] if t >= jump else float(scheduler.final_alpha_cumprod)
         alpha, sigma = math.sqrt(alphas[t]), math.sqrt(1.0 - alphas[t])
         alpha_next, sigma_next = math.sqrt(before), math.sqrt(1.0 - before)
-        p, r = _x0_coefficients(config.prediction_type, alpha, sigma)
+        p, r = _unit_x0(config.prediction_type, alpha, sigma)
         # noise = (x - alpha x0) / sigma, in terms of x and e without dividing by a small sigma
         if config.prediction_type == "epsilon":
             noise_x, noise_e = 0.0, 1.0
@@ -66,45 +114,110 @@ def _ddim_lines(scheduler: Any) -> list[Line]:
             noise_x, noise_e = 1.0 / sigma, -alpha / sigma
         a = alpha_next * p + sigma_next * noise_x
         b = alpha_next * r + sigma_next * noise_e
-        lines.append((float(t), 1.0, a, b, 0.0, p, r))
+        lines.append(_line(t, a=a, b=b, p=p, r=r))
     return lines
 
 
-def _euler_lines(scheduler: Any) -> list[Line]:
+def _ddpm(scheduler: Any) -> list[Line]:
+    """Ho et al. 2020 (arXiv 2006.11239), formula 7."""
+    config = scheduler.config
+    alphas = scheduler.alphas_cumprod.double().numpy()
+    lines: list[Line] = []
+    for t in scheduler.timesteps.tolist():
+        previous = int(scheduler.previous_timestep(t))
+        whole, before = float(alphas[t]), float(alphas[previous]) if previous >= 0 else 1.0
+        here = whole / before
+        p, r = _unit_x0(config.prediction_type, math.sqrt(whole), math.sqrt(1.0 - whole))
+        of_x0 = math.sqrt(before) * (1.0 - here) / (1.0 - whole)
+        of_x = math.sqrt(here) * (1.0 - before) / (1.0 - whole)
+        variance = 1.0 - here
+        if config.variance_type == "fixed_small":
+            variance *= (1.0 - before) / (1.0 - whole)
+        d = math.sqrt(max(variance, 1e-20)) if t > 0 else 0.0
+        lines.append(_line(t, a=of_x0 * p + of_x, b=of_x0 * r, d=d, p=p, r=r))
+    return lines
+
+
+def _euler(scheduler: Any) -> list[Line]:
     """Karras et al. 2022 (arXiv 2206.00364), algorithm 2 without churn; x = x0 + sigma noise."""
-    prediction = scheduler.config.prediction_type
-    sigmas = scheduler.sigmas.double().numpy()
+    sigmas = scheduler.sigmas.double().tolist()
     lines: list[Line] = []
     for i, t in enumerate(scheduler.timesteps.tolist()):
-        sigma, after = float(sigmas[i]), float(sigmas[i + 1])
-        norm = math.sqrt(sigma * sigma + 1.0)
-        if prediction == "epsilon":
-            p, r = 1.0, -sigma
-        elif prediction == "v_prediction":
-            p, r = 1.0 / (norm * norm), -sigma / norm
-        else:
-            p, r = 0.0, 1.0
-        slope = (after - sigma) / sigma
-        lines.append((float(t), 1.0 / norm, 1.0 + slope * (1.0 - p), -slope * r, 0.0, p, r))
+        sigma = sigmas[i]
+        p, r = _sigma_x0(scheduler.config.prediction_type, sigma)
+        slope = (sigmas[i + 1] - sigma) / sigma
+        a = 1.0 + slope * (1.0 - p)
+        lines.append(_line(t, in_x=_scale_in(sigma), a=a, b=-slope * r, p=p, r=r))
     return lines
 
 
-def _dpmpp_2m_lines(scheduler: Any) -> list[Line]:
+def _euler_ancestral(scheduler: Any) -> list[Line]:
+    """Euler with part of the noise drawn anew at each step (k-diffusion, Crowson 2022)."""
+    sigmas = scheduler.sigmas.double().tolist()
+    lines: list[Line] = []
+    for i, t in enumerate(scheduler.timesteps.tolist()):
+        sigma, after = sigmas[i], sigmas[i + 1]
+        p, r = _sigma_x0(scheduler.config.prediction_type, sigma)
+        up = math.sqrt(after**2 * (sigma**2 - after**2)) / sigma
+        slope = (math.sqrt(after**2 - up**2) - sigma) / sigma
+        a = 1.0 + slope * (1.0 - p)
+        lines.append(_line(t, in_x=_scale_in(sigma), a=a, b=-slope * r, d=up, p=p, r=r))
+    return lines
+
+
+def _heun(scheduler: Any) -> list[Line]:
+    """Karras et al. 2022, algorithm 1 without churn: two forwards a step but for the last.
+
+    The first forward leaves the latents where they are. The second looks from
+    x1 = k x + (1 - k) m with k = after / sigma, which is the Euler step from x toward m.
+    """
+    prediction = scheduler.config.prediction_type
+    sigmas, times = scheduler.sigmas.double().tolist(), scheduler.timesteps.tolist()
+    lines: list[Line] = []
+    # diffusers repeats every sigma but the first, once for each forward made at it.
+    for i in range(0, len(times), 2):
+        sigma, after = sigmas[i], sigmas[i + 1]
+        k = after / sigma
+        p, r = _sigma_x0(prediction, sigma)
+        in_x = _scale_in(sigma)
+        if i + 1 == len(times):
+            lines.append(_line(times[i], in_x=in_x, a=k + (1 - k) * p, b=(1 - k) * r, p=p, r=r))
+            break
+        lines.append(_line(times[i], in_x=in_x, a=1.0, b=0.0, p=p, r=r))
+        p, r = _sigma_x0(prediction, after)
+        # slopes: (x - m) / sigma, then (x1 - p x1 - r e) / after
+        half, rest, scale = 0.5 * (after - sigma), (1.0 - p) / after, _scale_in(after)
+        lines.append(
+            _line(
+                times[i + 1],
+                in_x=scale * k,
+                in_m=scale * (1.0 - k),
+                a=1.0 + half * (1.0 / sigma + rest * k),
+                b=-half * r / after,
+                c=half * (rest * (1.0 - k) - 1.0 / sigma),
+                p=p * k,
+                q=p * (1.0 - k),
+                r=r,
+            )
+        )
+    return lines
+
+
+def _dpmpp_2m(scheduler: Any) -> list[Line]:
     """DPM-Solver++ of order 2, multistep (Lu et al. 2022, arXiv 2211.01095)."""
     config = scheduler.config
-    sigmas = scheduler.sigmas.double().numpy()
+    sigmas = scheduler.sigmas.double().tolist()
     steps = len(scheduler.timesteps)
 
     def point(i: int) -> tuple[float, float, float]:
-        sigma = float(sigmas[i])
-        alpha = 1.0 / math.sqrt(sigma * sigma + 1.0)
-        log_snr = -math.log(sigma) if sigma > 0 else math.inf
-        return alpha, alpha * sigma, log_snr
+        sigma = sigmas[i]
+        alpha = _scale_in(sigma)
+        return alpha, alpha * sigma, -math.log(sigma) if sigma > 0 else math.inf
 
     lines: list[Line] = []
     for i, t in enumerate(scheduler.timesteps.tolist()):
         (alpha, sigma, lam), (alpha_next, sigma_next, lam_next) = point(i), point(i + 1)
-        p, r = _x0_coefficients(config.prediction_type, alpha, sigma)
+        p, r = _unit_x0(config.prediction_type, alpha, sigma)
         h = lam_next - lam
         gain = -alpha_next * math.expm1(-h)
         last = i == steps - 1 and (
@@ -122,71 +235,41 @@ def _dpmpp_2m_lines(scheduler: Any) -> list[Line]:
             m_now += correction * inverse_ratio
             m_before = -correction * inverse_ratio
         a = sigma_next / sigma + m_now * p
-        lines.append((float(t), 1.0, a, m_now * r, m_before, p, r))
+        lines.append(_line(t, a=a, b=m_now * r, c=m_before, p=p, r=r))
+    return lines
+
+
+def _lcm(scheduler: Any) -> list[Line]:
+    """Latent consistency sampling (Luo et al. 2023, arXiv 2310.04378)."""
+    config = scheduler.config
+    alphas = scheduler.alphas_cumprod.double().numpy()
+    times = scheduler.timesteps.tolist()
+    data_sigma = 0.5
+    lines: list[Line] = []
+    for i, t in enumerate(times):
+        scaled = t * config.timestep_scaling
+        norm = scaled**2 + data_sigma**2
+        skip, out = data_sigma**2 / norm, scaled / math.sqrt(norm)
+        p, r = _unit_x0(config.prediction_type, math.sqrt(alphas[t]), math.sqrt(1.0 - alphas[t]))
+        p, r = out * p + skip, out * r
+        if i + 1 < len(times):
+            after = float(alphas[times[i + 1]])
+            keep, d = math.sqrt(after), math.sqrt(1.0 - after)
+        else:
+            keep, d = 1.0, 0.0
+        lines.append(_line(t, a=keep * p, b=keep * r, d=d, p=p, r=r))
     return lines
 
 
 SAMPLERS: Mapping[str, Sampler] = {
     s.name: s
     for s in (
-        Sampler("ddim", DDIMScheduler, _ddim_lines),
-        Sampler("euler", EulerDiscreteScheduler, _euler_lines),
-        Sampler("dpmpp_2m", DPMSolverMultistepScheduler, _dpmpp_2m_lines),
+        Sampler("ddim", DDIMScheduler, _ddim),
+        Sampler("ddpm", DDPMScheduler, _ddpm, draws_noise=True),
+        Sampler("euler", EulerDiscreteScheduler, _euler),
+        Sampler("euler_a", EulerAncestralDiscreteScheduler, _euler_ancestral, draws_noise=True),
+        Sampler("heun", HeunDiscreteScheduler, _heun),
+        Sampler("dpmpp_2m", DPMSolverMultistepScheduler, _dpmpp_2m),
+        Sampler("lcm", LCMScheduler, _lcm, draws_noise=True),
     )
 }
-
-
-def default_sampler(config: Mapping[str, Any]) -> str:
-    """Return the sampler that a scheduler config asks for, or ddim where Argus has no such."""
-    for sampler in SAMPLERS.values():
-        if sampler.scheduler.__name__ == config.get("_class_name"):
-            return sampler.name
-    return "ddim"
-
-
-def make_scheduler(sampler: str, config: Mapping[str, Any]) -> Any:
-    """Return the diffusers scheduler that `sampler` reproduces, built as diffusers users do.
-
-    Raises:
-        InvalidArgumentError: no such sampler.
-        ModelError: the config asks for something that is not linear in x and e.
-    """
-    if sampler not in SAMPLERS:
-        raise InvalidArgumentError("sampler", f"must be one of {', '.join(SAMPLERS)}")
-    kind = SAMPLERS[sampler].scheduler
-    # A config written for another class may carry an algorithm this one does not know.
-    scheduler = kind.from_config(dict(config))
-    settings = scheduler.config
-    if settings.get("thresholding") or settings.get("clip_sample"):
-        raise ModelError(
-            "scheduler config: clip_sample and thresholding are not linear; not served"
-        )
-    if settings.prediction_type not in {"epsilon", "v_prediction", "sample"}:
-        raise ModelError(f"scheduler config: prediction_type {settings.prediction_type!r} unknown")
-    if sampler == "dpmpp_2m":
-        if settings.algorithm_type != "dpmsolver++" or settings.solver_order > 2:
-            raise ModelError(
-                "scheduler config: only algorithm_type dpmsolver++ of solver_order 1 or 2 is served"
-            )
-        if settings.final_sigmas_type not in {"zero", "sigma_min"}:
-            raise ModelError(f"scheduler config: final_sigmas_type {settings.final_sigmas_type!r}")
-    return scheduler
-
-
-def build_table(sampler: str, config: Mapping[str, Any], steps: int) -> StepTable:
-    """Return the table of `steps` steps of `sampler` under a diffusers scheduler config.
-
-    Raises:
-        InvalidArgumentError: no such sampler, or it cannot make that many steps.
-        ModelError: the config asks for something that is not linear.
-    """
-    scheduler = make_scheduler(sampler, config)
-    limit = scheduler.config.num_train_timesteps
-    if not 1 <= steps <= limit:
-        raise InvalidArgumentError("steps", f"must be 1 to {limit} for this variant, not {steps}")
-    scheduler.set_timesteps(steps)
-    if max(scheduler.timesteps.tolist()) >= limit:
-        # "leading" spacing with an offset runs past the end; diffusers fails there too.
-        raise InvalidArgumentError("steps", f"{steps} is too many for this variant's schedule")
-    lines: NDArray[np.float64] = np.array(SAMPLERS[sampler].lines(scheduler), dtype=np.float64)
-    return StepTable(sampler, lines, float(scheduler.init_noise_sigma))

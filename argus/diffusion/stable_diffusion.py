@@ -11,7 +11,8 @@ from diffusers import StableDiffusionPipeline
 
 from argus.diffusion.adapter import TextEncoding
 from argus.diffusion.folder import read_json
-from argus.diffusion.samplers import SAMPLERS, build_table, default_sampler
+from argus.diffusion.samplers import SAMPLERS
+from argus.diffusion.schedules import build_table, default_sampler
 from argus.diffusion.tables import StepTable
 from argus.errors import ModelError
 from argus.types import VariantInfo

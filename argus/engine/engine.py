@@ -25,7 +25,7 @@ from argus.engine.events import (
     RowStep,
     RowWarning,
 )
-from argus.engine.row import BatchKey, Row, RowState, initial_noise
+from argus.engine.row import BatchKey, Row, RowState
 from argus.engine.schedule import next_batch, slack_s
 from argus.engine.slots import SlotPool
 from argus.engine.stats import EngineStats, StatsRecorder
@@ -259,7 +259,8 @@ class Engine:
             row.listener(RowWarning("PROMPT_TRUNCATED", text))
         pool = self._pool(row.key, adapter)
         slot = pool.take()
-        pool.put(slot, initial_noise(row, adapter.dtype, adapter.device), prompt.hidden, negative)
+        noise = row.draw_noise(adapter.dtype).to(adapter.device).float()
+        pool.put(slot, noise * row.table.initial_scale, prompt.hidden, negative)
         with self._changed:
             row.slot = slot
             row.state = RowState.RUNNING
@@ -304,7 +305,7 @@ class Engine:
         self._recorder.step(lanes)
         for row in batch:
             row.max_lanes = max(row.max_lanes, lanes)
-            row.listener(RowStep(row.position, row.table.steps, lanes))
+            row.listener(RowStep(row.position, row.table.forwards, lanes))
             if row.steps_left == 0:
                 self._hand_over(row, adapter, pool)
             elif row.wants_preview():

@@ -53,7 +53,8 @@ class Row:
     slot: int = -1
     started_s: float = 0.0
     max_lanes: int = 0
-    cancelled: bool = field(default=False)
+    cancelled: bool = False
+    generator: torch.Generator = field(default_factory=lambda: torch.Generator("cpu"))
 
     @property
     def id(self) -> tuple[str, int]:
@@ -67,8 +68,8 @@ class Row:
 
     @property
     def steps_left(self) -> int:
-        """Steps still to run."""
-        return self.table.steps - self.position
+        """Forwards still to run."""
+        return self.table.forwards - self.position
 
     @property
     def deadline_s(self) -> float | None:
@@ -77,18 +78,17 @@ class Row:
             return None
         return self.submitted_s + self.request.deadline_s
 
+    def draw_noise(self, dtype: torch.dtype) -> torch.Tensor:
+        """Return the row's next unit normal noise on the CPU, shaped `key.latent`.
+
+        It is drawn as diffusers draws it for `torch.Generator("cpu").manual_seed(seed)`: in the
+        model's dtype, for a batch of one. The first call gives the initial noise.
+        """
+        if self.position == 0 and self.slot < 0:
+            self.generator.manual_seed(self.request.seed)
+        return torch.randn((1, *self.key.latent), generator=self.generator, dtype=dtype)[0]
+
     def wants_preview(self) -> bool:
         """Whether a preview is due after the step just done; the last step gives the image."""
         every = self.request.preview_every
         return every > 0 and self.position % every == 0 and self.steps_left > 0
-
-
-def initial_noise(row: Row, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Return the row's first latents, float32 of shape `row.key.latent`.
-
-    The noise is drawn as diffusers draws it for `torch.Generator("cpu").manual_seed(seed)`: on
-    the CPU, in the model's dtype, for a batch of one.
-    """
-    generator = torch.Generator("cpu").manual_seed(row.request.seed)
-    noise = torch.randn((1, *row.key.latent), generator=generator, dtype=dtype)
-    return noise[0].to(device).float() * row.table.initial_scale

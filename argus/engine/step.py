@@ -14,8 +14,8 @@ from argus.diffusion.tables import COLUMNS
 from argus.engine.row import Row
 from argus.engine.slots import SlotPool
 
-_TIMESTEP, _SCALE_IN = COLUMNS.index("timestep"), COLUMNS.index("scale_in")
-_A, _B, _C, _P, _R = (COLUMNS.index(name) for name in "abcpr")
+_TIMESTEP, _IN_X, _IN_M = (COLUMNS.index(name) for name in ("timestep", "in_x", "in_m"))
+_A, _B, _C, _D, _P, _Q, _R = (COLUMNS.index(name) for name in "abcdpqr")
 
 
 class LanePlan:
@@ -60,8 +60,10 @@ def run_step(adapter: PipelineAdapter, pool: SlotPool, rows: Sequence[Row], buck
     lines = np.stack([row.table.lines[row.position] for row in rows])
     lane_lines = lines[plan.owner]
 
-    inputs = pool.latents[_send(plan.slots, device)]
-    inputs = inputs * _spread(lane_lines[:, _SCALE_IN], device)
+    slots = _send(plan.slots, device)
+    inputs = _spread(lane_lines[:, _IN_X], device) * pool.latents[slots]
+    if lane_lines[:, _IN_M].any():
+        inputs = inputs + _spread(lane_lines[:, _IN_M], device) * pool.clean[slots]
     output = adapter.forward(
         inputs.to(adapter.dtype),
         _send(lane_lines[:, _TIMESTEP].astype(np.float32), device),
@@ -73,19 +75,41 @@ def run_step(adapter: PipelineAdapter, pool: SlotPool, rows: Sequence[Row], buck
     # For a row without guidance both lanes are the same one and the difference is zero.
     difference = output[_send(plan.positive, device)] - without
     model_output = without + _spread(guidance, device) * difference
-    _update(pool, [row.slot for row in rows], lines, model_output)
+    _update(pool, rows, lines, model_output, adapter.dtype)
     for row in rows:
         row.position += 1
 
 
-def _update(pool: SlotPool, slots: list[int], lines: NDArray[np.float64], e: torch.Tensor) -> None:
-    """Apply one line of each row's table to its slot: x' = a x + b e + c m, m' = p x + r e."""
+def _update(
+    pool: SlotPool,
+    rows: Sequence[Row],
+    lines: NDArray[np.float64],
+    e: torch.Tensor,
+    dtype: torch.dtype,
+) -> None:
+    """Apply one line of each row's table to its slot; see `argus.diffusion.tables`."""
     device = pool.latents.device
-    index = _send(np.array(slots, dtype=np.int64), device)
-    a, b, c, p, r = (_spread(lines[:, column], device) for column in (_A, _B, _C, _P, _R))
+    index = _send(np.array([row.slot for row in rows], dtype=np.int64), device)
+    a, b, c, d, p, q, r = (
+        _spread(lines[:, column], device) for column in (_A, _B, _C, _D, _P, _Q, _R)
+    )
     x, m = pool.latents[index], pool.clean[index]
-    pool.latents[index] = a * x + b * e + c * m
-    pool.clean[index] = p * x + r * e
+    new = a * x + b * e + c * m
+    if any(row.table.draws_noise for row in rows):
+        new = new + d * _noise(rows, x, dtype)
+    pool.latents[index] = new
+    pool.clean[index] = p * x + q * m + r * e
+
+
+def _noise(rows: Sequence[Row], like: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return z for each row, zero for rows whose sampler draws none; float32 shaped as `like`."""
+    z = torch.zeros(like.shape)
+    for i, row in enumerate(rows):
+        if row.table.draws_noise:
+            z[i] = row.draw_noise(dtype).float()
+    if like.is_cuda:
+        return z.pin_memory().to(like.device, non_blocking=True)
+    return z
 
 
 def _spread(values: NDArray[np.float64], device: torch.device) -> torch.Tensor:

@@ -16,7 +16,8 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from argus.diffusion.adapter import PipelineAdapter, load_variant
-from argus.diffusion.samplers import SAMPLERS, make_scheduler
+from argus.diffusion.samplers import SAMPLERS
+from argus.diffusion.schedules import make_scheduler
 from argus.diffusion.stable_diffusion import StableDiffusionAdapter
 from argus.engine.engine import Engine
 from argus.engine.events import RowDone, RowFailed

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from argus.diffusion.samplers import SAMPLERS, build_table, make_scheduler
+from argus.diffusion.samplers import SAMPLERS
+from argus.diffusion.schedules import build_table, make_scheduler
+from argus.diffusion.tables import COLUMNS
 from argus.errors import InvalidArgumentError, ModelError
 
+IN_M = COLUMNS.index("in_m")
 BASE: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -45,28 +48,48 @@ def follow(sampler: str, config: dict[str, Any], steps: int) -> float:
     x = torch.randn(1, 4, 8, 8, generator=generator) * scheduler.init_noise_sigma
     assert table.initial_scale == pytest.approx(float(scheduler.init_noise_sigma))
     m = torch.zeros_like(x)
+    noise, their_noise = (torch.Generator().manual_seed(3) for _ in range(2))
     worst = 0.0
-    for line, t in zip(table.lines, scheduler.timesteps, strict=True):
-        timestep, scale_in, a, b, c, p, r = (float(v) for v in line)
+    theirs = x
+    for position, (line, t) in enumerate(zip(table.lines, scheduler.timesteps, strict=True)):
+        timestep, in_x, in_m, a, b, c, d, p, q, r = (float(v) for v in line)
         assert timestep == pytest.approx(float(t))
-        scaled = scheduler.scale_model_input(x, t)
-        worst = max(worst, (scaled - scale_in * x).abs().max().item())
-        # e from p x + r e = clean, kept bounded where r is tiny
-        e = (clean - p * x) / r if abs(r) > 0.05 else torch.zeros_like(x)
+        scaled = scheduler.scale_model_input(theirs, t)
+        worst = max(worst, (scaled - (in_x * x + in_m * m)).abs().max().item())
+        # e that predicts the clean image, kept bounded where r is tiny
+        e = (clean - p * x - q * m) / r if abs(r) > 0.05 else torch.zeros_like(x)
         e = e + 0.1 * torch.randn(1, 4, 8, 8, generator=generator)
         ours = a * x + b * e + c * m
-        m = p * x + r * e
-        x = scheduler.step(e, t, x).prev_sample
-        worst = max(worst, (ours - x).abs().max().item())
+        if table.draws_noise:
+            ours = ours + d * torch.randn(x.shape, generator=noise)
+        m = p * x + q * m + r * e
+        extra = {"generator": their_noise} if table.draws_noise else {}
+        theirs = scheduler.step(e, t, theirs, **extra).prev_sample
+        between = position + 1 < table.forwards and table.lines[position + 1][IN_M] != 0
+        if between:
+            x = ours
+        else:
+            worst = max(worst, (ours - theirs).abs().max().item())
+            x = theirs
     return worst
 
 
-@pytest.mark.parametrize(("sampler", "prediction", "spacing", "steps"), CASES)
+UNKNOWN_TO_DIFFUSERS = {("euler_a", "sample")}
+"""Pairs that the scheduler's own step() does not implement."""
+
+
+@pytest.mark.parametrize(
+    ("sampler", "prediction", "spacing", "steps"),
+    [case for case in CASES if case[:2] not in UNKNOWN_TO_DIFFUSERS],
+)
 def test_table_equals_diffusers_step(
     sampler: str, prediction: str, spacing: str, steps: int
 ) -> None:
     config = BASE | {"prediction_type": prediction, "timestep_spacing": spacing}
-    assert follow(sampler, config, steps) <= 1e-5
+    # Two linspace steps go from sigma 14.6 to 0.03 in one: Heun's second slope divides by the
+    # latter, and float32 rounding of latents near 30 is magnified 500-fold, in both.
+    bound = 2e-3 if (sampler, spacing, steps) == ("heun", "linspace", 2) else 1e-5
+    assert follow(sampler, config, steps) <= bound
 
 
 @pytest.mark.parametrize(
@@ -78,6 +101,9 @@ def test_table_equals_diffusers_step(
         ("dpmpp_2m", {"solver_type": "heun"}),
         ("dpmpp_2m", {"solver_order": 1}),
         ("dpmpp_2m", {"euler_at_final": True}),
+        ("euler_a", {"timestep_spacing": "trailing"}),
+        ("heun", {"use_karras_sigmas": True}),
+        ("ddpm", {"variance_type": "fixed_large"}),
         ("ddim", {"set_alpha_to_one": True}),
         ("ddim", {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}),
     ],
@@ -89,7 +115,7 @@ def test_table_follows_the_scheduler_options(sampler: str, extra: dict[str, Any]
 
 
 def test_predicted_clean_latent_is_the_true_one_for_a_perfect_model() -> None:
-    for sampler in SAMPLERS:
+    for sampler in set(SAMPLERS) - {"lcm"}:  # whose m is the consistency model's output
         config = BASE | {"prediction_type": "epsilon"}
         table = build_table(sampler, config, 20)
         scheduler = make_scheduler(sampler, config)
@@ -97,12 +123,14 @@ def test_predicted_clean_latent_is_the_true_one_for_a_perfect_model() -> None:
         clean, noise = torch.randn(1, 4, 4, 4), torch.randn(1, 4, 4, 4)
         for line, t in zip(table.lines, scheduler.timesteps, strict=True):
             x = scheduler.add_noise(clean, noise, t[None])
-            p, r = float(line[5]), float(line[6])
+            p, q, r = (float(v) for v in line[-3:])
+            if q:
+                continue  # starts from between two steps
             torch.testing.assert_close(p * x + r * noise, clean, atol=2e-3, rtol=1e-3)
 
 
 def test_unknown_sampler_and_impossible_steps_name_the_field() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"sampler: must be one of ddim, euler"):
+    with pytest.raises(InvalidArgumentError, match=r"sampler: must be one of ddim, ddpm, euler"):
         build_table("magic", BASE, 20)
     for steps in (0, 1001):
         with pytest.raises(InvalidArgumentError, match=r"steps: must be 1 to 1000"):
@@ -121,4 +149,5 @@ def test_schedules_that_are_not_linear_are_refused(extra: dict[str, Any]) -> Non
 def test_tables_hold_finite_float64() -> None:
     table = build_table("dpmpp_2m", BASE, 50)
     assert table.lines.dtype == np.float64
-    assert table.steps == 50
+    assert table.forwards == 50
+    assert build_table("heun", BASE, 50).forwards == 99

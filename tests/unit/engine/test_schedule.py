@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argus.diffusion.tables import StepTable
+from argus.diffusion.tables import COLUMNS, StepTable
 from argus.engine.buckets import choose_sizes, describe, probe_sizes
 from argus.engine.row import BatchKey, Row
 from argus.engine.schedule import PATIENCE_S, fill, next_batch, slack_s
@@ -22,7 +22,7 @@ from .conftest import make_request
 
 def make_row(name: str, submitted_s: float = 0.0, steps: int = 10, **changes: Any) -> Row:
     request = make_request(name, **changes)
-    table = StepTable("ddim", np.ones((steps, 7)), 1.0)
+    table = StepTable("ddim", np.ones((steps, len(COLUMNS))), 1.0)
     key = BatchKey(request.variant, (4, 4, 4))
     return Row(request, lambda _: None, key, table, submitted_s)
 

@@ -1,0 +1,72 @@
+"""From a diffusers scheduler config to a step table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from argus.diffusion.samplers import SAMPLERS
+from argus.diffusion.tables import StepTable
+from argus.errors import InvalidArgumentError, ModelError
+
+
+def default_sampler(config: Mapping[str, Any]) -> str:
+    """Return the sampler that a scheduler config asks for, or ddim where Argus has no such."""
+    for sampler in SAMPLERS.values():
+        if sampler.scheduler.__name__ == config.get("_class_name"):
+            return sampler.name
+    return "ddim"
+
+
+def make_scheduler(sampler: str, config: Mapping[str, Any]) -> Any:
+    """Return the diffusers scheduler that `sampler` reproduces, built as diffusers users do.
+
+    Raises:
+        InvalidArgumentError: no such sampler.
+        ModelError: the config asks for something that is not linear in x and e.
+    """
+    if sampler not in SAMPLERS:
+        raise InvalidArgumentError("sampler", f"must be one of {', '.join(SAMPLERS)}")
+    scheduler = SAMPLERS[sampler].scheduler.from_config(dict(config))
+    settings = scheduler.config
+    if settings.get("thresholding") or settings.get("clip_sample"):
+        raise ModelError(
+            "scheduler config: clip_sample and thresholding are not linear; not served"
+        )
+    if settings.prediction_type not in {"epsilon", "v_prediction", "sample"}:
+        raise ModelError(f"scheduler config: prediction_type {settings.prediction_type!r} unknown")
+    if sampler == "dpmpp_2m" and (
+        settings.algorithm_type != "dpmsolver++" or settings.solver_order > 2
+    ):
+        raise ModelError(
+            "scheduler config: only algorithm_type dpmsolver++ of solver_order 1 or 2 is served"
+        )
+    if sampler == "ddpm" and settings.variance_type not in {"fixed_small", "fixed_large"}:
+        raise ModelError(f"scheduler config: variance_type {settings.variance_type!r} not served")
+    return scheduler
+
+
+def build_table(sampler: str, config: Mapping[str, Any], steps: int) -> StepTable:
+    """Return the table of `steps` steps of `sampler` under a diffusers scheduler config.
+
+    Raises:
+        InvalidArgumentError: no such sampler, or it cannot make that many steps.
+        ModelError: the config asks for something that is not linear.
+    """
+    scheduler = make_scheduler(sampler, config)
+    limit = scheduler.config.num_train_timesteps
+    if not 1 <= steps <= limit:
+        raise InvalidArgumentError("steps", f"must be 1 to {limit} for this variant, not {steps}")
+    try:
+        scheduler.set_timesteps(steps)
+    except ValueError as error:
+        raise InvalidArgumentError("steps", str(error)) from error
+    if max(scheduler.timesteps.tolist()) >= limit:
+        # "leading" spacing with an offset runs past the end; diffusers fails there too.
+        raise InvalidArgumentError("steps", f"{steps} is too many for this variant's schedule")
+    chosen = SAMPLERS[sampler]
+    lines: NDArray[np.float64] = np.array(chosen.lines(scheduler), dtype=np.float64)
+    return StepTable(sampler, lines, float(scheduler.init_noise_sigma), chosen.draws_noise)
