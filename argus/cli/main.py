@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from typing import Annotated
@@ -60,6 +61,8 @@ def main() -> None:
         _fail(str(error), BAD_ARGUMENTS)
     except ArgusError as error:
         _fail(str(error), FAILED)
+    except asyncio.CancelledError:
+        _fail("ended by a second signal, without waiting for what was running", FAILED)
     except Exception as error:
         log.debug("unexpected error", exc_info=True)
         _fail(f"internal error: {type(error).__name__}: {error}", FAILED)

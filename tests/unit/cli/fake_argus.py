@@ -1,16 +1,19 @@
 """The `argus` command with a coordinator and nodes that make no images, for tests of processes.
 
 Run as a script: it puts two small services in the place of the real ones and starts the command.
-The nodes obey their names: `broken` models end a node at once.
+A node with a `broken` model ends at once, one with a `stubborn` model not at all.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import types
 from collections.abc import Callable
 from typing import Any
+
+import grpc
 
 import argus.cli.children
 from argus.config import Config
@@ -55,22 +58,28 @@ async def serve_coordinator(
     await server.stop(0)
 
 
+async def never() -> None:
+    await asyncio.Event().wait()
+
+
 async def serve_node(config: Config, stop: asyncio.Event) -> None:
     if "broken" in config.node.models:
         raise ModelError("broken: no model_index.json")
     print("nodes may speak on stdout")
     device = f"{config.node.device} {config.node.threads}"
     hello = cluster_pb2.NodeHello(node=config.node.name, device=device)
-    stopped = asyncio.ensure_future(stop.wait())
+    stopped = asyncio.ensure_future(
+        stop.wait() if "stubborn" not in config.node.models else never()
+    )
     while not stopped.done():
         async with open_channel(config.node.coordinator) as channel:
             call = cluster_pb2_grpc.ClusterServiceStub(channel).Join()
-            await call.write(cluster_pb2.JoinRequest(hello=hello))
-            ended = asyncio.ensure_future(call.wait_for_connection())
-            ended.add_done_callback(lambda done: done.exception())
+            with contextlib.suppress(grpc.aio.AioRpcError):  # told by `lost` as well
+                await call.write(cluster_pb2.JoinRequest(hello=hello))
             lost = asyncio.ensure_future(call.code())
             await asyncio.wait({stopped, lost}, return_when=asyncio.FIRST_COMPLETED)
             call.cancel()
+        await asyncio.sleep(0.05)
 
 
 def module(name: str, serve: object) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from argus.cli import children
+from argus.cli.children import Child
 from argus.cli.family import dialled
 from argus.cli.up import usable_cores
 from argus.client import AsyncClient
@@ -111,6 +113,36 @@ async def test_a_killed_node_and_a_killed_coordinator_come_back_where_they_were(
         await up.has_members(2)
         up.child("coordinator").kill()
         await up.has_members(2)
+
+
+async def test_a_second_signal_does_not_wait_for_a_child_that_will_not_end() -> None:
+    async with running("--model", "stubborn") as up:
+        up.process.terminate()
+        coordinator = up.child("coordinator")
+        await within(lambda: not coordinator.is_running())
+        up.process.terminate()
+        _, errors = await asyncio.wait_for(up.process.communicate(), PATIENCE_S)
+        assert up.process.returncode == 1
+        said = [line for line in errors.splitlines() if line != b"nodes may speak on stdout"]
+        assert len(said) == 1
+        assert said[0].startswith(b"argus: ended by a second signal")
+        assert up.none_left()
+
+
+async def test_a_child_that_does_not_end_in_time_is_killed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    deaf = "import signal, time; signal.signal(15, lambda *_: None); print('up x'); time.sleep(60)"
+    monkeypatch.setattr(children, "COMMAND", (sys.executable, "-u", "-c", deaf))
+    child = Child("deaf", (), announces=True)
+    await child.end(1)  # nothing was started
+    with pytest.raises(RuntimeError, match="deaf was not started"):
+        await child.ended()
+    await child.start()
+    assert await child.first_line("up") == "x"
+    await child.end(0.1)
+    assert await child.ended() == "was killed by SIGKILL"
+    assert "deaf did not end within 0.1 s" in caplog.text
 
 
 async def test_cores_and_devices_are_dealt_to_the_nodes() -> None:

@@ -195,3 +195,9 @@ async def scripted_server() -> AsyncGenerator[Scripted, None]:
         yield Scripted(address, images, admin)
     finally:
         await server.stop(0)
+
+
+async def all_ended(scripted: Scripted) -> None:
+    async with asyncio.timeout(5):
+        while scripted.images.running:  # noqa: ASYNC110 - the server has no such event
+            await asyncio.sleep(0.01)

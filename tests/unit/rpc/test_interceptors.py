@@ -15,6 +15,7 @@ from argus.errors import ArgusError, InvalidArgumentError, OverloadedError
 from argus.rpc.channel import open_channel
 from argus.rpc.server import RpcServer
 from argus.rpc.status import from_rpc_error
+from argus.rpc.utf8 import explain
 from argus.v1 import cluster_pb2, cluster_pb2_grpc, image_pb2, image_pb2_grpc
 
 GENERATE = "/argus.v1.ImageService/Generate"
@@ -196,3 +197,9 @@ async def test_malformed_messages_in_a_stream_name_the_inner_field(
 async def test_an_unknown_method_is_unimplemented(channel: grpc.aio.Channel) -> None:
     code, _ = await failure_of(channel.unary_unary("/argus.v1.ImageService/Nope")(b""))
     assert code is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("method", ["/not.known/Here", LIST])
+def test_bytes_that_nothing_is_known_about_are_a_bad_request(method: str) -> None:
+    error = explain(b"\x0a\x02" + NOT_UTF8, method)
+    assert (error.field, method in error.description) == ("request", True)
