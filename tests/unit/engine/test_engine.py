@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from argus.diffusion.adapter import PipelineAdapter
+from argus.diffusion.samplers import SAMPLERS
 from argus.engine.engine import Engine, EngineOptions
 from argus.engine.events import (
     FailureReason,
@@ -51,7 +52,7 @@ def random_request(rng: random.Random, name: str) -> ResolvedRequest:
         seed=rng.randrange(2**63),
         steps=rng.randint(1, 9),
         guidance=rng.choice([0.0, 1.0, 1.5, 5.0, 9.0]),
-        sampler=rng.choice(["ddim", "euler", "dpmpp_2m"]),
+        sampler=rng.choice(list(SAMPLERS)),
         variant=rng.choice(["tiny-eps", "tiny-eps", "tiny-v"]),
         width=rng.choice([32, 32, 32, 48]),
         prompt="".join(rng.choice("abc xyz") for _ in range(rng.randint(1, 12))) + "q",
