@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from argus.control.levels import Ladder, LevelProfile, parse_profile
+from argus.control.levels import Ladder, parse_profile
 from argus.errors import ConfigError, NotFoundError
 from argus.types import Level
 from tests.unit.control.build import variant
@@ -114,7 +114,3 @@ def test_a_wrong_level_file_is_refused_with_the_field_named(text: str, words: st
     with pytest.raises(ConfigError) as caught:
         parse_profile(text, "f")
     assert words in str(caught.value)
-
-
-def test_a_profile_is_a_value() -> None:
-    assert LevelProfile("base", PROFILE.levels) == PROFILE

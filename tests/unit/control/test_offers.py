@@ -7,7 +7,7 @@ import pytest
 from argus.control.levels import Ladder, LevelProfile
 from argus.control.offers import Offer, make_offers
 from argus.control.predictor import LevelMeans
-from argus.errors import ArgusError, InvalidArgumentError, NotFoundError
+from argus.errors import InvalidArgumentError, NotFoundError
 from argus.types import ImageRequest, Level
 from tests.unit.control.build import variant
 
@@ -57,12 +57,12 @@ def test_guidance_above_one_takes_two_lanes(guidance: float | None, lanes: int) 
 def test_levels_that_cannot_make_the_picture_are_not_offered() -> None:
     assert names(width=128) == ["base-50", "base-25", "base-10"]
     assert names(sampler="ddim") == ["base-50", "base-25", "base-10"]
-    assert names(steps=2) == ["base-50", "base-25", "small-50"] or names(steps=2)[0] == "base-50"
+    assert names(steps=2) == ["base-50", "base-25", "small-50"]
 
 
 def test_a_level_is_never_left_without_a_step() -> None:
+    assert names(steps=1) == ["base-50", "small-50"]
     assert all(offer.row.steps >= 1 for offer in offers(steps=1))
-    assert "base-10" not in names(steps=2)
 
 
 def test_the_quality_floor_hides_lower_levels() -> None:
@@ -99,8 +99,3 @@ def test_unknown_names_are_not_found() -> None:
 def test_nothing_is_offered_while_the_reference_variant_is_nowhere() -> None:
     request = ImageRequest(request_id="r", prompt="a star")
     assert make_offers(request, LADDER, {}, LevelMeans()) == ()
-
-
-def test_every_refusal_is_of_the_exception_tree() -> None:
-    with pytest.raises(ArgusError):
-        offers(width=1)

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
-
 import pytest
 
-from argus.coordinator.flight import Phase
 from argus.coordinator.membership import LOOKAHEAD_ROWS
-from argus.coordinator.subscription import Subscription
 from argus.errors import (
-    ArgusError,
     DeadlineError,
-    InternalError,
     InvalidArgumentError,
     OverloadedError,
     UnavailableError,
@@ -48,132 +41,6 @@ async def test_a_request_goes_through_its_life_and_its_times_add_up() -> None:
     assert bench.counters["answered"] == bench.counters["on_time"] == 1
     assert not bench.dispatcher.flights
     assert len(node.backlog) == 0
-
-
-async def test_a_drawn_seed_is_kept_over_a_replay() -> None:
-    bench = Bench()
-    first = bench.join("a")
-    bench.submit()
-    before = await one_work(first)
-    second = bench.join("b")
-    bench.dispatcher.node_lost(first, "cut")
-    after = await one_work(second)
-    assert (after.seed, after.request_id) == (before.seed, before.request_id)
-    assert after.attempt == 2
-
-
-async def test_a_lost_node_means_a_warning_and_one_image_from_another() -> None:
-    bench = Bench()
-    first = bench.join("a")
-    events = bench.submit()
-    old = await one_work(first)
-    bench.start(first, old)
-    second = bench.join("b")
-    bench.dispatcher.node_lost(first, "cut")
-    bench.dispatcher.node_lost(first, "said twice")
-    new = await one_work(second)
-    bench.done(first, old, b"late")
-    bench.report(second, old, started=cluster_pb2.WorkStarted())
-    bench.start(second, new)
-    bench.done(second, new, b"new")
-    bench.done(second, new, b"again")
-    got = await follow(events)
-    assert kinds(got) == ["queued", "started", "warning", "started", "image"]
-    assert got[2].warning.code == "NODE_LOST"
-    assert got[3].started.attempt == 2
-    assert (got[4].image.data, got[4].image.attempts) == (b"new", 2)
-    assert bench.counters["replayed"] == bench.counters["answered"] == 1
-
-
-async def test_a_request_that_kills_every_node_is_given_up() -> None:
-    bench = Bench(max_attempts=3)
-    for name in "abc":
-        bench.join(name)
-    subscription = bench.submit()
-    for _ in range(3):
-        holder = next(n for n in bench.membership.members if "r" in n.backlog.row_ids)
-        bench.dispatcher.node_lost(holder, "died")
-    with pytest.raises(InternalError, match="given up after 3 attempts"):
-        await follow(subscription)
-    assert bench.counters["failed"] == 1
-
-
-async def test_replays_go_before_everything_else() -> None:
-    bench = Bench()
-    node = bench.join(slots=1)
-    for i in range(6):
-        bench.submit(f"r{i}")
-    bench.submit("urgent", deadline_s=60.0)
-    lost = [w.request_id for w in await works(node)]
-    assert lost == ["r0", "r1", "r2"]
-    bench.dispatcher.node_lost(node, "cut")
-    again = bench.join("b", slots=8)
-    assert [w.request_id for w in await works(again)] == [*lost, "r3", "r4", "r5", "urgent"]
-
-
-async def test_a_failing_node_is_avoided_while_there_is_another() -> None:
-    bench = Bench()
-    first, second = bench.join("a"), bench.join("b")
-    bench.submit()
-    bench.fail(first, await one_work(first), cluster_pb2.WORK_FAILURE_INTERNAL, "device lost")
-    assert (await one_work(second)).attempt == 2
-    assert await works(first) == []
-
-
-async def test_the_only_node_is_tried_again_until_attempts_run_out() -> None:
-    bench = Bench(max_attempts=2)
-    node = bench.join()
-    events = bench.submit()
-    bench.fail(node, await one_work(node), cluster_pb2.WORK_FAILURE_INTERNAL, "hiccup")
-    bench.fail(node, await one_work(node), cluster_pb2.WORK_FAILURE_INTERNAL, "hiccup")
-    with pytest.raises(InternalError, match="hiccup"):
-        await follow(events)
-
-
-@pytest.mark.parametrize(
-    ("reason", "message", "error", "words"),
-    [
-        (cluster_pb2.WORK_FAILURE_INVALID, "prompt: bad", InvalidArgumentError, "prompt: bad"),
-        (cluster_pb2.WORK_FAILURE_INVALID, "so wrong", InvalidArgumentError, "request: so wrong"),
-        (cluster_pb2.WORK_FAILURE_LATE, "", DeadlineError, "too late"),
-    ],
-)
-async def test_a_verdict_of_the_node_reaches_the_client(
-    reason: int, message: str, error: type[ArgusError], words: str
-) -> None:
-    bench = Bench()
-    node = bench.join()
-    events = bench.submit()
-    bench.fail(node, await one_work(node), reason, message)
-    with pytest.raises(error, match=words):
-        await follow(events)
-    assert await sent(node) == []
-
-
-async def test_a_full_node_gets_nothing_until_it_speaks_again_and_it_counts_for_nothing() -> None:
-    bench = Bench(max_attempts=1)
-    node = bench.join()
-    events = bench.submit()
-    for attempt in range(1, 6):
-        work = await one_work(node)
-        assert work.attempt == attempt
-        bench.fail(node, work, cluster_pb2.WORK_FAILURE_FULL)
-        assert await sent(node) == []
-        bench.pass_time(0.5)
-    work = await one_work(node)
-    bench.start(node, work)
-    bench.done(node, work)
-    assert (await follow(events))[-1].image.attempts == 1
-
-
-async def test_a_draining_node_hands_its_row_on() -> None:
-    bench = Bench(max_attempts=1)
-    first, second = bench.join("a"), bench.join("b")
-    bench.submit()
-    bench.fail(first, await one_work(first), cluster_pb2.WORK_FAILURE_DRAINING)
-    assert (await one_work(second)).attempt == 2
-    assert first.backlog.draining
-    assert bench.counters["replayed"] == 0
 
 
 async def test_a_node_holds_few_rows_beyond_its_slots_and_the_rest_wait_here() -> None:
@@ -393,69 +260,3 @@ async def test_after_closing_new_requests_are_refused_and_the_rest_can_be_ended(
     with pytest.raises(UnavailableError, match="bye"):
         await follow(events)
     await bench.dispatcher.wait_empty()
-
-
-class RandomLife:
-    """Does random things to a bench and keeps what nodes were given."""
-
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
-        self.bench = Bench(max_in_flight=40, max_attempts=3)
-        self.nodes = {name: self.bench.join(name, slots=3) for name in "ab"}
-        self.subscriptions: list[Subscription] = []
-        self.held: list[tuple[str, cluster_pb2.Work]] = []
-        self.asked = 0
-
-    def ask(self) -> None:
-        self.asked += 1
-        deadline_s = self.rng.choice([None, 2.0, 10.0])
-        with contextlib.suppress(OverloadedError, DeadlineError, UnavailableError):
-            subscription = self.bench.submit(f"r{self.asked}", deadline_s=deadline_s)
-            self.subscriptions.append(subscription)
-
-    def leave(self) -> None:
-        if self.subscriptions:
-            index = self.rng.randrange(len(self.subscriptions))
-            self.bench.dispatcher.unsubscribe(self.subscriptions.pop(index))
-
-    def lose(self) -> None:
-        name = self.rng.choice("ab")
-        self.bench.dispatcher.node_lost(self.nodes[name], "cut")
-        self.nodes[name] = self.bench.join(name, slots=3)
-
-    def wait(self) -> None:
-        self.bench.pass_time(0.1)
-
-    def work(self) -> None:
-        if not self.held:
-            return
-        name, work = self.held.pop(self.rng.randrange(len(self.held)))
-        self.bench.start(self.nodes[name], work)
-        if self.rng.random() < 0.8:
-            self.bench.done(self.nodes[name], work)
-        else:
-            self.bench.fail(self.nodes[name], work, self.rng.randint(1, 6), "prompt: no")
-
-    async def act(self) -> None:
-        actions = [self.ask, self.leave, self.lose, self.wait, self.work]
-        self.rng.choices(actions, [35, 20, 2, 8, 35])[0]()
-        for name, member in self.nodes.items():
-            self.held += [(name, work) for work in await works(member)]
-
-
-@pytest.mark.parametrize("seed", range(5))
-async def test_counters_and_backlogs_never_drift(seed: int) -> None:
-    """Random lives; whatever happens, the sums hold and at the end nothing is left."""
-    life = RandomLife(seed)
-    bench, nodes = life.bench, life.nodes
-    for _ in range(2000):
-        await life.act()
-        c, flights = bench.counters, bench.dispatcher.flights
-        assert c["accepted"] == c["answered"] + c["cancelled"] + c["failed"] + len(flights)
-        on_nodes = sum(len(member.backlog) for member in nodes.values())
-        assert on_nodes == sum(f.phase in {Phase.ASSIGNED, Phase.RUNNING} for f in flights.values())
-    for subscription in life.subscriptions:
-        bench.dispatcher.unsubscribe(subscription)
-    assert not bench.dispatcher.flights
-    assert all(len(member.backlog) == 0 for member in nodes.values())
-    assert bench.counters["cancelled"] > 50
