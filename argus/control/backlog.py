@@ -32,7 +32,7 @@ class RowShape:
     variant: str
     width: int
     height: int
-    steps: int
+    forwards: int
     lanes: int
 
 
@@ -73,7 +73,7 @@ class NodeBacklog:
             NotFoundError: its variant is not resident.
         """
         self._costs(shape.variant)
-        self._rows[row_id] = _Row(shape, shape.steps)
+        self._rows[row_id] = _Row(shape, shape.forwards)
 
     def start(self, row_id: str) -> None:
         """Note that a row holds a slot; an unknown row is ignored."""
@@ -85,7 +85,7 @@ class NodeBacklog:
         row = self._rows.get(row_id)
         if row is not None:
             row.started = True
-            row.steps_left = max(0, row.shape.steps - steps_done)
+            row.steps_left = max(0, row.shape.forwards - steps_done)
 
     def remove(self, row_id: str) -> None:
         """Forget a row; an unknown row is ignored."""
@@ -93,11 +93,11 @@ class NodeBacklog:
 
     def finish_s(self, shape: RowShape) -> float:
         """Return the seconds until a row added now would be done."""
-        return self._finishes([*self._in_order(), _Row(shape, shape.steps)])[-1]
+        return self._finishes([*self._in_order(), _Row(shape, shape.forwards)])[-1]
 
     def idle_s(self, shape: RowShape) -> float:
         """Return the seconds the row would take with the node to itself."""
-        return self._finishes([_Row(shape, shape.steps)])[0]
+        return self._finishes([_Row(shape, shape.forwards)])[0]
 
     def drained_s(self) -> float:
         """Return the seconds until every row is done; 0 without rows."""
@@ -112,7 +112,7 @@ class NodeBacklog:
         costs = self._costs(shape.variant)
         lanes = max(self.info.max_lanes, shape.lanes)
         step_s = costs.steps.step_s(lanes) * shape.lanes / lanes * self._area(shape)
-        return costs.text_encode_s + shape.steps * step_s + costs.decode_s
+        return costs.text_encode_s + shape.forwards * step_s + costs.decode_s
 
     def slowest_s(self) -> float:
         """Return the longest single piece of device work among the rows held; 0 without rows."""

@@ -9,7 +9,7 @@ from argus.control.backlog import RowShape
 from argus.control.levels import Ladder
 from argus.control.predictor import QualityPredictor
 from argus.errors import InvalidArgumentError
-from argus.types import ImageRequest, Level, VariantInfo
+from argus.types import ImageRequest, Level, VariantInfo, forwards
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class Offer:
     sampler: str
     quality: float
     """Predicted relative quality."""
+    steps: int
+    """Steps to run; the row's forwards, which a sampler may make more of, are in `row`."""
     reference_steps: int
     """Steps the reference level would run."""
 
@@ -82,12 +84,13 @@ def _offer(
     variant: VariantInfo,
 ) -> Offer:
     width, height = _size(request, reference)
-    steps = _reference_steps(request, reference)
+    reference_steps = _reference_steps(request, reference)
+    steps = level.steps(reference_steps)
     guidance = variant.default_guidance if request.guidance is None else request.guidance
     lanes = 2 if guidance > 1.0 else 1
-    row = RowShape(variant.name, width, height, level.steps(steps), lanes)
     sampler = request.sampler or variant.default_sampler
-    return Offer(level, row, guidance, sampler, quality, steps)
+    row = RowShape(variant.name, width, height, forwards(sampler, steps), lanes)
+    return Offer(level, row, guidance, sampler, quality, steps, reference_steps)
 
 
 def _size(request: ImageRequest, reference: VariantInfo) -> tuple[int, int]:

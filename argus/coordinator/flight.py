@@ -129,7 +129,7 @@ class Flight:
             seed=self.seed,
             width=offer.row.width,
             height=offer.row.height,
-            steps=offer.row.steps,
+            steps=offer.steps,
             guidance=offer.guidance,
             sampler=offer.sampler,
             variant=offer.row.variant,

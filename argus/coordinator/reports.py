@@ -62,7 +62,7 @@ class Reports:
             node=member.name,
             variant=flight.row.variant,
             level=flight.decision.offer.level.name,
-            steps=flight.row.steps,
+            steps=flight.decision.offer.steps,
             attempt=flight.losses + 1,
         )
         flight.tell(image_pb2.GenerateResponse(request_id=flight.id, started=started))
@@ -98,8 +98,8 @@ class Reports:
             variant=offer.row.variant,
             level=offer.level.name,
             sampler=offer.sampler,
-            steps=offer.row.steps,
-            skipped_steps=max(0, offer.reference_steps - offer.row.steps),
+            steps=offer.steps,
+            skipped_steps=max(0, offer.reference_steps - offer.steps),
             guidance=offer.guidance,
             predicted_quality=offer.quality,
             node=member.name,

@@ -40,7 +40,7 @@ def simulate(shapes: list[RowShape], slots: int, max_lanes: int) -> list[float]:
         while queue and len(live) < slots:
             index, shape = queue.pop(0)
             now += costs[shape.variant].text_encode_s
-            live.append(Live(index, shape, shape.steps, now))
+            live.append(Live(index, shape, shape.forwards, now))
         live.sort(key=lambda r: r.last_s)
         batch: list[Live] = []
         for r in live:

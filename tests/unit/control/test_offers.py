@@ -44,7 +44,7 @@ def test_without_a_deadline_only_the_reference_is_offered() -> None:
 
 def test_defaults_come_from_the_reference_and_scale_with_the_level() -> None:
     found = offers(steps=40)
-    assert [o.row.steps for o in found] == [40, 20, 8, 40]
+    assert [o.steps for o in found] == [40, 20, 8, 40]
     assert {(o.row.width, o.row.height, o.reference_steps) for o in found} == {(64, 64, 40)}
     assert [o.sampler for o in found] == ["ddim", "ddim", "ddim", "euler"]
 
@@ -62,7 +62,7 @@ def test_levels_that_cannot_make_the_picture_are_not_offered() -> None:
 
 def test_a_level_is_never_left_without_a_step() -> None:
     assert names(steps=1) == ["base-50", "small-50"]
-    assert all(offer.row.steps >= 1 for offer in offers(steps=1))
+    assert all(offer.steps >= 1 for offer in offers(steps=1))
 
 
 def test_the_quality_floor_hides_lower_levels() -> None:
@@ -99,3 +99,12 @@ def test_unknown_names_are_not_found() -> None:
 def test_nothing_is_offered_while_the_reference_variant_is_nowhere() -> None:
     request = ImageRequest(request_id="r", prompt="a star")
     assert make_offers(request, LADDER, {}, LevelMeans()) == ()
+
+
+def test_a_sampler_that_looks_twice_costs_twice() -> None:
+    both = variant("base", samplers=("ddim", "heun"))
+    ladder = Ladder.build(None, [both])
+    for sampler, forwards in (("ddim", 10), ("heun", 19)):
+        request = ImageRequest("r", "a star", steps=10, sampler=sampler)
+        (offer,) = make_offers(request, ladder, {"base": both}, LevelMeans())
+        assert (offer.steps, offer.row.forwards) == (10, forwards)

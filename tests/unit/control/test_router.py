@@ -16,7 +16,7 @@ BOTH = {"base": COSTS, "small": SMALL_COSTS}
 
 def offer(name: str, quality: float, steps: int = 50, variant: str = "base") -> Offer:
     level = Level(name, variant, steps / 50, quality)
-    return Offer(level, row(steps, variant=variant), 5.0, "ddim", quality, 50)
+    return Offer(level, row(steps, variant=variant), 5.0, "ddim", quality, steps, 50)
 
 
 LADDER = (
