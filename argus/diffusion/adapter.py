@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,15 +16,16 @@ from argus.types import VariantInfo
 
 
 @dataclass(frozen=True, slots=True)
-class TextEncoding:
-    """An encoded prompt.
+class Conditioning:
+    """An encoded text and whatever else goes with it into a forward.
 
     Attributes:
-        hidden: (tokens, width), on the variant's device in its dtype.
+        tensors: by the names and shapes of the adapter's `conditioning`, without a batch
+            dimension, on its device in its dtype.
         truncated: words that did not fit and were left out; empty when all fitted.
     """
 
-    hidden: torch.Tensor
+    tensors: Mapping[str, torch.Tensor]
     truncated: str
 
 
@@ -34,8 +35,8 @@ class PipelineAdapter(Protocol):
     info: VariantInfo
     device: torch.device
     dtype: torch.dtype
-    text_shape: tuple[int, int]
-    """(tokens, width) of every encoding."""
+    conditioning: Mapping[str, tuple[int, ...]]
+    """Name and shape of every tensor that `encode` gives and `forward` takes."""
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """Return (channels, height, width) of the latents of an image of that many pixels."""
@@ -45,19 +46,29 @@ class PipelineAdapter(Protocol):
         """Return the table of that sampler under the variant's own schedule."""
         ...
 
-    def encode_text(self, text: str) -> TextEncoding:
-        """Encode one text as the diffusers pipeline would."""
+    def encode(self, text: str, negative: bool, width: int, height: int) -> Conditioning:
+        """Encode one text as the diffusers pipeline would.
+
+        Args:
+            text: the prompt, or the negative prompt.
+            negative: whether it is the negative one; families may treat an empty one apart.
+            width: of the picture, pixels.
+            height: of the picture, pixels.
+        """
         ...
 
     def forward(
-        self, latents: torch.Tensor, timesteps: torch.Tensor, hidden: torch.Tensor
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
         """Return the model's output for each lane.
 
         Args:
             latents: (lanes, channels, height, width), scaled for the model.
             timesteps: (lanes,), float.
-            hidden: (lanes, tokens, width).
+            conditioning: as in `conditioning`, each with a leading dimension of lanes.
         """
         ...
 
@@ -78,8 +89,12 @@ def load_variant(folder: Path, device: torch.device, dtype: torch.dtype) -> Pipe
     kind = pipeline_class(folder)
     _quiet_libraries()
     from argus.diffusion.stable_diffusion import load_stable_diffusion
+    from argus.diffusion.stable_diffusion_xl import load_stable_diffusion_xl
 
-    loaders: dict[str, Loader] = {"StableDiffusionPipeline": load_stable_diffusion}
+    loaders: dict[str, Loader] = {
+        "StableDiffusionPipeline": load_stable_diffusion,
+        "StableDiffusionXLPipeline": load_stable_diffusion_xl,
+    }
     try:
         return loaders[kind](folder.resolve().name, folder, device, dtype)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:

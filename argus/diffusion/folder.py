@@ -8,7 +8,7 @@ from typing import Any
 
 from argus.errors import ModelError
 
-FAMILIES = ("StableDiffusionPipeline",)
+FAMILIES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 """Pipeline classes of model_index.json that are served."""
 
 

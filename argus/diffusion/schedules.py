@@ -30,7 +30,8 @@ def make_scheduler(sampler: str, config: Mapping[str, Any]) -> Any:
     """
     if sampler not in SAMPLERS:
         raise InvalidArgumentError("sampler", f"must be one of {', '.join(SAMPLERS)}")
-    scheduler = SAMPLERS[sampler].scheduler.from_config(dict(config))
+    # Some classes clip by default, which is meant for pixels; latents are not in [-1, 1].
+    scheduler = SAMPLERS[sampler].scheduler.from_config({"clip_sample": False, **config})
     settings = scheduler.config
     if settings.get("thresholding") or settings.get("clip_sample"):
         raise ModelError(

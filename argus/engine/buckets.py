@@ -57,17 +57,20 @@ def probe_buckets(adapter: PipelineAdapter, max_lanes: int, repeats: int = 2) ->
     shape = adapter.latent_shape(adapter.info.width, adapter.info.height)
     generator = torch.Generator("cpu").manual_seed(0)
     latents = torch.randn((max_lanes, *shape), generator=generator)
-    hidden = torch.randn((max_lanes, *adapter.text_shape), generator=generator)
-    times = torch.linspace(999.0, 1.0, max_lanes)
-    latents, hidden = (t.to(adapter.device, adapter.dtype) for t in (latents, hidden))
-    times = times.to(adapter.device)
+    latents = latents.to(adapter.device, adapter.dtype)
+    times = torch.linspace(999.0, 1.0, max_lanes).to(adapter.device)
+    texts = {
+        name: torch.randn((max_lanes, *rest), generator=generator).to(latents)
+        for name, rest in adapter.conditioning.items()
+    }
     outputs: dict[int, torch.Tensor] = {}
     seconds: dict[int, float] = {}
     for lanes in probe_sizes(max_lanes):
         taken = []
         for _ in range(repeats + 1):
             start = time.perf_counter()
-            out = adapter.forward(latents[:lanes], times[:lanes], hidden[:lanes])
+            own = {name: tensor[:lanes] for name, tensor in texts.items()}
+            out = adapter.forward(latents[:lanes], times[:lanes], own)
             outputs[lanes] = out.float().cpu()
             taken.append(time.perf_counter() - start)
         seconds[lanes] = min(taken[1:])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from argus.clock import Clock, MonotonicClock
-from argus.diffusion.adapter import PipelineAdapter, TextEncoding
+from argus.diffusion.adapter import Conditioning, PipelineAdapter
 from argus.engine.buckets import Buckets, probe_buckets
 from argus.engine.decode import DecodeJob, DecodeQueue
 from argus.engine.events import (
@@ -40,6 +40,8 @@ IDLE_WAIT_S = 0.25
 IDLE_POOLS = 4
 """Slot pools without rows that are kept for the next row of their shape."""
 KEPT_ENCODINGS = 128
+EncodingKey = tuple[str, str, bool, int, int]
+"""Variant, text, whether it is the negative one, width and height in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class Engine:
         self._changed = threading.Condition()
         self._rows: dict[tuple[str, int], Row] = {}
         self._pools: OrderedDict[BatchKey, SlotPool] = OrderedDict()
-        self._encodings: OrderedDict[tuple[str, str], TextEncoding] = OrderedDict()
+        self._encodings: OrderedDict[EncodingKey, Conditioning] = OrderedDict()
         self._accepting = True
         self._stopping = False
         self._news = False
@@ -250,25 +252,28 @@ class Engine:
     def _place(self, row: Row) -> None:
         """Encode the row's texts, draw its noise and put both into a slot."""
         adapter = self.adapters[row.key.variant]
-        prompt = self._encode(adapter, row.request.prompt)
+        request = row.request
+        prompt = self._encode(adapter, request, request.prompt, False)
         negative = None
-        if row.request.uses_guidance:
-            negative = self._encode(adapter, row.request.negative_prompt).hidden
+        if request.uses_guidance:
+            negative = self._encode(adapter, request, request.negative_prompt, True)
         if prompt.truncated:
             text = f"the prompt was cut, left out: {prompt.truncated}"
             row.listener(RowWarning("PROMPT_TRUNCATED", text))
         pool = self._pool(row.key, adapter)
         slot = pool.take()
         noise = row.draw_noise(adapter.dtype).to(adapter.device).float()
-        pool.put(slot, noise * row.table.initial_scale, prompt.hidden, negative)
+        pool.put(slot, noise * row.table.initial_scale, prompt, negative)
         with self._changed:
             row.slot = slot
             row.state = RowState.RUNNING
 
-    def _encode(self, adapter: PipelineAdapter, text: str) -> TextEncoding:
-        key = (adapter.info.name, text)
+    def _encode(
+        self, adapter: PipelineAdapter, request: ResolvedRequest, text: str, negative: bool
+    ) -> Conditioning:
+        key = (adapter.info.name, text, negative, request.width, request.height)
         if key not in self._encodings:
-            self._encodings[key] = adapter.encode_text(text)
+            self._encodings[key] = adapter.encode(text, negative, request.width, request.height)
             if len(self._encodings) > KEPT_ENCODINGS:
                 self._encodings.popitem(last=False)
         self._encodings.move_to_end(key)
@@ -281,7 +286,7 @@ class Engine:
                 for old in idle[: max(0, len(idle) - IDLE_POOLS + 1)]:
                     del self._pools[old]
                 self._pools[key] = SlotPool(
-                    key, self.options.slots, adapter.text_shape, adapter.dtype, adapter.device
+                    key, self.options.slots, adapter.conditioning, adapter.dtype, adapter.device
                 )
             self._pools.move_to_end(key)
             return self._pools[key]

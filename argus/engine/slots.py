@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
+from argus.diffusion.adapter import Conditioning
 from argus.engine.row import BatchKey
 
 
@@ -18,7 +21,7 @@ class SlotPool:
         self,
         key: BatchKey,
         size: int,
-        text_shape: tuple[int, int],
+        conditioning: Mapping[str, tuple[int, ...]],
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
@@ -28,8 +31,11 @@ class SlotPool:
         """Float32 latents before the next step."""
         self.clean = torch.zeros((size + 1, *key.latent), device=device)
         """Float32 clean latents predicted by the last step."""
-        self.hidden = torch.zeros((2 * (size + 1), *text_shape), dtype=dtype, device=device)
-        """Text encodings: row 2s is the negative of slot s, row 2s + 1 its prompt."""
+        self.conditioning = {
+            name: torch.zeros((2 * (size + 1), *shape), dtype=dtype, device=device)
+            for name, shape in conditioning.items()
+        }
+        """Encoded texts by name: row 2s is the negative of slot s, row 2s + 1 its prompt."""
         self._free = list(range(size - 1, -1, -1))
 
     @property
@@ -53,11 +59,12 @@ class SlotPool:
         self._free.append(slot)
 
     def put(
-        self, slot: int, noise: torch.Tensor, prompt: torch.Tensor, negative: torch.Tensor | None
+        self, slot: int, noise: torch.Tensor, prompt: Conditioning, negative: Conditioning | None
     ) -> None:
         """Fill a slot for a new row; `negative` is None for a row without guidance."""
         self.latents[slot].copy_(noise)
         self.clean[slot].zero_()
-        self.hidden[2 * slot + 1].copy_(prompt)
-        if negative is not None:
-            self.hidden[2 * slot].copy_(negative)
+        for name, rows in self.conditioning.items():
+            rows[2 * slot + 1].copy_(prompt.tensors[name])
+            if negative is not None:
+                rows[2 * slot].copy_(negative.tensors[name])

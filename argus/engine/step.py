@@ -26,7 +26,7 @@ class LanePlan:
 
     Attributes:
         slots: (bucket,) slot whose latents each lane reads.
-        hidden: (bucket,) row of the pool's `hidden` each lane reads.
+        texts: (bucket,) row of the pool's `conditioning` each lane reads.
         owner: (bucket,) index of the row that each lane belongs to; the first row for padding.
         negative: (rows,) lane of the output without the prompt.
         positive: (rows,) lane of the output with the prompt.
@@ -34,7 +34,7 @@ class LanePlan:
 
     def __init__(self, rows: Sequence[Row], padding_slot: int, bucket: int) -> None:
         self.slots = np.full(bucket, padding_slot, dtype=np.int64)
-        self.hidden = np.full(bucket, 2 * padding_slot, dtype=np.int64)
+        self.texts = np.full(bucket, 2 * padding_slot, dtype=np.int64)
         self.owner = np.zeros(bucket, dtype=np.int64)
         self.negative = np.empty(len(rows), dtype=np.int64)
         self.positive = np.empty(len(rows), dtype=np.int64)
@@ -43,8 +43,8 @@ class LanePlan:
             end = lane + row.lanes
             self.slots[lane:end] = row.slot
             self.owner[lane:end] = i
-            self.hidden[lane:end] = 2 * row.slot
-            self.hidden[end - 1] += 1
+            self.texts[lane:end] = 2 * row.slot
+            self.texts[end - 1] += 1
             self.negative[i], self.positive[i] = lane, end - 1
             lane = end
 
@@ -64,10 +64,11 @@ def run_step(adapter: PipelineAdapter, pool: SlotPool, rows: Sequence[Row], buck
     inputs = _spread(lane_lines[:, _IN_X], device) * pool.latents[slots]
     if lane_lines[:, _IN_M].any():
         inputs = inputs + _spread(lane_lines[:, _IN_M], device) * pool.clean[slots]
+    texts = _send(plan.texts, device)
     output = adapter.forward(
         inputs.to(adapter.dtype),
         _send(lane_lines[:, _TIMESTEP].astype(np.float32), device),
-        pool.hidden[_send(plan.hidden, device)],
+        {name: rows[texts] for name, rows in pool.conditioning.items()},
     ).float()
 
     without = output[_send(plan.negative, device)]

@@ -22,7 +22,7 @@ def test_a_tiny_run_trains_and_exports_the_whole_family(tmp_path: Path) -> None:
     run(tmp_path)
     for name in ("scenes-base", "scenes-small"):
         pipeline = StableDiffusionPipeline.from_pretrained(
-            tmp_path / "out" / name, torch_dtype=torch.float32, local_files_only=True
+            tmp_path / "out" / name, dtype=torch.float32, local_files_only=True
         )
         pipeline.set_progress_bar_config(disable=True)
         image = pipeline("a red circle", num_inference_steps=2, output_type="np").images[0]

@@ -71,7 +71,7 @@ def test_other_samplers_draw_a_red_circle_too(base: StableDiffusionPipeline, sam
 
 def test_the_scorer_prefers_the_right_caption(scenes: list[Scene]) -> None:
     folder = bundled_dir() / SCORER
-    scorer = CLIPModel.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+    scorer = CLIPModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     single = [s for s in scenes if len(s.objects) == 1][:10]
     texts = [f"a {s.objects[0].colour} {s.objects[0].shape}" for s in single]
     cosine = similarities(scorer, render(single, 64), texts)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from PIL import Image
 
 from argus.diffusion.adapter import PipelineAdapter, load_variant
@@ -25,7 +25,8 @@ from argus.models import bundled_variants
 from argus.types import ResolvedRequest
 
 PROMPT = "a red circle left of a blue square"
-CASES = list(itertools.product(SAMPLERS, (50, 20), (1.0, 5.0)))
+CASES = [(sampler, *rest) for sampler in SAMPLERS for rest in ((50, 5.0), (12, 1.0))]
+BUNDLED_CASES = list(itertools.product(("ddim", "euler", "dpmpp_2m"), (50, 20), (1.0, 5.0)))
 
 
 class Recorder:
@@ -69,7 +70,7 @@ def run(engine: Engine, wanted: ResolvedRequest) -> RowDone:
 
 
 def diffusers_picture(folder: Path, wanted: ResolvedRequest, output: str) -> Any:
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipeline = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
     config = dict(pipeline.scheduler.config) | {"_class_name": type(pipeline.scheduler).__name__}
     pipeline.scheduler = make_scheduler(wanted.sampler, config)
     pipeline.set_progress_bar_config(disable=True)
@@ -90,9 +91,14 @@ def pixels(data: bytes) -> np.ndarray[Any, Any]:
 
 
 @pytest.fixture(scope="module")
-def adapters(tiny_folders: dict[str, Path]) -> dict[str, PipelineAdapter]:
+def folders(tiny_folders: dict[str, Path], tiny_xl_folders: dict[str, Path]) -> dict[str, Path]:
+    return tiny_folders | tiny_xl_folders
+
+
+@pytest.fixture(scope="module")
+def adapters(folders: dict[str, Path]) -> dict[str, PipelineAdapter]:
     cpu = torch.device("cpu")
-    return {n: load_variant(f, cpu, torch.float32) for n, f in tiny_folders.items()}
+    return {n: load_variant(f, cpu, torch.float32) for n, f in folders.items()}
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +108,11 @@ def engine(adapters: dict[str, PipelineAdapter]) -> Iterator[Engine]:
     engine.close()
 
 
-@pytest.mark.parametrize("variant", ["tiny-eps", "tiny-v"])
+@pytest.mark.parametrize("variant", ["tiny-eps", "tiny-v", "tiny-xl", "tiny-xl-coded"])
 @pytest.mark.parametrize(("sampler", "steps", "guidance"), CASES)
 def test_final_latents_equal_diffusers(
     engine: Engine,
-    tiny_folders: dict[str, Path],
+    folders: dict[str, Path],
     monkeypatch: pytest.MonkeyPatch,
     variant: str,
     sampler: str,
@@ -116,14 +122,15 @@ def test_final_latents_equal_diffusers(
     wanted = request(sampler, steps, guidance, variant=variant)
     recorder = Recorder(engine.adapters[variant], monkeypatch)  # type: ignore[arg-type]
     done = run(engine, wanted)
-    theirs = diffusers_picture(tiny_folders[variant], wanted, "latent")
+    theirs = diffusers_picture(folders[variant], wanted, "latent")
     # Random weights make latents grow with Euler; the bound is on the scale of the latents.
     scale = max(1.0, theirs.abs().max().item() / 4)
     assert (recorder.latents[-1][0] - theirs).abs().max().item() <= 1e-4 * scale
-    picture = np.asarray(diffusers_picture(tiny_folders[variant], wanted, "pil")).astype(int)
+    picture = np.asarray(diffusers_picture(folders[variant], wanted, "pil")).astype(int)
     assert np.abs(pixels(done.data) - picture).max() <= 1
 
 
+@pytest.mark.parametrize("variant", ["tiny-eps", "tiny-xl"])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -135,11 +142,12 @@ def test_final_latents_equal_diffusers(
     ],
 )
 def test_other_requests_equal_diffusers_too(
-    engine: Engine, tiny_folders: dict[str, Path], changes: dict[str, Any]
+    engine: Engine, folders: dict[str, Path], variant: str, changes: dict[str, Any]
 ) -> None:
-    steps = changes.pop("steps", 8)
-    wanted = request("ddim", steps, 4.0, **changes)
-    picture = np.asarray(diffusers_picture(tiny_folders["tiny-eps"], wanted, "pil")).astype(int)
+    steps = changes.get("steps", 8)
+    rest = {name: value for name, value in changes.items() if name != "steps"}
+    wanted = request("ddim", steps, 4.0, variant=variant, **rest)
+    picture = np.asarray(diffusers_picture(folders[variant], wanted, "pil")).astype(int)
     assert np.abs(pixels(run(engine, wanted).data) - picture).max() <= 1
 
 
@@ -150,7 +158,7 @@ def test_bundled_base_equals_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine([adapter])
     try:
         recorder = Recorder(adapter, monkeypatch)  # type: ignore[arg-type]
-        for sampler, steps, guidance in CASES:
+        for sampler, steps, guidance in BUNDLED_CASES:
             wanted = request(sampler, steps, guidance, variant="scenes-base", width=64, height=64)
             run(engine, wanted)
             theirs = diffusers_picture(folder, wanted, "latent")

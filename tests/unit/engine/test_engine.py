@@ -207,7 +207,7 @@ def test_a_failing_step_fails_its_rows_and_nothing_else(
         monkeypatch.setattr(engine.adapters["tiny-eps"], "decode", explode)
         (spoiled,) = collect(engine, [make_request("spoiled")])
         assert spoiled[-1] == RowFailed(FailureReason.INTERNAL, "decoding failed: out of memory")
-        monkeypatch.setattr(engine.adapters["tiny-eps"], "encode_text", explode)
+        monkeypatch.setattr(engine.adapters["tiny-eps"], "encode", explode)
         (dumb,) = collect(engine, [make_request("dumb", prompt="never seen")])
         assert dumb[-1] == RowFailed(FailureReason.INTERNAL, "out of memory")
         assert engine.stats().slots_free == 4

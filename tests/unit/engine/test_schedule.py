@@ -92,7 +92,7 @@ def test_lanes_of_a_mixed_batch_point_where_they_should() -> None:
         row.slot = slot
     plan = LanePlan(rows, padding_slot=9, bucket=8)
     assert plan.slots.tolist() == [4, 4, 0, 2, 2, 9, 9, 9]
-    assert plan.hidden.tolist() == [8, 9, 1, 4, 5, 18, 18, 18]
+    assert plan.texts.tolist() == [8, 9, 1, 4, 5, 18, 18, 18]
     assert plan.owner.tolist()[:5] == [0, 0, 1, 2, 2]
     assert plan.negative.tolist() == [0, 2, 3]
     assert plan.positive.tolist() == [1, 2, 4]
@@ -100,7 +100,7 @@ def test_lanes_of_a_mixed_batch_point_where_they_should() -> None:
 
 def test_slots_are_taken_once_and_given_back_once() -> None:
     key = BatchKey("v", (4, 4, 4))
-    pool = SlotPool(key, 3, (5, 6), torch.float32, torch.device("cpu"))
+    pool = SlotPool(key, 3, {"hidden": (5, 6)}, torch.float32, torch.device("cpu"))
     taken = {pool.take() for _ in range(3)}
     assert taken == {0, 1, 2}
     assert pool.in_use == 3

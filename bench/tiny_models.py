@@ -1,0 +1,126 @@
+"""Random pipelines of a few thousand parameters, one for each family: real folders, real code,
+pictures of noise. Tests and benchmarks serve them where trained weights would only cost time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderTiny,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
+
+TOKENS = 16
+SCHEDULE: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+}
+WORDS = ["<|startoftext|>", "<|endoftext|>"] + [
+    letter + end for letter in "abcdefghijklmnopqrstuvwxyz ," for end in ("", "</w>")
+]
+
+
+def _tokenizer() -> CLIPTokenizer:
+    vocabulary = {word: i for i, word in enumerate(WORDS)}
+    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=TOKENS)
+
+
+def _text_config(layers: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        max_position_embeddings=TOKENS,
+        projection_dim=16,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+
+
+def _vae() -> AutoencoderTiny:
+    return AutoencoderTiny(
+        latent_channels=4,
+        encoder_block_out_channels=(8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8),
+        num_encoder_blocks=(1, 1, 1),
+        num_decoder_blocks=(1, 1, 1),
+    )
+
+
+def _unet(width: int, text_width: int, **changes: Any) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(width, 2 * width),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=text_width,
+        attention_head_dim=8,
+        norm_num_groups=8,
+        **changes,
+    )
+
+
+def save_tiny_sd(folder: Path, seed: int, prediction: str, width: int = 16) -> Path:
+    """Save a random StableDiffusionPipeline, 32x32 pixels, and return its folder."""
+    torch.manual_seed(seed)
+    scheduler = DDIMScheduler(
+        **SCHEDULE, clip_sample=False, set_alpha_to_one=False, prediction_type=prediction
+    )
+    pipeline = StableDiffusionPipeline(
+        vae=_vae(),
+        text_encoder=CLIPTextModel(_text_config(1)),
+        tokenizer=_tokenizer(),
+        unet=_unet(width, 16),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def save_tiny_sdxl(folder: Path, seed: int, *, zero_empty_negative: bool = True) -> Path:
+    """Save a random StableDiffusionXLPipeline, 32x32 pixels, and return its folder."""
+    torch.manual_seed(seed)
+    time_width = 8
+    unet = _unet(
+        16,
+        32,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=time_width,
+        projection_class_embeddings_input_dim=6 * time_width + 16,
+    )
+    pipeline = StableDiffusionXLPipeline(
+        vae=_vae(),
+        text_encoder=CLIPTextModel(_text_config(2)),
+        text_encoder_2=CLIPTextModelWithProjection(_text_config(2)),
+        tokenizer=_tokenizer(),
+        tokenizer_2=_tokenizer(),
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(**SCHEDULE, timestep_spacing="leading"),
+        force_zeros_for_empty_prompt=zero_empty_negative,
+        add_watermarker=False,
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
