@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from argus.control.backlog import NodeBacklog
 from argus.control.offers import Offer
@@ -24,24 +25,34 @@ class Decision:
         return self.offer.quality
 
 
+HeldSeconds = Mapping[str, float]
+NOTHING: HeldSeconds = MappingProxyType({})
+
+
 def takers(offer: Offer, nodes: Iterable[NodeBacklog]) -> list[NodeBacklog]:
     """Return the nodes that may be given a row of this offer."""
     return [n for n in nodes if not n.draining and n.holds(offer.row.variant)]
 
 
-def earliest(offer: Offer, nodes: Iterable[NodeBacklog], queue_s: float = 0.0) -> Decision | None:
+def earliest(
+    offer: Offer, nodes: Iterable[NodeBacklog], queue_s: float = 0.0, held_s: HeldSeconds = NOTHING
+) -> Decision | None:
     """Return the node that would finish first, or None when no node can take the row.
 
     Args:
         offer: the level.
         nodes: where it may run.
         queue_s: seconds of work that will be given to the nodes before this request.
+        held_s: seconds of work that waits for one node each, by its name.
     """
     options = [
-        Decision(offer, node.info.name, queue_s + node.finish_s(offer.row))
+        (queue_s + held_s.get(node.info.name, 0.0) + node.finish_s(offer.row), node.info.name)
         for node in takers(offer, nodes)
     ]
-    return min(options, key=lambda option: (option.predicted_finish_s, option.node), default=None)
+    if not options:
+        return None
+    finish_s, name = min(options)
+    return Decision(offer, name, finish_s)
 
 
 def route(
@@ -51,6 +62,7 @@ def route(
     *,
     price: float = 0.0,
     queue_s: float = 0.0,
+    held_s: HeldSeconds = NOTHING,
 ) -> Decision | None:
     """Return the best decision, or None when nothing can be on time or no node can take it.
 
@@ -64,14 +76,15 @@ def route(
         remaining_s: seconds to the deadline, or None.
         price: worth of a device second in units of quality.
         queue_s: seconds of work that will be given to the nodes before this request.
+        held_s: seconds of work that waits for one node each, by its name.
     """
     if remaining_s is None:
-        return earliest(offers[0], nodes, queue_s) if offers else None
+        return earliest(offers[0], nodes, queue_s, held_s) if offers else None
     by_name = {node.info.name: node for node in nodes}
     best: tuple[float, float] | None = None
     chosen: Decision | None = None
     for offer in offers:
-        option = earliest(offer, nodes, queue_s)
+        option = earliest(offer, nodes, queue_s, held_s)
         if option is None or option.predicted_finish_s > remaining_s:
             continue
         cost_s = by_name[option.node].device_s(offer.row) if price else 0.0
@@ -82,10 +95,13 @@ def route(
 
 
 def fastest(
-    offers: Sequence[Offer], nodes: Sequence[NodeBacklog], queue_s: float = 0.0
+    offers: Sequence[Offer],
+    nodes: Sequence[NodeBacklog],
+    queue_s: float = 0.0,
+    held_s: HeldSeconds = NOTHING,
 ) -> Decision | None:
     """Return the decision that would be done first, whatever its quality, or None."""
-    options = [option for offer in offers if (option := earliest(offer, nodes, queue_s))]
+    options = [option for offer in offers if (option := earliest(offer, nodes, queue_s, held_s))]
     return min(options, key=lambda option: option.predicted_finish_s, default=None)
 
 

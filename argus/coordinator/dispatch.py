@@ -12,11 +12,12 @@ from argus.config import CoordinatorConfig
 from argus.control.admission import Load, admit
 from argus.control.offers import make_offers
 from argus.control.predictor import QualityPredictor
-from argus.control.router import Decision, fastest, idle_finish_s, route, takers
+from argus.control.router import Decision
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.counters import Counters
 from argus.coordinator.flight import Flight, Phase, Urgency, WaitingLine, urgency
 from argus.coordinator.membership import Member, Membership
+from argus.coordinator.placement import place
 from argus.coordinator.results import ResultMemory, check_same
 from argus.coordinator.subscription import Subscription
 from argus.errors import (
@@ -151,39 +152,38 @@ class Dispatcher:
     # -- to nodes -------------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Give waiting requests to nodes that have room, the most urgent first."""
+        """Give waiting requests to nodes, the most urgent first.
+
+        Each goes to the node that would finish it first. Where that one is full the request stays
+        in the line, and its work counts against that node for those behind it.
+        """
+        members = self._membership.members
+        held_s: dict[str, float] = {}
         for flight in self._waiting:
-            open_members = [m for m in self._membership.members if m.has_room]
-            if not open_members:
+            if not any(member.has_room for member in members):
                 return
             if flight.phase is Phase.QUEUED:
-                self._try_to_send(flight, open_members)
+                self._try_to_send(flight, members, held_s)
 
-    def _try_to_send(self, flight: Flight, members: list[Member]) -> None:
-        nodes = [m.backlog for m in members if m.name not in self._avoided(flight)]
-        remaining_s = flight.remaining_s(self._clock.now())
-        offers = flight.offers
-        if len(self._waiting) > 1:
-            # Whoever waits behind was promised a time in which this one keeps its level.
-            offers = offers[offers.index(flight.decision.offer) :]
-        decision = route(offers, nodes, remaining_s)
-        if decision is None and remaining_s is not None:
-            idle_s = idle_finish_s(flight.offers, nodes)
-            if idle_s is not None and idle_s > remaining_s:
-                late = f"{remaining_s:.3g} s are left and at least {idle_s:.3g} s needed"
-                self.abort(flight, Phase.FAILED, DeadlineError(late))
-                return
-            decision = fastest(flight.offers, nodes)
-        if decision is not None:
-            self._send(flight, decision, members)
-
-    def _avoided(self, flight: Flight) -> set[str]:
-        """Return the nodes that failed the request, as long as there is another."""
-        others = [m.backlog for m in self._membership.members if m.name not in flight.failed_on]
-        return flight.failed_on if any(takers(o, others) for o in flight.offers) else set()
-
-    def _send(self, flight: Flight, decision: Decision, members: list[Member]) -> None:
+    def _try_to_send(self, flight: Flight, members: list[Member], held_s: dict[str, float]) -> None:
+        """Send a request if the best node has room; else add its work to that node's `held_s`."""
+        others_wait = len(self._waiting) > 1
+        now_s = self._clock.now()
+        try:
+            decision = place(flight, members, now_s, held_s=held_s, others_wait=others_wait)
+        except DeadlineError as late:
+            self.abort(flight, Phase.FAILED, late)
+            return
+        if decision is None:
+            return
         member = next(m for m in members if m.name == decision.node)
+        if member.has_room:
+            self._send(flight, decision, member)
+        else:
+            cost_s = member.backlog.device_s(decision.offer.row)
+            held_s[member.name] = held_s.get(member.name, 0.0) + cost_s
+
+    def _send(self, flight: Flight, decision: Decision, member: Member) -> None:
         self._waiting.remove(flight)
         flight.assign(decision)
         member.backlog.add(flight.id, flight.row)

@@ -38,7 +38,13 @@ PROFILE = LevelProfile(
 )
 
 
-def info(name: str = "n1", slots: int = 4, variant: VariantInfo = BASE) -> NodeInfo:
+SLOW_COSTS = VariantCosts(StepCosts((2, 4, 8), (12.0, 18.0, 30.0)), 0.0, 0.1)
+"""One guided row alone: 10 · 12 + 0.1 = 120.1 s."""
+
+
+def info(
+    name: str = "n1", slots: int = 4, variant: VariantInfo = BASE, costs: VariantCosts = COSTS
+) -> NodeInfo:
     return NodeInfo(
         name=name,
         device="cpu",
@@ -48,7 +54,7 @@ def info(name: str = "n1", slots: int = 4, variant: VariantInfo = BASE) -> NodeI
         max_lanes=8,
         argus_version="0",
         variants=(variant,),
-        costs=(COSTS,),
+        costs=(costs,),
     )
 
 
@@ -79,8 +85,8 @@ class Bench:
             "replayed": c.replayed,
         }
 
-    def join(self, name: str = "n1", slots: int = 4) -> Member:
-        node = info(name, slots)
+    def join(self, name: str = "n1", slots: int = 4, costs: VariantCosts = COSTS) -> Member:
+        node = info(name, slots, costs=costs)
         self.catalog.learn(node, self.membership.holds)
         member = self.membership.join(node, node_info_to_proto(node))
         self.dispatcher.pump()
