@@ -34,6 +34,7 @@ class Client:
         self.due_s = due_s
         self.step_s: list[float] = []
         self.finished_s = 0.0
+        self.failure = ""
         self.done = threading.Event()
         self.on_done: Callable[[], None] = lambda: None
         self._engine, self._request = engine, request
@@ -47,11 +48,22 @@ class Client:
         if isinstance(event, RowStep):
             self.step_s.append(now)
         elif isinstance(event, RowFailed):
-            raise RuntimeError(event.message)
+            self.failure = event.message
+            self.done.set()
         elif isinstance(event, RowDone):
             self.finished_s = now
             self.done.set()
             self.on_done()
+
+    def wait(self) -> None:
+        """Wait for the picture.
+
+        Raises:
+            RuntimeError: none will come.
+        """
+        self.done.wait()
+        if self.failure:
+            raise RuntimeError(self.failure)
 
     @property
     def latency_s(self) -> float:
@@ -103,7 +115,7 @@ def closed_loop(adapter: PipelineAdapter, lanes: int, images: int, steps: int) -
     for _ in range(lanes):
         send_next()
     for client in clients:
-        client.done.wait()
+        client.wait()
     elapsed = time.perf_counter() - start
     engine.close()
     gaps = [b - a for c in clients for a, b in zip(c.step_s, c.step_s[1:], strict=False)]
@@ -133,7 +145,7 @@ def open_loop(
         time.sleep(max(0.0, client.due_s - time.perf_counter()))
         client.send()
     for client in clients:
-        client.done.wait()
+        client.wait()
     engine.close()
     return [client.latency_s for client in clients]
 

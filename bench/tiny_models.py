@@ -8,9 +8,13 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AutoencoderKL,
     AutoencoderTiny,
     DDIMScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
@@ -20,6 +24,9 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
 )
 
 TOKENS = 16
@@ -121,6 +128,75 @@ def save_tiny_sdxl(folder: Path, seed: int, *, zero_empty_negative: bool = True)
         scheduler=EulerDiscreteScheduler(**SCHEDULE, timestep_spacing="leading"),
         force_zeros_for_empty_prompt=zero_empty_negative,
         add_watermarker=False,
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def _t5_tokenizer() -> T5Tokenizer:
+    marks = ["<pad>", "</s>", "<unk>", "\u2581"]
+    vocabulary = [(mark, 0.0) for mark in marks] + [(w, -3.0) for w in "abcdefghijklmnopqrstuvwxyz"]
+    return T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=512)
+
+
+def _t5(width: int) -> T5EncoderModel:
+    config = T5Config(
+        vocab_size=32, d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2, dropout_rate=0.0
+    )
+    return T5EncoderModel(config)
+
+
+def _shifted_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        latent_channels=4,
+        block_out_channels=(8, 8, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        scaling_factor=1.5305,
+        shift_factor=0.0609,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+
+
+def save_tiny_sd3(folder: Path, seed: int, *, t5: bool = True, **schedule: Any) -> Path:
+    """Save a random StableDiffusion3Pipeline, 32x32 pixels, and return its folder.
+
+    Args:
+        folder: where to.
+        seed: of the weights.
+        t5: whether it has its third text encoder.
+        schedule: options of its scheduler beside a shift of 3.
+    """
+    torch.manual_seed(seed)
+    text_width = 40
+    transformer = SD3Transformer2DModel(
+        sample_size=8,
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=text_width,
+        caption_projection_dim=16,
+        pooled_projection_dim=32,
+        pos_embed_max_size=12,
+    )
+    # A fresh transformer of this family ends in zeros and would give e = 0.
+    torch.nn.init.normal_(transformer.proj_out.weight, std=0.5)
+    pipeline = StableDiffusion3Pipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(**{"shift": 3.0, **schedule}),
+        vae=_shifted_vae(),
+        text_encoder=CLIPTextModelWithProjection(_text_config(2)),
+        tokenizer=_tokenizer(),
+        text_encoder_2=CLIPTextModelWithProjection(_text_config(2)),
+        tokenizer_2=_tokenizer(),
+        text_encoder_3=_t5(text_width) if t5 else None,
+        tokenizer_3=_t5_tokenizer() if t5 else None,
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder

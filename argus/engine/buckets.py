@@ -8,6 +8,7 @@ padded up to the next size of that family, so a row's picture is the same alone 
 
 from __future__ import annotations
 
+import logging
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ import torch
 
 from argus.diffusion.adapter import PipelineAdapter
 from argus.types import StepCosts
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +46,18 @@ class Buckets:
         return self.sizes[bisect_left(self.sizes, lanes)]
 
 
-def probe_sizes(max_lanes: int) -> list[int]:
-    """Return the lane counts worth trying: all up to 8, then every second, then every fourth."""
+SLOW_FORWARD_S = 0.5
+"""Where one lane takes longer than this, fewer sizes are tried and each is timed once."""
+
+
+def probe_sizes(max_lanes: int, slow: bool = False) -> list[int]:
+    """Return the lane counts worth trying: all up to 8, then every second, then every fourth.
+
+    For a slow model only powers of two, since every size costs seconds of warm-up.
+    """
     sizes = [*range(1, 9), *range(10, 17, 2), *range(20, 4097, 4)]
+    if slow:
+        sizes = [1, 2, 4, 8, 16, 32, 64]
     return [n for n in sizes if n < max_lanes] + [max_lanes]
 
 
@@ -65,15 +77,21 @@ def probe_buckets(adapter: PipelineAdapter, max_lanes: int, repeats: int = 2) ->
     }
     outputs: dict[int, torch.Tensor] = {}
     seconds: dict[int, float] = {}
-    for lanes in probe_sizes(max_lanes):
+    start = time.perf_counter()
+    adapter.forward(latents[:1], times[:1], {name: t[:1] for name, t in texts.items()}).cpu()
+    slow = time.perf_counter() - start > SLOW_FORWARD_S
+    sizes_tried = probe_sizes(max_lanes, slow)
+    log.info("warming %s up with %s lanes", adapter.info.name, describe(sizes_tried))
+    for lanes in sizes_tried:
         taken = []
-        for _ in range(repeats + 1):
+        for _ in range(1 if slow else repeats + 1):
             start = time.perf_counter()
             own = {name: tensor[:lanes] for name, tensor in texts.items()}
             out = adapter.forward(latents[:lanes], times[:lanes], own)
             outputs[lanes] = out.float().cpu()
             taken.append(time.perf_counter() - start)
-        seconds[lanes] = min(taken[1:])
+        # The first run of a size may compile or allocate.
+        seconds[lanes] = min(taken[1:] or taken)
     sizes, exact = choose_sizes(outputs)
     # A padded forward costs what its bucket costs; costs must not fall as lanes grow, or noise
     # in one measurement would make a fuller batch look cheaper than an emptier one.

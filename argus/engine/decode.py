@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -19,8 +20,8 @@ from argus.engine.row import Row
 
 log = logging.getLogger(__name__)
 
-CUDA_BATCH = 4
-"""Images decoded together on CUDA; on the CPU one at a time, which is as fast there."""
+_IMAGE, _PREVIEW, _CLOSE = range(3)
+"""Order in which waiting jobs are taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,70 +44,57 @@ FailedCallback = Callable[[DecodeJob, Exception], None]
 
 
 class DecodeQueue:
-    """One thread that runs the VAE, and a few that compress."""
+    """One thread that runs the VAE, and a few that compress.
+
+    Finished images go before previews. Each picture is decoded by itself: it must not depend on
+    whose pictures are finished at the same moment.
+    """
 
     def __init__(self, on_done: DoneCallback, on_failed: FailedCallback, encoders: int = 2) -> None:
         self._on_done = on_done
         self._on_failed = on_failed
-        self._jobs: queue.SimpleQueue[DecodeJob | None] = queue.SimpleQueue()
+        self._jobs: queue.PriorityQueue[tuple[int, int, DecodeJob | None]] = queue.PriorityQueue()
+        self._numbers = itertools.count()
         self._encoders = ThreadPoolExecutor(encoders, thread_name_prefix="argus-encode")
         self._thread = threading.Thread(target=self._run, name="argus-decode", daemon=True)
         self._thread.start()
 
     def submit(self, job: DecodeJob) -> None:
-        """Queue a job; the engine bounds how many there are."""
-        self._jobs.put(job)
+        """Queue a job; the engine allows one image and one preview a row at a time."""
+        self._put(_PREVIEW if job.preview_step else _IMAGE, job)
 
     def close(self) -> None:
         """Finish what is queued and end the threads."""
-        self._jobs.put(None)
+        self._put(_CLOSE, None)
         self._thread.join()
         self._encoders.shutdown(wait=True)
 
+    def _put(self, order: int, job: DecodeJob | None) -> None:
+        self._jobs.put((order, next(self._numbers), job))
+
     def _run(self) -> None:
-        held: DecodeJob | None = None
         stream: torch.cuda.Stream | None = None
-        while (job := held or self._jobs.get()) is not None:
+        while (job := self._jobs.get()[2]) is not None:
             if job.ready is not None and stream is None:
+                torch.cuda.set_device(job.latents.device)
                 stream = torch.cuda.Stream(job.latents.device)  # type: ignore[no-untyped-call]
-            batch, held = self._gather(job)
             with torch.cuda.stream(stream):
-                self._decode(batch, stream)
-
-    def _gather(self, first: DecodeJob) -> tuple[list[DecodeJob], DecodeJob | None]:
-        """Return jobs to decode with `first`, and one taken from the queue that does not fit."""
-        batch = [first]
-        while first.ready is not None and len(batch) < CUDA_BATCH:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            if job is None:
-                self._jobs.put(None)
-                break
-            if job.row.key != first.row.key:
-                return batch, job
-            batch.append(job)
-        return batch, None
-
-    def _decode(self, batch: list[DecodeJob], stream: torch.cuda.Stream | None) -> None:
-        live = [job for job in batch if not job.row.cancelled and not job.row.state.is_final]
-        if not live:
-            return
-        try:
-            for job in live:
                 if job.ready is not None and stream is not None:
                     stream.wait_event(job.ready)
-            pixels = live[0].adapter.decode(torch.stack([job.latents for job in live])).numpy()
+                self._decode(job)
+
+    def _decode(self, job: DecodeJob) -> None:
+        if job.row.cancelled or job.row.state.is_final:
+            return
+        try:
+            pixels = _pixels(job)
         except Exception as error:
             log.exception("decoding failed")
-            for job in live:
-                self._on_failed(job, error)
+            self._on_failed(job, error)
             return
-        for job, image in zip(live, pixels, strict=True):
-            self._encoders.submit(self._encode, job, image)
+        self._encoders.submit(self._encode, job, pixels)
 
-    def _encode(self, job: DecodeJob, pixels: NDArray[np.uint8]) -> None:
+    def _encode(self, job: DecodeJob, pixels: NDArray[Any]) -> None:
         try:
             if job.preview_step:
                 data = encode_preview(pixels)
@@ -117,3 +105,20 @@ class DecodeQueue:
             self._on_failed(job, error)
             return
         self._on_done(job, data)
+
+
+def _pixels(job: DecodeJob) -> NDArray[Any]:
+    """Return the picture, uint8 (height, width, 3); memory kept by others is freed on demand.
+
+    Raises:
+        ArithmeticError: the latents are not finite, which would give a black picture.
+    """
+    latents = job.latents[None]
+    if not bool(torch.isfinite(latents).all()):
+        raise ArithmeticError("the latents are not finite")
+    try:
+        return job.adapter.decode(latents)[0].numpy()
+    except torch.cuda.OutOfMemoryError:
+        log.warning("decoding ran out of memory; trying again with the cache emptied")
+        torch.cuda.empty_cache()
+        return job.adapter.decode(latents)[0].numpy()

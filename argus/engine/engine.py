@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from argus.clock import Clock, MonotonicClock
-from argus.diffusion.adapter import Conditioning, PipelineAdapter
+from argus.diffusion.adapter import PipelineAdapter
 from argus.engine.buckets import Buckets, probe_buckets
 from argus.engine.decode import DecodeJob, DecodeQueue
 from argus.engine.events import (
@@ -23,10 +22,10 @@ from argus.engine.events import (
     RowPreview,
     RowStarted,
     RowStep,
-    RowWarning,
 )
+from argus.engine.pools import Pools
 from argus.engine.row import BatchKey, Row, RowState
-from argus.engine.schedule import next_batch, slack_s
+from argus.engine.schedule import next_batch
 from argus.engine.slots import SlotPool
 from argus.engine.stats import EngineStats, StatsRecorder
 from argus.engine.step import run_step
@@ -37,11 +36,8 @@ log = logging.getLogger(__name__)
 
 IDLE_WAIT_S = 0.25
 """An idle device thread wakes this often to show that it is alive."""
-IDLE_POOLS = 4
-"""Slot pools without rows that are kept for the next row of their shape."""
-KEPT_ENCODINGS = 128
-EncodingKey = tuple[str, str, bool, int, int]
-"""Variant, text, whether it is the negative one, width and height in pixels."""
+FAILURES_IN_A_ROW = 3
+"""Failed steps, with none that worked between, after which the device is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +77,11 @@ class Engine:
         }
         self._changed = threading.Condition()
         self._rows: dict[tuple[str, int], Row] = {}
-        self._pools: OrderedDict[BatchKey, SlotPool] = OrderedDict()
-        self._encodings: OrderedDict[EncodingKey, Conditioning] = OrderedDict()
+        self._pools = Pools(self.adapters, self.options.slots)
         self._accepting = True
         self._stopping = False
         self._news = False
+        self._failures = 0
         self._recorder = StatsRecorder(self._clock)
         self._decoder = DecodeQueue(self._on_decoded, self._on_decode_failed)
         self._thread = threading.Thread(target=self._run, name="argus-device", daemon=True)
@@ -106,8 +102,11 @@ class Engine:
         with self._changed:
             if not self._accepting or not self._thread.is_alive():
                 raise UnavailableError("the engine takes no more rows")
-            if row.id in self._rows:
+            old = self._rows.get(row.id)
+            if old is not None and not old.cancelled:
                 raise InvalidArgumentError("request_id", f"{row.id[0]!r} is already running")
+            if old is not None:
+                raise OverloadedError("the row of that name is still being cancelled", 0.1)
             if len(self._rows) >= self.options.slots + self.options.max_waiting:
                 raise OverloadedError("the node's waiting room is full", retry_after_s=1.0)
             self._rows[row.id] = row
@@ -130,9 +129,14 @@ class Engine:
             return self._recorder.snapshot(
                 rows=sum(s in {RowState.RUNNING, RowState.DECODING} for s in states),
                 waiting=states.count(RowState.WAITING),
-                slots_free=self.options.slots - sum(p.in_use for p in self._pools.values()),
+                slots_free=self.options.slots - self._pools.in_use,
                 alive=self._thread.is_alive(),
             )
+
+    @property
+    def draining(self) -> bool:
+        """Whether no more rows are taken."""
+        return not self._accepting
 
     def drain(self) -> None:
         """Take no more rows; those accepted are finished."""
@@ -166,7 +170,7 @@ class Engine:
                     f"{adapter.info.max_size}, not {pixels}",
                 )
         key = BatchKey(request.variant, adapter.latent_shape(request.width, request.height))
-        table = adapter.step_table(request.sampler, request.steps)
+        table = adapter.step_table(request.sampler, request.steps, request.width, request.height)
         return Row(request, listener, key, table, self._clock.now())
 
     # -- the device thread -----------------------------------------------------------------
@@ -174,6 +178,7 @@ class Engine:
     def _run(self) -> None:
         try:
             with torch.inference_mode():
+                self._use_device()
                 while self._turn():
                     pass
         except Exception:
@@ -186,6 +191,12 @@ class Engine:
             left = list(self._rows.values())
         for row in left:
             self._end(row, RowState.FAILED, RowFailed(reason, message))
+
+    def _use_device(self) -> None:
+        """Make the adapters' CUDA device this thread's current one, which is thread-local."""
+        for adapter in self.adapters.values():
+            if adapter.device.type == "cuda":
+                torch.cuda.set_device(adapter.device)
 
     def _turn(self) -> bool:
         """Do one step, or wait for something to do; return False when it is time to stop."""
@@ -238,82 +249,54 @@ class Engine:
             taken = sum(
                 row.state in {RowState.RUNNING, RowState.DECODING} for row in self._rows.values()
             )
-            used = sum(pool.in_use for pool in self._pools.values())
-        room = min(self.options.slots - used, 2 * self.options.slots - taken)
-        now = self._clock.now()
-        waiting.sort(key=lambda r: slack_s(r, now, self._step_s(r.key.variant, r.lanes)))
+        room = min(self.options.slots - self._pools.in_use, 2 * self.options.slots - taken)
+        waiting.sort(key=lambda row: (row.due_s, row.submitted_s))
         for row in waiting[: max(0, room)]:
             try:
-                self._place(row)
+                self._pools.place(row)
             except Exception as error:
-                log.exception("a row could not be started")
-                self._end(row, RowState.FAILED, RowFailed(FailureReason.INTERNAL, str(error)))
+                self._failed([row], error)
+            else:
+                with self._changed:
+                    row.state = RowState.RUNNING
 
-    def _place(self, row: Row) -> None:
-        """Encode the row's texts, draw its noise and put both into a slot."""
-        adapter = self.adapters[row.key.variant]
-        request = row.request
-        prompt = self._encode(adapter, request, request.prompt, False)
-        negative = None
-        if request.uses_guidance:
-            negative = self._encode(adapter, request, request.negative_prompt, True)
-        if prompt.truncated:
-            text = f"the prompt was cut, left out: {prompt.truncated}"
-            row.listener(RowWarning("PROMPT_TRUNCATED", text))
-        pool = self._pool(row.key, adapter)
-        slot = pool.take()
-        noise = row.draw_noise(adapter.dtype).to(adapter.device).float()
-        pool.put(slot, noise * row.table.initial_scale, prompt, negative)
-        with self._changed:
-            row.slot = slot
-            row.state = RowState.RUNNING
+    def _failed(self, rows: list[Row], error: Exception) -> None:
+        """End rows whose step failed; give the device up when nothing works any more.
 
-    def _encode(
-        self, adapter: PipelineAdapter, request: ResolvedRequest, text: str, negative: bool
-    ) -> Conditioning:
-        key = (adapter.info.name, text, negative, request.width, request.height)
-        if key not in self._encodings:
-            self._encodings[key] = adapter.encode(text, negative, request.width, request.height)
-            if len(self._encodings) > KEPT_ENCODINGS:
-                self._encodings.popitem(last=False)
-        self._encodings.move_to_end(key)
-        return self._encodings[key]
-
-    def _pool(self, key: BatchKey, adapter: PipelineAdapter) -> SlotPool:
-        with self._changed:
-            if key not in self._pools:
-                idle = [k for k, pool in self._pools.items() if pool.in_use == 0]
-                for old in idle[: max(0, len(idle) - IDLE_POOLS + 1)]:
-                    del self._pools[old]
-                self._pools[key] = SlotPool(
-                    key, self.options.slots, adapter.conditioning, adapter.dtype, adapter.device
-                )
-            self._pools.move_to_end(key)
-            return self._pools[key]
+        A broken device fails every step at once and would draw all traffic, so after some
+        failures in a row the thread dies, and with it the daemon, whose rows go elsewhere.
+        """
+        log.exception("a step failed")
+        for row in rows:
+            self._end(row, RowState.FAILED, RowFailed(FailureReason.INTERNAL, str(error)))
+        self._failures += 1
+        broken = isinstance(error, torch.AcceleratorError)
+        if broken or self._failures >= FAILURES_IN_A_ROW:
+            raise RuntimeError("the device fails every step") from error
 
     def _step(self, batch: list[Row]) -> None:
         """Step the batch, tell its rows, and pass finished ones on to decoding."""
         key = batch[0].key
-        adapter, pool = self.adapters[key.variant], self._pools[key]
+        adapter, pool = self.adapters[key.variant], self._pools.of(batch[0])
         lanes = sum(row.lanes for row in batch)
         for row in batch:
             if row.position == 0:
                 row.started_s = self._clock.now()
-                row.listener(RowStarted(row.started_s - row.submitted_s))
+                row.tell(RowStarted(row.started_s - row.submitted_s))
         try:
             run_step(adapter, pool, batch, self.buckets[key.variant].size_for(lanes))
         except Exception as error:
-            log.exception("a step failed")
-            for row in batch:
-                self._end(row, RowState.FAILED, RowFailed(FailureReason.INTERNAL, str(error)))
+            self._failed(batch, error)
             return
+        self._failures = 0
         self._recorder.step(lanes)
         for row in batch:
             row.max_lanes = max(row.max_lanes, lanes)
-            row.listener(RowStep(row.position, row.table.forwards, lanes))
+            row.tell(RowStep(row.position, row.table.forwards, lanes))
             if row.steps_left == 0:
                 self._hand_over(row, adapter, pool)
             elif row.wants_preview():
+                row.preview_pending = True
                 self._queue_decode(row, adapter, pool.clean[row.slot], row.position)
 
     def _hand_over(self, row: Row, adapter: PipelineAdapter, pool: SlotPool) -> None:
@@ -321,7 +304,7 @@ class Engine:
         with self._changed:
             row.state = RowState.DECODING
         self._queue_decode(row, adapter, pool.latents[row.slot], 0)
-        self._free_slot(row)
+        self._pools.free(row)
 
     def _queue_decode(
         self, row: Row, adapter: PipelineAdapter, latents: torch.Tensor, preview_step: int
@@ -330,7 +313,7 @@ class Engine:
         copy = latents.clone()
         if copy.is_cuda:
             ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            ready.record()
+            ready.record(torch.cuda.current_stream(copy.device))
         self._decoder.submit(DecodeJob(row, adapter, copy, preview_step, ready))
 
     # -- called from the decode queue's threads ----------------------------------------------
@@ -338,13 +321,15 @@ class Engine:
     def _on_decoded(self, job: DecodeJob, data: bytes) -> None:
         row = job.row
         if job.preview_step:
+            row.preview_pending = False
             if not row.state.is_final:
-                row.listener(RowPreview(job.preview_step, data))
+                row.tell(RowPreview(job.preview_step, data))
             return
         running_s = self._clock.now() - row.started_s
         self._end(row, RowState.DONE, RowDone(data, running_s, row.max_lanes))
 
     def _on_decode_failed(self, job: DecodeJob, error: Exception) -> None:
+        job.row.preview_pending = False
         if not job.preview_step:
             failed = RowFailed(FailureReason.INTERNAL, f"decoding failed: {error}")
             self._end(job.row, RowState.FAILED, failed)
@@ -358,14 +343,8 @@ class Engine:
                 return
             row.state = state
             self._rows.pop(row.id, None)
-            self._free_slot(row)
+            self._pools.free(row)
             if state is RowState.DONE:
                 self._recorder.image()
             self._wake()
-        row.listener(event)
-
-    def _free_slot(self, row: Row) -> None:
-        with self._changed:
-            if row.slot >= 0:
-                self._pools[row.key].give_back(row.slot)
-                row.slot = -1
+        row.tell(event)

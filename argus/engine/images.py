@@ -12,6 +12,7 @@ from argus.types import ImageFormat
 
 JPEG_QUALITY = 95
 PREVIEW_QUALITY = 80
+PREVIEW_SIDE = 256
 
 
 def encode_image(pixels: NDArray[np.uint8], kind: ImageFormat) -> bytes:
@@ -28,7 +29,9 @@ def encode_image(pixels: NDArray[np.uint8], kind: ImageFormat) -> bytes:
 
 
 def encode_preview(pixels: NDArray[np.uint8]) -> bytes:
-    """Encode uint8 pixels (height, width, 3) as a small JPEG."""
+    """Encode uint8 pixels (height, width, 3) as a JPEG of at most 256 pixels a side."""
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "JPEG", quality=PREVIEW_QUALITY)
+    image = Image.fromarray(pixels)
+    image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    image.save(out, "JPEG", quality=PREVIEW_QUALITY)
     return out.getvalue()

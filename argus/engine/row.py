@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import enum
+import logging
 from dataclasses import dataclass, field
 
 import torch
 
 from argus.diffusion.tables import StepTable
-from argus.engine.events import Listener
+from argus.engine.events import Listener, RowEvent
 from argus.types import ResolvedRequest
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 60.0
+"""Seconds after which a row counts as due, whatever its deadline."""
 
 
 class RowState(enum.Enum):
@@ -54,7 +60,11 @@ class Row:
     started_s: float = 0.0
     max_lanes: int = 0
     cancelled: bool = False
-    generator: torch.Generator = field(default_factory=lambda: torch.Generator("cpu"))
+    preview_pending: bool = False
+    generator: torch.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.generator = torch.Generator("cpu").manual_seed(self.request.seed)
 
     @property
     def id(self) -> tuple[str, int]:
@@ -84,11 +94,29 @@ class Row:
         It is drawn as diffusers draws it for `torch.Generator("cpu").manual_seed(seed)`: in the
         model's dtype, for a batch of one. The first call gives the initial noise.
         """
-        if self.position == 0 and self.slot < 0:
-            self.generator.manual_seed(self.request.seed)
         return torch.randn((1, *self.key.latent), generator=self.generator, dtype=dtype)[0]
 
+    @property
+    def due_s(self) -> float:
+        """When the row counts as due: its deadline, or a minute after it came if that is earlier.
+
+        A fixed moment, so every row becomes the most urgent one in the end and none starves.
+        """
+        patience = self.submitted_s + PATIENCE_S
+        return patience if self.deadline_s is None else min(self.deadline_s, patience)
+
+    def tell(self, event: RowEvent) -> None:
+        """Pass an event to the listener; one that raises must not stop the others' rows."""
+        try:
+            self.listener(event)
+        except Exception:
+            log.exception("a listener failed")
+
     def wants_preview(self) -> bool:
-        """Whether a preview is due after the step just done; the last step gives the image."""
+        """Whether a preview is due after the step just done; the last step gives the image.
+
+        One that is still being decoded is not overtaken by the next.
+        """
         every = self.request.preview_every
-        return every > 0 and self.position % every == 0 and self.steps_left > 0
+        due = every > 0 and self.position % every == 0 and self.steps_left > 0
+        return due and not self.preview_pending

@@ -6,10 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 from argus.engine.row import BatchKey, Row
 
-PATIENCE_S = 60.0
-"""A row without a deadline is treated as if it had this many seconds. Since that is a fixed
-moment, every row becomes the most urgent one in the end, and none starves."""
-
 FILL_WEIGHT = 2.0
 """A full batch may go ahead of one this many of its own steps more urgent than itself."""
 
@@ -19,17 +15,19 @@ StepSeconds = Callable[[str, int], float]
 
 def slack_s(row: Row, now_s: float, step_s: float) -> float:
     """Return the seconds the row can lose and still be on time."""
-    deadline = row.deadline_s
-    if deadline is None:
-        deadline = row.submitted_s + PATIENCE_S
-    return deadline - now_s - row.steps_left * step_s
+    return row.due_s - now_s - row.steps_left * step_s
 
 
-def fill(rows: Sequence[Row], max_lanes: int, now_s: float, step_s: float) -> list[Row]:
-    """Return the rows of the next forward, most urgent first, that fit into `max_lanes`."""
+def fill(rows: Sequence[Row], max_lanes: int) -> list[Row]:
+    """Return the rows of the next forward, the first due first, that fit into `max_lanes`.
+
+    Within a variant the order is by due time, not by slack: the slack of a row grows with every
+    step it makes, so least slack first would let all rows crawl side by side and finish late
+    together, where earliest due first finishes them one after the other.
+    """
     chosen: list[Row] = []
     lanes = 0
-    for row in sorted(rows, key=lambda r: (slack_s(r, now_s, step_s), r.submitted_s)):
+    for row in sorted(rows, key=lambda r: (r.due_s, r.submitted_s)):
         if lanes + row.lanes <= max_lanes:
             chosen.append(row)
             lanes += row.lanes
@@ -54,7 +52,7 @@ def next_batch(
     for key, members in groups.items():
         limit = max_lanes(key.variant)
         seconds = step_s(key.variant, min(limit, sum(r.lanes for r in members)))
-        batch = fill(members, limit, now_s, seconds)
+        batch = fill(members, limit)
         filled = sum(r.lanes for r in batch) / limit
         urgency = slack_s(batch[0], now_s, seconds) - FILL_WEIGHT * filled * seconds
         if urgency < best_urgency:

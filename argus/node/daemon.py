@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from argus.config import Config, NodeConfig
-from argus.errors import InternalError, UnavailableError
+from argus.errors import AlreadyExistsError, DeadlineError, InternalError, UnavailableError
 from argus.node.folders import model_folders
 from argus.node.session import Session
 from argus.rpc.channel import open_channel
@@ -51,16 +51,22 @@ async def _stay_joined(
     last_seen_s = loop.time()
     pause_s = FIRST_PAUSE_S
 
+    has_joined = False
+
     def joined() -> None:
-        nonlocal pause_s
-        pause_s = FIRST_PAUSE_S
+        nonlocal pause_s, has_joined
+        pause_s, has_joined = FIRST_PAUSE_S, True
 
     while not stop.is_set():
         async with open_channel(config.coordinator) as channel:
             session = Session(channel, info, engine)
             try:
                 await session.run(stop, config.drain_grace_s, joined)
-            except UnavailableError as error:
+            except (UnavailableError, DeadlineError, AlreadyExistsError) as error:
+                # The coordinator may see a cut later than the node, and then still holds its
+                # name; at the first join a taken name is a mistake of the operator.
+                if isinstance(error, AlreadyExistsError) and not has_joined:
+                    raise
                 if not engine.stats().alive:
                     raise InternalError("the device thread is dead") from error
                 if pause_s == FIRST_PAUSE_S:
@@ -71,7 +77,7 @@ async def _stay_joined(
                         f"coordinator {config.coordinator} away for {config.reconnect_s:g} s: "
                         f"{error}"
                     ) from error
-        if stop.is_set():
+        if stop.is_set() or engine.draining:
             return
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         try:

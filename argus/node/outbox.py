@@ -7,10 +7,12 @@ from collections import OrderedDict
 
 from argus.v1 import cluster_pb2
 
+HEARTBEAT = "heartbeat"
+
 
 class Outbox:
-    """Messages in order, with progress merged: of a row's step events and previews only the
-    newest waits, so that a slow link cannot make memory grow."""
+    """Messages in order, heartbeats first, with progress merged: of a row's step events and
+    previews only the newest waits, so that a slow link cannot make memory grow."""
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[object, cluster_pb2.JoinRequest] = OrderedDict()
@@ -19,7 +21,11 @@ class Outbox:
 
     def put(self, message: cluster_pb2.JoinRequest) -> None:
         """Queue a message; call from the event loop's thread."""
-        self._waiting[self._key(message)] = message
+        key = self._key(message)
+        self._waiting[key] = message
+        if key == HEARTBEAT:
+            # A sign of life must not wait behind images on a slow link.
+            self._waiting.move_to_end(key, last=False)
         self._changed.set()
 
     def close(self) -> None:
@@ -40,7 +46,7 @@ class Outbox:
     def _key(message: cluster_pb2.JoinRequest) -> object:
         """Return what a later message must share to replace this one."""
         if message.WhichOneof("message") == "heartbeat":
-            return "heartbeat"
+            return HEARTBEAT
         kind = message.event.WhichOneof("event")
         if kind in {"step", "preview"}:
             return message.event.request_id, message.event.attempt, kind

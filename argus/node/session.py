@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from argus.engine.events import RowDone, RowEvent, RowFailed
+from argus.engine.events import FailureReason, RowDone, RowEvent, RowFailed
 from argus.errors import ArgusError, InternalError, UnavailableError
 from argus.node.outbox import Outbox
 from argus.node.translate import event_message, heartbeat_message, refusal
@@ -126,9 +126,13 @@ class Session:
         self._outbox.close()
 
     async def _send(self) -> None:
-        while (message := await self._outbox.get()) is not None:
-            await self._call.write(message)
-        await self._call.done_writing()
+        try:
+            while (message := await self._outbox.get()) is not None:
+                await self._call.write(message)
+            await self._call.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            # What a write to an ended stream raises says nothing; how the stream ended does.
+            await self._raise_status()
 
     async def _receive(self, drain: asyncio.Event) -> None:
         while (message := await self._call.read()) is not EOF:
@@ -165,6 +169,10 @@ class Session:
             self._engine.submit(work_from_proto(work), listen)
         except ArgusError as error:
             self._tell(row, refusal(error))
+        except Exception as error:
+            # One strange request must not take the node down, and the next one, and the next.
+            log.exception("a row could not be taken")
+            self._tell(row, RowFailed(FailureReason.INTERNAL, str(error)))
         else:
             self._rows.add(row)
             self._idle.clear()

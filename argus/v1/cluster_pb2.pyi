@@ -299,7 +299,7 @@ class Heartbeat(message.Message):
     sequence: builtins.int
     """Counts up from 1."""
     rows: builtins.int
-    """Rows that hold a slot."""
+    """Rows in flight: stepping, or being decoded."""
     waiting: builtins.int
     """Rows accepted that wait for a slot."""
     lanes: builtins.int

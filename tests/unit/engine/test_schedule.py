@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from argus.diffusion.tables import COLUMNS, StepTable
 from argus.engine.buckets import choose_sizes, describe, probe_sizes
-from argus.engine.row import BatchKey, Row
-from argus.engine.schedule import PATIENCE_S, fill, next_batch, slack_s
+from argus.engine.row import PATIENCE_S, BatchKey, Row
+from argus.engine.schedule import fill, next_batch, slack_s
 from argus.engine.slots import SlotPool
 from argus.engine.step import LanePlan
 
@@ -34,18 +34,33 @@ def step_s(variant: str, lanes: int) -> float:
 def test_slack_is_deadline_minus_now_minus_work() -> None:
     row = make_row("a", submitted_s=5.0, steps=10, deadline_s=20.0)
     assert slack_s(row, now_s=8.0, step_s=0.5) == 25.0 - 8.0 - 5.0
-    assert slack_s(make_row("b", submitted_s=5.0), 8.0, 0.5) == 5.0 + PATIENCE_S - 8.0 - 5.0
+    for deadline_s in (None, 3600.0):
+        patient = make_row("b", submitted_s=5.0, deadline_s=deadline_s)
+        assert slack_s(patient, 8.0, 0.5) == 5.0 + PATIENCE_S - 8.0 - 5.0
 
 
 def test_fill_takes_the_most_urgent_that_fit() -> None:
     rows = [
-        make_row("slow", deadline_s=100.0),
+        make_row("slow", deadline_s=55.0),
         make_row("soon", deadline_s=5.0),
         make_row("single", deadline_s=50.0, guidance=1.0),
     ]
-    assert [r.id[0] for r in fill(rows, 3, 0.0, 0.1)] == ["soon", "single"]
-    assert [r.id[0] for r in fill(rows, 4, 0.0, 0.1)] == ["soon", "single"]
-    assert [r.id[0] for r in fill(rows, 5, 0.0, 0.1)] == ["soon", "single", "slow"]
+    assert [r.id[0] for r in fill(rows, 3)] == ["soon", "single"]
+    assert [r.id[0] for r in fill(rows, 4)] == ["soon", "single"]
+    assert [r.id[0] for r in fill(rows, 5)] == ["soon", "single", "slow"]
+
+
+def test_rows_in_progress_are_not_overtaken_by_later_ones() -> None:
+    rows = [make_row(f"r{n}", submitted_s=0.01 * n, steps=50) for n in range(16)]
+    finished: list[str] = []
+    while rows:
+        for row in next_batch(rows, lambda _: 8, 0.0, step_s):
+            row.position += 1
+            if not row.steps_left:
+                finished.append(row.id[0])
+                rows.remove(row)
+        assert sum(row.position > 0 for row in rows) <= 4
+    assert finished == [f"r{n}" for n in range(16)]
 
 
 def test_a_batch_never_mixes_keys_and_the_urgent_variant_goes_first() -> None:

@@ -57,8 +57,8 @@ async def test_progress_merges_and_everything_else_stays_in_order() -> None:
     outbox.put(event_message("a", 1, RowDone(b"png", 1.0, 2)))
     messages = await drain(outbox)
     assert len(messages) == 6
-    assert messages[0].event.step.step == 49
-    assert messages[2].heartbeat.sequence == 49
+    assert messages[0].heartbeat.sequence == 49
+    assert messages[1].event.step.step == 49
     assert [m.event.WhichOneof("event") for m in messages[3:]] == ["warning", "warning", "done"]
 
 

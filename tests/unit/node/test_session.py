@@ -27,9 +27,12 @@ class Coordinator(cluster_pb2_grpc.ClusterServiceServicer):
         self.refuse_with: grpc.StatusCode | None = None
         self.hang_up = asyncio.Event()
         self.joins = 0
+        self.third_join = asyncio.Event()
 
     async def Join(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         self.joins += 1
+        if self.joins == 3:
+            self.third_join.set()
         if self.refuse_with is not None:
             await context.abort(self.refuse_with, "no")
         hello = await anext(requests)
@@ -161,6 +164,65 @@ async def test_a_node_rejoins_and_forgets_the_rows_of_the_broken_stream(
     await servicer.until("done")
     stop.set()
     await asyncio.wait_for(daemon, 30)
+
+
+async def test_a_strange_row_does_not_take_the_node_down(
+    coordinator: tuple[Coordinator, str], config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from argus.engine.engine import Engine
+
+    servicer, _ = coordinator
+    stop = asyncio.Event()
+    daemon = asyncio.create_task(serve(config, stop))
+    await servicer.until("heartbeat")
+    submit = Engine.submit
+
+    def strange(self: Engine, request: Any, listener: Any) -> None:
+        if request.request_id == "strange":
+            raise ZeroDivisionError("float division by zero")
+        submit(self, request, listener)
+
+    monkeypatch.setattr(Engine, "submit", strange)
+    await servicer.send(work=work("strange"))
+    failed = (await servicer.until("failed"))[-1].event.failed
+    assert failed.reason == cluster_pb2.WORK_FAILURE_INTERNAL
+    await servicer.send(work=work("plain"))
+    await servicer.until("done")
+    stop.set()
+    await asyncio.wait_for(daemon, 30)
+
+
+async def test_a_name_still_held_at_rejoining_is_waited_for(
+    coordinator: tuple[Coordinator, str], config: Config
+) -> None:
+    servicer, _ = coordinator
+    stop = asyncio.Event()
+    daemon = asyncio.create_task(serve(config, stop))
+    await servicer.until("heartbeat")
+    servicer.refuse_with = grpc.StatusCode.ALREADY_EXISTS
+    servicer.hang_up.set()
+    await asyncio.wait_for(servicer.third_join.wait(), 30)
+    servicer.refuse_with = None
+    while not servicer.heard.empty():
+        servicer.heard.get_nowait()
+    await servicer.until("heartbeat")
+    stop.set()
+    await asyncio.wait_for(daemon, 30)
+
+
+async def test_a_draining_node_that_loses_its_stream_leaves(
+    coordinator: tuple[Coordinator, str], config: Config
+) -> None:
+    servicer, _ = coordinator
+    daemon = asyncio.create_task(serve(config, asyncio.Event()))
+    await servicer.until("heartbeat")
+    await servicer.send(work=work("r1", steps=900))
+    await servicer.until("started")
+    await servicer.send(drain=cluster_pb2.Drain())
+    await servicer.until("draining")
+    servicer.hang_up.set()
+    await asyncio.wait_for(daemon, 30)
+    assert servicer.joins == 1
 
 
 async def test_a_refused_node_says_why(

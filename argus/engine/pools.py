@@ -1,0 +1,95 @@
+"""Who sits in which slot: pools by batch key, filled and freed row by row."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from argus.diffusion.adapter import Conditioning, PipelineAdapter
+from argus.engine.events import RowWarning
+from argus.engine.row import BatchKey, Row
+from argus.engine.slots import SlotPool
+
+IDLE_POOLS = 4
+"""Slot pools without rows that are kept for the next row of their shape."""
+KEPT_ENCODINGS = 128
+EncodingKey = tuple[str, str, bool, int, int]
+"""Variant, text, whether it is the negative one, width and height in pixels."""
+
+
+class Pools:
+    """The slot pools of an engine and the encoded texts it still remembers.
+
+    `place` and `of` are for the device thread; `free` and `in_use` for any.
+    """
+
+    def __init__(self, adapters: Mapping[str, PipelineAdapter], slots: int) -> None:
+        self._adapters = adapters
+        self._slots = slots
+        self._lock = threading.Lock()
+        self._pools: OrderedDict[BatchKey, SlotPool] = OrderedDict()
+        self._encodings: OrderedDict[EncodingKey, Conditioning] = OrderedDict()
+
+    @property
+    def in_use(self) -> int:
+        """Slots taken, over all pools."""
+        with self._lock:
+            return sum(pool.in_use for pool in self._pools.values())
+
+    def __len__(self) -> int:
+        return len(self._pools)
+
+    def of(self, row: Row) -> SlotPool:
+        """Return the pool that the row sits in."""
+        return self._pools[row.key]
+
+    def place(self, row: Row) -> None:
+        """Encode the row's texts, draw its noise and put both into a slot.
+
+        Raises whatever the device raises; `free` then gives back what was taken.
+        """
+        adapter, request = self._adapters[row.key.variant], row.request
+        prompt = self._encode(adapter, row, request.prompt, False)
+        negative = None
+        if request.uses_guidance:
+            negative = self._encode(adapter, row, request.negative_prompt, True)
+        for field, text in (("prompt", prompt), ("negative_prompt", negative)):
+            if text is not None and text.truncated:
+                cut = f"{field} was cut, left out: {text.truncated}"
+                row.tell(RowWarning("PROMPT_TRUNCATED", cut))
+        with self._lock:
+            pool = self._pool(row.key, adapter)
+            row.slot = pool.take()
+        noise = row.draw_noise(adapter.dtype).to(adapter.device).float()
+        pool.put(row.slot, noise * row.table.initial_scale, prompt, negative)
+
+    def free(self, row: Row) -> None:
+        """Give back the row's slot, if it has one."""
+        with self._lock:
+            if row.slot >= 0:
+                self._pools[row.key].give_back(row.slot)
+                row.slot = -1
+
+    def _pool(self, key: BatchKey, adapter: PipelineAdapter) -> SlotPool:
+        if key not in self._pools:
+            idle = [k for k, pool in self._pools.items() if pool.in_use == 0]
+            for old in idle[: max(0, len(idle) - IDLE_POOLS + 1)]:
+                del self._pools[old]
+            self._pools[key] = SlotPool(
+                key, self._slots, adapter.conditioning, adapter.dtype, adapter.device
+            )
+        self._pools.move_to_end(key)
+        return self._pools[key]
+
+    def _encode(
+        self, adapter: PipelineAdapter, row: Row, text: str, negative: bool
+    ) -> Conditioning:
+        width, height = row.request.width, row.request.height
+        key = (adapter.info.name, text, negative, width, height)
+        if key not in self._encodings:
+            self._encodings[key] = adapter.encode(text, negative, width, height)
+            if len(self._encodings) > KEPT_ENCODINGS:
+                self._encodings.popitem(last=False)
+        self._encodings.move_to_end(key)
+        return self._encodings[key]
