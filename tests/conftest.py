@@ -34,3 +34,17 @@ def tiny_xl_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]
             root / "tiny-xl-coded", 4, zero_empty_negative=False
         ),
     }
+
+
+@pytest.fixture(scope="session")
+def tiny_sd3_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two random SD3 pipelines: with T5, and without it under a schedule that shifts with size."""
+    import tiny_models
+
+    root = tmp_path_factory.mktemp("models-sd3")
+    return {
+        "tiny-sd3": tiny_models.save_tiny_sd3(root / "tiny-sd3", 5),
+        "tiny-sd3-no-t5": tiny_models.save_tiny_sd3(
+            root / "tiny-sd3-no-t5", 6, t5=False, use_dynamic_shifting=True
+        ),
+    }

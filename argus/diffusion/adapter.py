@@ -42,8 +42,15 @@ class PipelineAdapter(Protocol):
         """Return (channels, height, width) of the latents of an image of that many pixels."""
         ...
 
-    def step_table(self, sampler: str, steps: int) -> StepTable:
-        """Return the table of that sampler under the variant's own schedule."""
+    def step_table(self, sampler: str, steps: int, width: int, height: int) -> StepTable:
+        """Return the table of that sampler under the variant's own schedule.
+
+        Args:
+            sampler: one of the variant's.
+            steps: of the table.
+            width: of the picture, pixels; schedules of flow models may shift with the size.
+            height: of the picture, pixels.
+        """
         ...
 
     def encode(self, text: str, negative: bool, width: int, height: int) -> Conditioning:
@@ -89,11 +96,13 @@ def load_variant(folder: Path, device: torch.device, dtype: torch.dtype) -> Pipe
     kind = pipeline_class(folder)
     _quiet_libraries()
     from argus.diffusion.stable_diffusion import load_stable_diffusion
+    from argus.diffusion.stable_diffusion_3 import load_stable_diffusion_3
     from argus.diffusion.stable_diffusion_xl import load_stable_diffusion_xl
 
     loaders: dict[str, Loader] = {
         "StableDiffusionPipeline": load_stable_diffusion,
         "StableDiffusionXLPipeline": load_stable_diffusion_xl,
+        "StableDiffusion3Pipeline": load_stable_diffusion_3,
     }
     try:
         return loaders[kind](folder.resolve().name, folder, device, dtype)

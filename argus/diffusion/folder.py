@@ -8,7 +8,7 @@ from typing import Any
 
 from argus.errors import ModelError
 
-FAMILIES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+FAMILIES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline")
 """Pipeline classes of model_index.json that are served."""
 
 
@@ -43,3 +43,16 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ModelError(f"{folder}: {name} must hold a JSON object")
     return data
+
+
+def own_defaults(folder: Path) -> dict[str, Any]:
+    """Return default_steps and default_guidance where an argus.json in the folder states them.
+
+    Raises:
+        ModelError: it cannot be read, or states something else.
+    """
+    own = read_json(folder, "argus.json") if (folder / "argus.json").exists() else {}
+    unknown = set(own) - {"default_steps", "default_guidance"}
+    if unknown:
+        raise ModelError(f"{folder}: argus.json: unknown {', '.join(sorted(unknown))}")
+    return own

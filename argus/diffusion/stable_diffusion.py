@@ -9,7 +9,8 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from argus.diffusion.adapter import Conditioning
-from argus.diffusion.unet import UNetAdapter, truncated_words
+from argus.diffusion.text import truncated_words
+from argus.diffusion.unet import UNetAdapter
 
 DEFAULT_GUIDANCE = 7.5
 

@@ -10,7 +10,8 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from argus.diffusion.adapter import Conditioning
-from argus.diffusion.unet import UNetAdapter, truncated_words
+from argus.diffusion.text import truncated_words
+from argus.diffusion.unet import UNetAdapter
 from argus.errors import ModelError
 
 DEFAULT_GUIDANCE = 5.0

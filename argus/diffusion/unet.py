@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from argus.diffusion.folder import read_json
+from argus.diffusion.folder import own_defaults
+from argus.diffusion.pixels import to_pixels
 from argus.diffusion.samplers import SAMPLERS
 from argus.diffusion.schedules import build_table, default_sampler
 from argus.diffusion.tables import StepTable
@@ -51,10 +52,7 @@ class UNetAdapter:
 
     def _describe(self, name: str, folder: Path, kind: str, default_guidance: float) -> VariantInfo:
         """Return what the folder allows; an argus.json in it may state its own defaults."""
-        own = read_json(folder, "argus.json") if (folder / "argus.json").exists() else {}
-        unknown = set(own) - {"default_steps", "default_guidance"}
-        if unknown:
-            raise ModelError(f"{folder}: argus.json: unknown {', '.join(sorted(unknown))}")
+        own = own_defaults(folder)
         side = int(self._unet.config.sample_size) * self._vae_scale
         levels = len(self._unet.config.block_out_channels)
         return VariantInfo(
@@ -76,7 +74,7 @@ class UNetAdapter:
         channels = int(self._unet.config.in_channels)
         return channels, height // self._vae_scale, width // self._vae_scale
 
-    def step_table(self, sampler: str, steps: int) -> StepTable:
+    def step_table(self, sampler: str, steps: int, width: int, height: int) -> StepTable:
         """Return the table under the folder's scheduler config; tables are kept."""
         return self._table(sampler, steps)
 
@@ -115,15 +113,4 @@ class UNetAdapter:
             spread = torch.tensor(std, device=latents.device).view(1, -1, 1, 1)
             scaled = scaled * spread + torch.tensor(mean, device=latents.device).view(1, -1, 1, 1)
         image = self._vae.decode(scaled.to(self._vae_dtype), return_dict=False)[0]
-        unit = (image.float() * 0.5 + 0.5).clamp(0, 1)
-        pixels: torch.Tensor = (unit * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-        return pixels.cpu()
-
-
-def truncated_words(tokenizer: Any, text: str) -> str:
-    """Return the part of `text` that does not fit the tokenizer's length, or ''."""
-    length = tokenizer.model_max_length
-    ids = tokenizer(text, padding="longest", return_tensors="pt").input_ids
-    if ids.shape[-1] <= length:
-        return ""
-    return str(tokenizer.decode(ids[0, length - 1 : -1], skip_special_tokens=True))
+        return to_pixels(image)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import itertools
-import queue
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,34 +11,19 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from PIL import Image
 
 from argus.diffusion.adapter import PipelineAdapter, load_variant
 from argus.diffusion.samplers import SAMPLERS
 from argus.diffusion.schedules import make_scheduler
-from argus.diffusion.stable_diffusion import StableDiffusionAdapter
 from argus.engine.engine import Engine
-from argus.engine.events import RowDone, RowFailed
 from argus.models import bundled_variants
 from argus.types import ResolvedRequest
+
+from .pictures import Recorder, pixels, run
 
 PROMPT = "a red circle left of a blue square"
 CASES = [(sampler, *rest) for sampler in SAMPLERS for rest in ((50, 5.0), (12, 1.0))]
 BUNDLED_CASES = list(itertools.product(("ddim", "euler", "dpmpp_2m"), (50, 20), (1.0, 5.0)))
-
-
-class Recorder:
-    """Keeps the final latents an engine hands to an adapter's decoder."""
-
-    def __init__(self, adapter: StableDiffusionAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.latents: list[torch.Tensor] = []
-        decode = adapter.decode
-
-        def record(latents: torch.Tensor) -> torch.Tensor:
-            self.latents.append(latents.clone())
-            return decode(latents)
-
-        monkeypatch.setattr(adapter, "decode", record)
 
 
 def request(sampler: str, steps: int, guidance: float, **changes: Any) -> ResolvedRequest:
@@ -61,14 +44,6 @@ def request(sampler: str, steps: int, guidance: float, **changes: Any) -> Resolv
     return ResolvedRequest(**(fields | changes))
 
 
-def run(engine: Engine, wanted: ResolvedRequest) -> RowDone:
-    events: queue.Queue[Any] = queue.Queue()
-    engine.submit(wanted, events.put)
-    while not isinstance(event := events.get(timeout=120), RowDone):
-        assert not isinstance(event, RowFailed), event
-    return event
-
-
 def diffusers_picture(folder: Path, wanted: ResolvedRequest, output: str) -> Any:
     pipeline = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
     config = dict(pipeline.scheduler.config) | {"_class_name": type(pipeline.scheduler).__name__}
@@ -84,10 +59,6 @@ def diffusers_picture(folder: Path, wanted: ResolvedRequest, output: str) -> Any
         generator=torch.Generator("cpu").manual_seed(wanted.seed),
         output_type=output,
     ).images[0]
-
-
-def pixels(data: bytes) -> np.ndarray[Any, Any]:
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +91,7 @@ def test_final_latents_equal_diffusers(
     guidance: float,
 ) -> None:
     wanted = request(sampler, steps, guidance, variant=variant)
-    recorder = Recorder(engine.adapters[variant], monkeypatch)  # type: ignore[arg-type]
+    recorder = Recorder(engine.adapters[variant], monkeypatch)
     done = run(engine, wanted)
     theirs = diffusers_picture(folders[variant], wanted, "latent")
     # Random weights make latents grow with Euler; the bound is on the scale of the latents.
@@ -157,7 +128,7 @@ def test_bundled_base_equals_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
     adapter = load_variant(folder, torch.device("cpu"), torch.float32)
     engine = Engine([adapter])
     try:
-        recorder = Recorder(adapter, monkeypatch)  # type: ignore[arg-type]
+        recorder = Recorder(adapter, monkeypatch)
         for sampler, steps, guidance in BUNDLED_CASES:
             wanted = request(sampler, steps, guidance, variant="scenes-base", width=64, height=64)
             run(engine, wanted)

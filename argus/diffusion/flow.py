@@ -1,0 +1,89 @@
+"""The step table of flow matching models (Esser et al. 2024, arXiv 2403.03206).
+
+Such a model sees x = (1 - sigma) x0 + sigma noise and gives e = noise - x0, so that e is the slope
+of x over sigma, and x - sigma e the clean latent. Sigmas and time steps are taken from diffusers'
+FlowMatchEulerDiscreteScheduler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from diffusers import FlowMatchEulerDiscreteScheduler
+from numpy.typing import NDArray
+
+from argus.diffusion.samplers import Line
+from argus.diffusion.tables import StepTable
+from argus.errors import InvalidArgumentError, ModelError
+
+FLOW_SAMPLERS = ("flow_euler",)
+"""Samplers of the flow matching families; those of argus.diffusion.samplers are not for them."""
+
+
+def make_flow_scheduler(config: Mapping[str, Any]) -> Any:
+    """Return the diffusers scheduler of a flow matching folder.
+
+    Raises:
+        ModelError: it is of another class, or asks for noise at each step or sigmas that grow.
+    """
+    name = config.get("_class_name")
+    if name != FlowMatchEulerDiscreteScheduler.__name__:
+        raise ModelError(
+            f"scheduler config: {name} is not served for flow matching models; served: "
+            f"{FlowMatchEulerDiscreteScheduler.__name__}"
+        )
+    for option in ("stochastic_sampling", "invert_sigmas"):
+        if config.get(option):
+            raise ModelError(f"scheduler config: {option} is not served")
+    return FlowMatchEulerDiscreteScheduler.from_config(dict(config))  # type: ignore[no-untyped-call]
+
+
+def build_flow_table(
+    sampler: str, config: Mapping[str, Any], steps: int, image_tokens: int
+) -> StepTable:
+    """Return the table of `steps` Euler steps under a diffusers flow matching config.
+
+    Args:
+        sampler: one of `FLOW_SAMPLERS`.
+        config: of the scheduler, with `_class_name`.
+        steps: one forward each.
+        image_tokens: tokens the transformer makes of the latents; a schedule with dynamic shifting
+            depends on it, as in the pipelines' `calculate_shift`.
+
+    Raises:
+        InvalidArgumentError: no such sampler, or it cannot make that many steps.
+        ModelError: as in `make_flow_scheduler`.
+    """
+    if sampler not in FLOW_SAMPLERS:
+        raise InvalidArgumentError("sampler", f"must be one of {', '.join(FLOW_SAMPLERS)}")
+    scheduler = make_flow_scheduler(config)
+    limit = scheduler.config.num_train_timesteps
+    if not 1 <= steps <= limit:
+        raise InvalidArgumentError("steps", f"must be 1 to {limit} for this variant, not {steps}")
+    mu = _shift(scheduler.config, image_tokens) if scheduler.config.use_dynamic_shifting else None
+    with np.errstate(all="ignore"):
+        scheduler.set_timesteps(steps, mu=mu)
+    sigmas = scheduler.sigmas.double().numpy()
+    if not np.isfinite(sigmas).all():
+        # One step cannot end at shift_terminal and begin at 1; diffusers divides by zero there.
+        raise InvalidArgumentError("steps", f"{steps} is too few for this variant's schedule")
+    lines: NDArray[np.float64] = np.array(_euler(scheduler), dtype=np.float64)
+    return StepTable(sampler, lines, initial_scale=1.0)
+
+
+def _shift(config: Any, image_tokens: int) -> float:
+    """Return mu: it grows linearly with the image from base_shift to max_shift."""
+    slope = (config.max_shift - config.base_shift) / (
+        config.max_image_seq_len - config.base_image_seq_len
+    )
+    return float(image_tokens * slope + config.base_shift - slope * config.base_image_seq_len)
+
+
+def _euler(scheduler: Any) -> list[Line]:
+    sigmas, times = scheduler.sigmas.double().tolist(), scheduler.timesteps.tolist()
+    return [
+        Line(t, in_x=1.0, in_m=0.0, a=1.0, b=after - sigma, c=0.0, d=0.0, p=1.0, q=0.0, r=-sigma)
+        for t, sigma, after in zip(times, sigmas, sigmas[1:], strict=False)
+    ]
