@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import time
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 from local_cluster import LocalCluster
 
 from argus.client import AsyncClient, ImageResult
+from argus.errors import ArgusError
 from argus.models.captions import parse_caption
 from argus.models.verifier import verify
 
@@ -46,27 +49,51 @@ SMALL = PROMPTS[:4]
 """Asked for again from the small variant by name."""
 
 
-async def generate(address: str) -> list[ImageResult]:
-    """Send every prompt, all at once, and return the pictures in order."""
+REFERENCE = "Every prompt at the reference level, all sent at once"
+NAMED = "The small variant, asked for by name"
+HURRY = "Asked for again with a tight deadline"
+
+
+async def generate(address: str) -> list[tuple[str, ImageResult]]:
+    """Send the prompts and return the pictures in order, each with the section it belongs to."""
     async with AsyncClient(address) as client:
         jobs = [client.generate(p, seed=100 + n) for n, p in enumerate(PROMPTS)]
         jobs += [
             client.generate(p, seed=100 + n, variant="scenes-small") for n, p in enumerate(SMALL)
         ]
-        results = list(await asyncio.gather(*jobs))
+        results = await asyncio.gather(*(shown(job) for job in jobs))
+        print()
         mean_s = sum(r.total_s for r in results[: len(PROMPTS)]) / len(PROMPTS)
         hurried = [
             client.generate(p, seed=100 + n, deadline_s=HURRIED_SHARE * mean_s)
             for n, p in enumerate(HURRIED)
         ]
-        return results + list(await asyncio.gather(*hurried))
+        answers = await asyncio.gather(*hurried, return_exceptions=True)
+    sections = [REFERENCE] * len(PROMPTS) + [NAMED] * len(SMALL)
+    made = list(zip(sections, results, strict=True))
+    for answer in answers:
+        if isinstance(answer, ImageResult):
+            made.append((HURRY, answer))
+        elif isinstance(answer, ArgusError):
+            print(f"refused in a hurry: {answer}")
+        else:
+            raise answer
+    return made
 
 
-def describe(result: ImageResult, file: str) -> dict[str, Any]:
+async def shown(job: Awaitable[ImageResult]) -> ImageResult:
+    """Print a dot when a picture is there."""
+    result = await job
+    print(".", end="", flush=True)
+    return result
+
+
+def describe(section: str, result: ImageResult, file: str) -> dict[str, Any]:
     """Return what the report and demo.json say of a picture."""
     facts = parse_caption(result.prompt)
     right = facts is not None and verify(np.asarray(result.image), facts).all_facts
     return {
+        "section": section,
         "prompt": result.prompt,
         "seed": result.seed,
         "variant": result.variant,
@@ -91,6 +118,8 @@ def main() -> int:
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
 
+    # SIGTERM has to pass through the cluster's exit, or its processes would stay.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print(f"starting a coordinator and {arguments.nodes} nodes", flush=True)
     start = time.perf_counter()
     with LocalCluster(arguments.nodes) as cluster:
@@ -100,13 +129,13 @@ def main() -> int:
         results = asyncio.run(generate(cluster.address))
         work_s = time.perf_counter() - start
     rows = []
-    for number, result in enumerate(results):
+    for number, (section, result) in enumerate(results):
         name = f"{number:02d}-{result.variant}-{result.steps}.png"
         result.save(out / name)
-        rows.append(describe(result, name))
+        rows.append(describe(section, result, name))
     summary = {"requests": rows, "ready_s": round(ready_s, 2), "work_s": round(work_s, 2)}
     (out / "demo.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    page = demo_report.render(rows, [r.data for r in results], ready_s, work_s)
+    page = demo_report.render(rows, [r.data for _, r in results], ready_s, work_s)
     (out / "report.html").write_text(page, encoding="utf-8")
     right = sum(row["facts_right"] for row in rows)
     print(f"{len(rows)} pictures in {work_s:.1f} s, {right} show what their prompt says")

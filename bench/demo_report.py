@@ -6,16 +6,22 @@ import base64
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
+from itertools import groupby
 from typing import Any
 
 STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
-main { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1.2rem; }
+:root { color-scheme: light dark; --right: #1a7f37; --wrong: #b35900; }
+@media (prefers-color-scheme: dark) { :root { --right: #4ac26b; --wrong: #f0a150; } }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: auto; padding: 1rem; }
+section { display: grid; gap: 1.2rem;
+  grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); }
+h2 { font-size: 1.1rem; margin: 2rem 0 .6rem; }
 figure { margin: 0; }
-img { width: 100%; border: 1px solid #8884; border-radius: 6px; }
-figcaption b { display: block; }
-small, .note { opacity: .75; }
+img { width: 100%; border: 1px solid #8884; border-radius: 6px; image-rendering: pixelated; }
+figcaption b, figcaption small { display: block; }
+small { opacity: .75; }
+.right { color: var(--right); }
+.wrong { color: var(--wrong); }
 """
 
 
@@ -25,7 +31,7 @@ def render(
     """Return the page.
 
     Args:
-        rows: the entries of demo.json.
+        rows: the entries of demo.json, those of one section beside each other.
         pictures: their PNG bytes, in the same order.
         ready_s: seconds until the cluster served.
         work_s: seconds for all pictures.
@@ -33,7 +39,13 @@ def render(
     nodes = Counter(row["node"] for row in rows)
     levels = Counter(row["level"] for row in rows)
     right = sum(row["facts_right"] for row in rows)
-    figures = "\n".join(_figure(r, p) for r, p in zip(rows, pictures, strict=True))
+    parts = []
+    for heading, members in groupby(
+        zip(rows, pictures, strict=True), key=lambda pair: pair[0]["section"]
+    ):
+        figures = "\n".join(_figure(row, picture) for row, picture in members)
+        parts.append(f"<h2>{escape(heading)}</h2>\n<section>\n{figures}\n</section>")
+    body = "\n".join(parts)
     return f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -45,7 +57,7 @@ def render(
 {ready_s:.1f} s. Levels: {_count(levels)}. {right} of {len(rows)} show what their prompt says,
 as the bundled fact verifier judges it.</p>
 <main>
-{figures}
+{body}
 </main>
 </html>
 """
@@ -58,11 +70,12 @@ def _count(counts: Counter[str]) -> str:
 def _figure(row: dict[str, Any], picture: bytes) -> str:
     data = base64.b64encode(picture).decode("ascii")
     prompt = escape(row["prompt"])
-    verdict = "facts right" if row["facts_right"] else "facts wrong"
+    kind, verdict = ("right", "✓ facts right") if row["facts_right"] else ("wrong", "✗ facts wrong")
     return f"""<figure>
-<img src="data:image/png;base64,{data}" alt="{prompt}" style="image-rendering: pixelated">
+<img src="data:image/png;base64,{data}" alt="{prompt}">
 <figcaption><b>{prompt}</b>
-<small>{escape(row["level"])} · {row["steps"]} steps · {escape(row["node"])} · seed {row["seed"]}
-· queued {row["queued_s"]:.2f} s, ran {row["running_s"]:.2f} s · up to {row["max_lanes"]} lanes
-· {verdict}</small></figcaption>
+<small class="{kind}">{verdict}</small>
+<small>{escape(row["level"])}, {row["steps"]} steps, seed {row["seed"]}</small>
+<small>{escape(row["node"])}: queued {row["queued_s"]:.2f} s, ran {row["running_s"]:.2f} s with up
+to {row["max_lanes"]} lanes</small></figcaption>
 </figure>"""

@@ -37,17 +37,29 @@ class LocalCluster:
         )
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
-        watchdog = threading.Timer(self._ready_timeout_s, self.process.kill)
-        watchdog.start()
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        watchdog.cancel()
+        try:
+            line = self._first_line()
+        except BaseException:
+            # Ctrl-C while the models load must not leave a cluster behind.
+            self.stop()
+            raise
         if not line.startswith("ready "):
             self.process.kill()
             self.process.wait()
             raise RuntimeError("the cluster did not start:\n" + self.log)
         self.address = line.split()[1]
         return self
+
+    def _first_line(self) -> str:
+        """Return the first line on standard output; empty when the cluster ended or hung."""
+        assert self.process.stdout is not None
+        watchdog = threading.Timer(self._ready_timeout_s, self.process.kill)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            return self.process.stdout.readline()
+        finally:
+            watchdog.cancel()
 
     def __exit__(
         self,
