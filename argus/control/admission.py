@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from argus.control.backlog import NodeBacklog, RowShape
+from argus.control.backlog import NodeBacklog, RowShape, due_s
 from argus.control.offers import Offer
 from argus.control.router import Decision, fastest, idle_finish_s, route
 from argus.errors import DeadlineError, OverloadedError, UnavailableError
@@ -21,6 +22,8 @@ class Load:
     in_flight: int
     """Requests accepted and not finished."""
     max_in_flight: int
+    now_s: float = 0.0
+    """On the clock of the rows' due times."""
 
 
 def admit(
@@ -57,21 +60,20 @@ def admit(
             retry_after_s=room_s(load.nodes),
         )
     wait_s = queue_s(load.queued, load.nodes)
-    decision = route(offers, load.nodes, deadline_s, price=price, queue_s=wait_s)
+    row_due_s = due_s(load.now_s, load.now_s + (math.inf if deadline_s is None else deadline_s))
+    decision = route(offers, load.nodes, deadline_s, due_s=row_due_s, price=price, queue_s=wait_s)
     if decision is None:
-        raise _too_late(offers, deadline_s, load, wait_s)
+        soonest = fastest(offers, load.nodes, row_due_s, wait_s)
+        raise _too_late(deadline_s, soonest)
     return decision
 
 
-def _too_late(
-    offers: Sequence[Offer], deadline_s: float | None, load: Load, wait_s: float
-) -> OverloadedError:
+def _too_late(deadline_s: float | None, soonest: Decision | None) -> OverloadedError:
     """Return the refusal of a request that only an emptier cluster could make in time.
 
     Finished work brings the predicted finish nearer second by second, so a retry has a chance
     after the seconds that are too many now.
     """
-    soonest = fastest(offers, load.nodes, wait_s)
     finish_s = soonest.predicted_finish_s if soonest else 0.0
     retry_after_s = max(0.0, finish_s - (deadline_s or 0.0))
     return OverloadedError(

@@ -1,28 +1,29 @@
-"""When will a row be done on a node? A model of step-level batching.
-
-The engine gives every row that holds a slot one step per round. A round costs, for each batch key
-(variant and size), the forwards needed to carry the key's lanes: with `L` lanes and at most `M`
-a forward, `floor(L / M) · step_s(M) + step_s(L mod M)`, times the area relative to the native
-size. So between two departures every row advances in lock step (processor sharing in whole steps):
-
-    t += k · Σ_keys round_s(key),   k = fewest steps left among the rows that hold a slot
-
-A row that takes a slot first adds its text encoding to `t`, one that ends adds its decoding: both
-occupy the device and hold up the others. Where decoding runs on a stream of its own the prediction
-is late by at most those seconds. Rows without a slot wait in order. Turns are taken to be even; a
-one-lane row that fills a gap in others' forwards is faster than predicted. The cost of a batch
-comes from the measured StepCosts and is never assumed to be linear.
-"""
+"""What a node has to do, and when a row would be done there."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
+import math
+from bisect import bisect_right
 from dataclasses import dataclass
-from heapq import heappop, heappush
 
+from argus.control.forecast import Job, finish_times
 from argus.errors import NotFoundError
-from argus.types import NodeInfo, VariantCosts
+from argus.types import NodeInfo, VariantCosts, VariantInfo
+
+PATIENCE_S = 60.0
+"""Every row is due so long after it came at the latest, deadline or not; else it could wait for
+ever. The engine has the same rule."""
+_MOST_ANSWERS = 512
+
+
+def due_s(now_s: float, deadline_at_s: float) -> float:
+    """Return when a row given to a node now would be due there.
+
+    Args:
+        now_s: seconds of some clock.
+        deadline_at_s: on the same clock; infinity without a deadline.
+    """
+    return min(deadline_at_s, now_s + PATIENCE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +37,49 @@ class RowShape:
     lanes: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Resident:
+    """A variant with its measured costs, and its step costs as a table by lanes."""
+
+    info: VariantInfo
+    costs: VariantCosts
+    step_s: tuple[float, ...]
+
+    def area(self, width: int, height: int) -> float:
+        """Return the pixels relative to the native size."""
+        return width * height / (self.info.width * self.info.height)
+
+
 @dataclass(slots=True)
 class _Row:
     shape: RowShape
+    due_s: float
     steps_left: int
+    holds_slot: bool = False
     started: bool = False
 
 
 class NodeBacklog:
     """The rows a node holds, as far as its reports tell, and when they will be done.
 
-    `draining` says that the node takes no new rows.
+    `draining` says that the node takes no new rows. A free slot goes to the row that is due first
+    and is kept to its last step. Answers are kept until a row comes, moves or goes: routing asks
+    the same again and again.
     """
 
     def __init__(self, info: NodeInfo) -> None:
         self.info = info
         self.draining = False
+        # A guided row's two lanes are never split.
+        self._max_lanes = max(2, info.max_lanes)
+        self._residents = {
+            variant.name: _Resident(variant, costs, self._step_table(costs))
+            for variant, costs in zip(info.variants, info.costs, strict=True)
+        }
         self._rows: dict[str, _Row] = {}
+        self._line: list[_Row] | None = None
+        self._answers: dict[tuple[RowShape, int], float] = {}
+        self._ends_s: list[float] | None = None
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -64,121 +91,134 @@ class NodeBacklog:
 
     def holds(self, variant: str) -> bool:
         """Return whether the variant is resident."""
-        return self.info.variant(variant) is not None
+        return variant in self._residents
 
-    def add(self, row_id: str, shape: RowShape) -> None:
+    def add(self, row_id: str, shape: RowShape, due_s: float = math.inf) -> None:
         """Take a row into the model.
+
+        Args:
+            row_id: its id.
+            shape: what it asks.
+            due_s: when it is due, on the clock of the other rows; infinity: after all of them.
 
         Raises:
             NotFoundError: its variant is not resident.
         """
-        self._costs(shape.variant)
-        self._rows[row_id] = _Row(shape, shape.forwards)
+        self._resident(shape.variant)
+        self._rows[row_id] = _Row(shape, due_s, shape.forwards)
+        self._changed()
 
     def start(self, row_id: str) -> None:
         """Note that a row holds a slot; an unknown row is ignored."""
-        if row_id in self._rows:
-            self._rows[row_id].started = True
+        row = self._rows.get(row_id)
+        if row is not None and not row.started:
+            row.started = row.holds_slot = True
+            self._changed()
 
     def progress(self, row_id: str, steps_done: int) -> None:
         """Note that a row has done `steps_done` steps in all; an unknown row is ignored."""
         row = self._rows.get(row_id)
         if row is not None:
-            row.started = True
+            row.started = row.holds_slot = True
             row.steps_left = max(0, row.shape.forwards - steps_done)
+            self._changed()
 
     def remove(self, row_id: str) -> None:
         """Forget a row; an unknown row is ignored."""
-        self._rows.pop(row_id, None)
+        if self._rows.pop(row_id, None) is not None:
+            self._changed()
 
-    def finish_s(self, shape: RowShape) -> float:
-        """Return the seconds until a row added now would be done."""
-        return self._finishes([*self._in_order(), _Row(shape, shape.forwards)])[-1]
+    def finish_s(self, shape: RowShape, due_s: float = math.inf) -> float:
+        """Return the seconds until a row added now, due at `due_s`, would be done."""
+        line = self._in_order()
+        place = bisect_right(line, due_s, key=_due_s)
+        answer = self._answers.get((shape, place))
+        if answer is None:
+            new = _Row(shape, due_s, shape.forwards)
+            answer = self._finishes([*line[:place], new, *line[place:]], place)[place]
+            if len(self._answers) >= _MOST_ANSWERS:
+                self._answers.clear()
+            self._answers[shape, place] = answer
+        return answer
 
     def idle_s(self, shape: RowShape) -> float:
         """Return the seconds the row would take with the node to itself."""
-        return self._finishes([_Row(shape, shape.forwards)])[0]
+        resident = self._resident(shape.variant)
+        step_s = resident.step_s[shape.lanes] * resident.area(shape.width, shape.height)
+        return resident.costs.text_encode_s + shape.forwards * step_s + resident.costs.decode_s
 
     def drained_s(self) -> float:
         """Return the seconds until every row is done; 0 without rows."""
-        return max(self._finishes(self._in_order()), default=0.0)
+        return max(self._ends(), default=0.0)
 
     def next_free_s(self) -> float:
         """Return the seconds until the first row is done; 0 without rows."""
-        return min(self._finishes(self._in_order()), default=0.0)
+        return min(self._ends(), default=0.0)
 
     def device_s(self, shape: RowShape) -> float:
         """Return the device seconds of a row in full batches: what it costs the others."""
-        costs = self._costs(shape.variant)
-        lanes = max(self.info.max_lanes, shape.lanes)
-        step_s = costs.steps.step_s(lanes) * shape.lanes / lanes * self._area(shape)
-        return costs.text_encode_s + shape.forwards * step_s + costs.decode_s
+        resident = self._resident(shape.variant)
+        share = shape.lanes / self._max_lanes * resident.area(shape.width, shape.height)
+        step_s = resident.step_s[self._max_lanes] * share
+        return resident.costs.text_encode_s + shape.forwards * step_s + resident.costs.decode_s
 
     def slowest_s(self) -> float:
         """Return the longest single piece of device work among the rows held; 0 without rows."""
         longest = 0.0
         for row in self._rows.values():
-            costs = self._costs(row.shape.variant)
-            step_s = costs.steps.step_s(self.info.max_lanes) * self._area(row.shape)
-            longest = max(longest, step_s, costs.text_encode_s, costs.decode_s)
+            resident = self._resident(row.shape.variant)
+            area = resident.area(row.shape.width, row.shape.height)
+            step_s = resident.step_s[self._max_lanes] * area
+            longest = max(longest, step_s, resident.costs.text_encode_s, resident.costs.decode_s)
         return longest
 
+    def _step_table(self, costs: VariantCosts) -> tuple[float, ...]:
+        return (0.0, *(costs.steps.step_s(lanes) for lanes in range(1, self._max_lanes + 1)))
+
+    def _resident(self, variant: str) -> _Resident:
+        resident = self._residents.get(variant)
+        if resident is None:
+            raise NotFoundError("variant", variant, list(self._residents))
+        return resident
+
+    def _changed(self) -> None:
+        self._line = self._ends_s = None
+        self._answers.clear()
+        held = sum(row.holds_slot and row.steps_left > 0 for row in self._rows.values())
+        if held < min(self.info.slots, len(self._rows)):
+            waiting = [row for row in self._in_order() if not row.holds_slot]
+            for row in waiting[: self.info.slots - held]:
+                row.holds_slot = True
+
     def _in_order(self) -> list[_Row]:
-        """Rows that hold a slot, then the others in the order they came."""
-        return sorted(self._rows.values(), key=lambda row: not row.started)
+        """Return the rows by due time, then in the order they came."""
+        if self._line is None:
+            self._line = sorted(self._rows.values(), key=_due_s)
+        return self._line
 
-    def _costs(self, variant: str) -> VariantCosts:
-        costs = self.info.costs_of(variant)
-        if costs is None:
-            raise NotFoundError("variant", variant, [v.name for v in self.info.variants])
-        return costs
+    def _ends(self) -> list[float]:
+        if self._ends_s is None:
+            self._ends_s = self._finishes(self._in_order())
+        return self._ends_s
 
-    def _area(self, shape: RowShape) -> float:
-        native = self.info.variant(shape.variant)
-        if native is None:
-            raise NotFoundError("variant", shape.variant, [v.name for v in self.info.variants])
-        return shape.width * shape.height / (native.width * native.height)
+    def _finishes(self, rows: list[_Row], until: int | None = None) -> list[float]:
+        jobs = [self._job(row) for row in rows]
+        return finish_times(jobs, self.info.slots, self._max_lanes, until)
 
-    def _round_s(self, shapes: Iterable[RowShape]) -> float:
-        """Return the seconds in which each of `shapes` makes one step."""
-        lanes: dict[tuple[str, int, int], list[int]] = {}
-        sample: dict[tuple[str, int, int], RowShape] = {}
-        for shape in shapes:
-            key = (shape.variant, shape.width, shape.height)
-            lanes.setdefault(key, []).append(shape.lanes)
-            sample[key] = shape
-        total_s = 0.0
-        for key, taken in lanes.items():
-            steps = self._costs(sample[key].variant).steps
-            width = self._usable_lanes(taken)
-            full, rest = divmod(sum(taken), width)
-            seconds = full * steps.step_s(width) + (steps.step_s(rest) if rest else 0.0)
-            total_s += seconds * self._area(sample[key])
-        return total_s
+    def _job(self, row: _Row) -> Job:
+        shape = row.shape
+        resident = self._resident(shape.variant)
+        return Job(
+            key=(shape.variant, shape.width, shape.height),
+            lanes=shape.lanes,
+            steps_left=row.steps_left,
+            holds_slot=row.holds_slot,
+            step_s=resident.step_s,
+            area=resident.area(shape.width, shape.height),
+            text_encode_s=0.0 if row.started else resident.costs.text_encode_s,
+            decode_s=resident.costs.decode_s,
+        )
 
-    def _usable_lanes(self, taken: Sequence[int]) -> int:
-        """Return the lanes of a full forward: a guided row's two are never split."""
-        if min(taken) == 1:
-            return self.info.max_lanes
-        return max(2, self.info.max_lanes - self.info.max_lanes % 2)
 
-    def _finishes(self, rows: Sequence[_Row]) -> list[float]:
-        """Return the seconds until each row is done, in the order given."""
-        finish_s = [0.0] * len(rows)
-        waiting = deque(range(len(rows)))
-        ends: list[tuple[int, int]] = []  # (round in which the row makes its last step, row)
-        now_s, rounds = 0.0, 0
-        while waiting or ends:
-            while waiting and len(ends) < self.info.slots:
-                i = waiting.popleft()
-                if not rows[i].started:
-                    now_s += self._costs(rows[i].shape.variant).text_encode_s
-                heappush(ends, (rounds + rows[i].steps_left, i))
-            last_round = ends[0][0]
-            now_s += (last_round - rounds) * self._round_s(rows[i].shape for _, i in ends)
-            rounds = last_round
-            while ends and ends[0][0] == rounds:
-                i = heappop(ends)[1]
-                now_s += self._costs(rows[i].shape.variant).decode_s
-                finish_s[i] = now_s
-        return finish_s
+def _due_s(row: _Row) -> float:
+    return row.due_s

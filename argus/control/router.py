@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -35,18 +36,26 @@ def takers(offer: Offer, nodes: Iterable[NodeBacklog]) -> list[NodeBacklog]:
 
 
 def earliest(
-    offer: Offer, nodes: Iterable[NodeBacklog], queue_s: float = 0.0, held_s: HeldSeconds = NOTHING
+    offer: Offer,
+    nodes: Iterable[NodeBacklog],
+    due_s: float = math.inf,
+    queue_s: float = 0.0,
+    held_s: HeldSeconds = NOTHING,
 ) -> Decision | None:
     """Return the node that would finish first, or None when no node can take the row.
 
     Args:
         offer: the level.
         nodes: where it may run.
+        due_s: when the row would be due, on the clock of the nodes' rows; infinity: after them.
         queue_s: seconds of work that will be given to the nodes before this request.
         held_s: seconds of work that waits for one node each, by its name.
     """
     options = [
-        (queue_s + held_s.get(node.info.name, 0.0) + node.finish_s(offer.row), node.info.name)
+        (
+            queue_s + held_s.get(node.info.name, 0.0) + node.finish_s(offer.row, due_s),
+            node.info.name,
+        )
         for node in takers(offer, nodes)
     ]
     if not options:
@@ -60,6 +69,7 @@ def route(
     nodes: Sequence[NodeBacklog],
     remaining_s: float | None,
     *,
+    due_s: float = math.inf,
     price: float = 0.0,
     queue_s: float = 0.0,
     held_s: HeldSeconds = NOTHING,
@@ -74,17 +84,18 @@ def route(
         offers: what the request may become, reference first.
         nodes: candidates.
         remaining_s: seconds to the deadline, or None.
+        due_s: when the row would be due, on the clock of the nodes' rows; infinity: after them.
         price: worth of a device second in units of quality.
         queue_s: seconds of work that will be given to the nodes before this request.
         held_s: seconds of work that waits for one node each, by its name.
     """
     if remaining_s is None:
-        return earliest(offers[0], nodes, queue_s, held_s) if offers else None
+        return earliest(offers[0], nodes, due_s, queue_s, held_s) if offers else None
     by_name = {node.info.name: node for node in nodes}
     best: tuple[float, float] | None = None
     chosen: Decision | None = None
     for offer in offers:
-        option = earliest(offer, nodes, queue_s, held_s)
+        option = earliest(offer, nodes, due_s, queue_s, held_s)
         if option is None or option.predicted_finish_s > remaining_s:
             continue
         cost_s = by_name[option.node].device_s(offer.row) if price else 0.0
@@ -97,11 +108,13 @@ def route(
 def fastest(
     offers: Sequence[Offer],
     nodes: Sequence[NodeBacklog],
+    due_s: float = math.inf,
     queue_s: float = 0.0,
     held_s: HeldSeconds = NOTHING,
 ) -> Decision | None:
     """Return the decision that would be done first, whatever its quality, or None."""
-    options = [option for offer in offers if (option := earliest(offer, nodes, queue_s, held_s))]
+    found = [earliest(offer, nodes, due_s, queue_s, held_s) for offer in offers]
+    options = [option for option in found if option is not None]
     return min(options, key=lambda option: option.predicted_finish_s, default=None)
 
 

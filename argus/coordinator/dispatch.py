@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from argus.clock import Clock
 from argus.config import CoordinatorConfig
 from argus.control.admission import Load, admit
+from argus.control.backlog import due_s
 from argus.control.offers import make_offers
 from argus.control.predictor import QualityPredictor
 from argus.control.router import Decision
@@ -147,6 +148,7 @@ class Dispatcher:
             queued=[flight.row for flight in self._waiting.before(place)],
             in_flight=len(self._flights),
             max_in_flight=self._config.max_in_flight,
+            now_s=self._clock.now(),
         )
 
     # -- to nodes -------------------------------------------------------------------------------
@@ -186,8 +188,9 @@ class Dispatcher:
     def _send(self, flight: Flight, decision: Decision, member: Member) -> None:
         self._waiting.remove(flight)
         flight.assign(decision)
-        member.backlog.add(flight.id, flight.row)
-        work = work_to_proto(flight.resolved(), flight.remaining_s(self._clock.now()))
+        now_s = self._clock.now()
+        member.backlog.add(flight.id, flight.row, due_s(now_s, flight.deadline_at_s))
+        work = work_to_proto(flight.resolved(), flight.remaining_s(now_s))
         member.send(cluster_pb2.JoinResponse(work=work))
 
     # -- from nodes -----------------------------------------------------------------------------

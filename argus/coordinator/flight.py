@@ -8,17 +8,13 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from argus.control.backlog import RowShape
+from argus.control.backlog import PATIENCE_S, RowShape
 from argus.control.offers import Offer
 from argus.control.router import Decision
 from argus.coordinator.subscription import Subscription
 from argus.errors import ArgusError
 from argus.types import ImageRequest, ResolvedRequest
 from argus.v1 import image_pb2
-
-PATIENCE_S = 60.0
-"""A request without a deadline waits as if it had one so far away; else it could wait forever."""
-
 
 Urgency = tuple[bool, float, int]
 """Orders waiting requests, the smallest first."""

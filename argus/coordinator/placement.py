@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from argus.control.backlog import due_s
 from argus.control.router import Decision, HeldSeconds, fastest, idle_finish_s, route, takers
 from argus.coordinator.flight import Flight
 from argus.coordinator.membership import Member
@@ -37,16 +38,17 @@ def place(
     avoided = _avoided(flight, members)
     nodes = [member.backlog for member in members if member.name not in avoided]
     remaining_s = flight.remaining_s(now_s)
+    row_due_s = due_s(now_s, flight.deadline_at_s)
     offers = flight.offers
     if others_wait:
         offers = offers[offers.index(flight.decision.offer) :]
-    decision = route(offers, nodes, remaining_s, held_s=held_s)
+    decision = route(offers, nodes, remaining_s, due_s=row_due_s, held_s=held_s)
     if decision is not None or remaining_s is None:
         return decision
     idle_s = idle_finish_s(flight.offers, nodes)
     if idle_s is not None and idle_s > remaining_s:
         raise DeadlineError(f"{remaining_s:.3g} s are left and at least {idle_s:.3g} s needed")
-    return fastest(flight.offers, nodes, held_s=held_s)
+    return fastest(flight.offers, nodes, row_due_s, held_s=held_s)
 
 
 def _avoided(flight: Flight, members: Sequence[Member]) -> set[str]:

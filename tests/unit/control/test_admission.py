@@ -32,7 +32,7 @@ def test_load_degrades_before_it_refuses() -> None:
         for i in range(100):
             decision = admit(LADDER, 8.0, Load([model], [], i, 1000))
             qualities.append(decision.predicted_quality)
-            model.add(str(i), decision.offer.row)
+            model.add(str(i), decision.offer.row, due_s=8.0)
 
     with pytest.raises(OverloadedError) as caught:
         offer_more_work()
@@ -47,7 +47,7 @@ def test_a_refusal_says_when_a_retry_would_be_on_time() -> None:
     clock = ManualClock()
     model = node(slots=1)
     for i in range(3):
-        model.add(str(i), row(50))
+        model.add(str(i), row(50), due_s=8.0)
     with pytest.raises(OverloadedError) as caught:
         admit(LADDER[:1], 8.0, Load([model], [], 3, 100))
     clock.advance(caught.value.retry_after_s)

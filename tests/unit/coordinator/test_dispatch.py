@@ -98,11 +98,13 @@ async def test_a_waiting_request_takes_a_better_level_only_when_nobody_waits_beh
     node = bench.join(slots=1)
     for i in range(3):
         bench.submit(f"filler{i}")
-    bench.submit("a", deadline_s=4.2)
+    bench.submit("a", deadline_s=2.0)
     level = bench.dispatcher.flights["a"].decision.offer.level.name
     assert level == "base-5"
+    node.full = True
     for work in await works(node):
         bench.done(node, work)
+    bench.pass_time(0.1)
     assert [(w.request_id, w.level) for w in await works(node)] == [("a", "base-10")]
 
 
