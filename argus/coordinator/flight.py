@@ -8,7 +8,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from argus.control.backlog import PATIENCE_S, RowShape
+from argus.control.backlog import RowShape, due_s
 from argus.control.offers import Offer
 from argus.control.router import Decision
 from argus.coordinator.subscription import Subscription
@@ -21,9 +21,12 @@ Urgency = tuple[bool, float, int]
 
 
 def urgency(request: ImageRequest, accepted_s: float, order: int, lost: bool = False) -> Urgency:
-    """Return the place of a request: replays first, then by deadline, then by arrival."""
-    patience_s = PATIENCE_S if request.deadline_s is None else request.deadline_s
-    return (not lost, accepted_s + patience_s, order)
+    """Return the place of a request: replays first, then by due time, then by arrival.
+
+    A far deadline counts like none: else whoever gives one would wait behind all who give none.
+    """
+    deadline_at_s = accepted_s + (math.inf if request.deadline_s is None else request.deadline_s)
+    return (not lost, due_s(accepted_s, deadline_at_s), order)
 
 
 class Phase(enum.Enum):

@@ -82,6 +82,18 @@ async def test_a_waiting_request_without_a_deadline_is_not_overtaken_for_ever() 
     assert [w.request_id for w in await works(node)] == ["patient", "newer"]
 
 
+async def test_a_far_deadline_does_not_wait_behind_those_without_one() -> None:
+    bench = Bench()
+    node = bench.join(slots=1)
+    for i in range(3):
+        bench.submit(f"filler{i}")
+    bench.submit("far", deadline_s=3600.0)
+    bench.submit("newer")
+    for work in await works(node):
+        bench.done(node, work)
+    assert [w.request_id for w in await works(node)] == ["far", "newer"]
+
+
 async def test_a_tight_deadline_degrades_and_no_deadline_never_does() -> None:
     bench = Bench()
     node = bench.join()
