@@ -11,6 +11,9 @@ from argus.control.offers import Offer
 from argus.control.router import Decision, fastest, idle_finish_s, route
 from argus.errors import DeadlineError, OverloadedError, UnavailableError
 
+SHORTEST_RETRY_S = 0.1
+"""Nobody is told to come back sooner: at once means a busy loop."""
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -57,7 +60,7 @@ def admit(
     if load.in_flight >= load.max_in_flight:
         raise OverloadedError(
             f"{load.in_flight} requests are in flight, as many as are allowed",
-            retry_after_s=room_s(load.nodes),
+            retry_after_s=max(SHORTEST_RETRY_S, room_s(load.nodes)),
         )
     wait_s = queue_s(load.queued, load.nodes)
     row_due_s = due_s(load.now_s, load.now_s + (math.inf if deadline_s is None else deadline_s))
@@ -75,7 +78,7 @@ def _too_late(deadline_s: float | None, soonest: Decision | None) -> OverloadedE
     after the seconds that are too many now.
     """
     finish_s = soonest.predicted_finish_s if soonest else 0.0
-    retry_after_s = max(0.0, finish_s - (deadline_s or 0.0))
+    retry_after_s = max(SHORTEST_RETRY_S, finish_s - (deadline_s or 0.0))
     return OverloadedError(
         f"no acceptable level can be done in {deadline_s:g} s now; the fastest needs "
         f"{finish_s:.3g} s",

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from argus.clock import ManualClock
-from argus.control.admission import Load, admit, queue_s, room_s
+from argus.control.admission import SHORTEST_RETRY_S, Load, admit, queue_s, room_s
 from argus.errors import DeadlineError, OverloadedError, UnavailableError
 from tests.unit.control.build import COSTS, SMALL_COSTS, node, row
 from tests.unit.control.test_router import BOTH, LADDER
@@ -22,6 +22,18 @@ def test_a_full_house_refuses_with_the_time_of_the_next_departure() -> None:
         admit(LADDER, None, Load([model], [], 2, 2))
     assert caught.value.retry_after_s == pytest.approx(2 * 0.05 + 10 * 0.18 + 0.2)
     assert caught.value.retry_after_s == room_s([model, node("idle")])
+
+
+def test_nobody_is_told_to_come_back_at_once() -> None:
+    with pytest.raises(OverloadedError) as caught:
+        admit(LADDER, None, Load([node()], [], 2, 2))
+    assert caught.value.retry_after_s == SHORTEST_RETRY_S
+    model = node(slots=1)
+    model.add("a", row(10), due_s=1.0)
+    late_s = model.finish_s(LADDER[0].row) - 0.01
+    with pytest.raises(OverloadedError) as caught:
+        admit(LADDER[:1], late_s, Load([model], [], 1, 2))
+    assert caught.value.retry_after_s == SHORTEST_RETRY_S
 
 
 def test_load_degrades_before_it_refuses() -> None:
