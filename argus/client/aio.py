@@ -33,7 +33,8 @@ class AsyncClient:
     """Asks one Argus coordinator for images. Use inside one event loop, as a context manager.
 
     Every method raises the errors of `argus.errors`: InvalidArgumentError and NotFoundError name
-    the field; UnavailableError and OverloadedError come only after the retries are used up.
+    the field; UnavailableError and OverloadedError come only after the retries are used up (see
+    `Retries`).
 
     Args:
         server: `HOST:PORT` of the coordinator.
@@ -92,7 +93,7 @@ class AsyncClient:
         return self._stream(build_request(prompt, **options))
 
     async def _stream(self, request: ImageRequest) -> AsyncGenerator[Event, None]:
-        attempts = Attempts(self._retries, request.deadline_s)
+        attempts = Attempts(self._retries, request.deadline_s, request.request_id)
         while True:
             try:
                 call = self._images.Generate(
@@ -100,6 +101,7 @@ class AsyncClient:
                 )
                 async with aclosing(self._events(call, request.prompt)) as events:
                     async for event in events:
+                        attempts.received()
                         yield event
                 return
             except ArgusError as error:

@@ -6,13 +6,22 @@ import random
 from dataclasses import dataclass, field, replace
 
 from argus.clock import Clock, MonotonicClock
-from argus.errors import ArgusError, DeadlineError, OverloadedError, UnavailableError
+from argus.errors import (
+    ArgusError,
+    DeadlineError,
+    NotFoundError,
+    OverloadedError,
+    UnavailableError,
+)
 from argus.rpc.convert import image_request_to_proto
 from argus.types import ImageRequest
 from argus.v1 import image_pb2
 
 DEADLINE_SLACK_S = 1.0
 """The server says that it is late, with details, before gRPC cuts the call."""
+PATIENCE_S = 15.0
+"""How long a request that was accepted is asked for again: a coordinator is back in seconds."""
+LONGEST_LOST_WAIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,9 @@ class Retries:
     (RESOURCE_EXHAUSTED), always with the same request id, never beyond the deadline. Waits double
     from `first_wait_s` to `longest_wait_s`, each drawn between half of that and all of it; a
     server that says when to come back is not asked earlier.
+
+    A request that was accepted and then lost is asked for again for PATIENCE_S seconds, at least
+    once a second, and at most `attempts` such losses are borne.
     """
 
     attempts: int = 6
@@ -36,13 +48,17 @@ class Retries:
 
 @dataclass(slots=True)
 class Attempts:
-    """The attempts at one request. Deadline and waits are measured on `clock`."""
+    """The attempts at one request. Deadline, waits and patience are measured on `clock`."""
 
     retries: Retries
     deadline_s: float | None = None
+    request_id: str = ""
     clock: Clock = field(default_factory=MonotonicClock)
     random: random.Random = field(default_factory=random.Random)
     failed: int = 0
+    _losses: int = field(init=False, default=0)
+    _lost_s: float | None = field(init=False, default=None)
+    _accepted: bool = field(init=False, default=False)
     _started_s: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,24 +88,63 @@ class Attempts:
             return image_request_to_proto(request)
         return image_request_to_proto(replace(request, deadline_s=self.remaining_s()))
 
+    def received(self) -> None:
+        """Take note of an event: the request is accepted and its server alive."""
+        self._accepted = True
+        self._lost_s = None
+
     def wait_s(self, error: ArgusError) -> float:
         """Return the seconds to wait before the next attempt.
 
         Raises:
             ArgusError: `error` itself, where another attempt is not safe, not left, or would
-                come after the deadline.
+                come after the deadline; it says so when repeating an accepted request is safe.
         """
+        if not self._is_safe_after(error):
+            raise error
         self.failed += 1
-        if not isinstance(error, UnavailableError | OverloadedError):
-            raise error
-        if self.failed >= self.retries.attempts:
-            raise error
-        doubled_s = self.retries.first_wait_s * 2.0 ** (self.failed - 1)
-        wait_s = min(doubled_s, self.retries.longest_wait_s) * self.random.uniform(0.5, 1.0)
+        self._note_loss()
+        wait_s = self._backoff_s()
         if isinstance(error, OverloadedError):
             wait_s += error.retry_after_s
-        if self.deadline_s is not None:
-            late_s = self.clock.now() + wait_s - self._started_s
-            if late_s >= self.deadline_s:
-                raise error
+        if self._is_used_up() or self._is_late_in(wait_s):
+            raise self._given_up(error)
         return wait_s
+
+    def _is_safe_after(self, error: ArgusError) -> bool:
+        if isinstance(error, NotFoundError):
+            # The names of an accepted request exist: a new coordinator lacks its nodes still.
+            return self._accepted
+        return isinstance(error, UnavailableError | OverloadedError)
+
+    def _note_loss(self) -> None:
+        if self._accepted and self._lost_s is None:
+            self._lost_s = self.clock.now()
+            self._losses += 1
+            self.failed = 1
+
+    def _backoff_s(self) -> float:
+        longest_s = self.retries.longest_wait_s
+        if self._accepted:
+            longest_s = min(longest_s, LONGEST_LOST_WAIT_S)
+        doubled_s = min(self.retries.first_wait_s * 2.0 ** min(self.failed - 1, 60), longest_s)
+        return doubled_s * self.random.uniform(0.5, 1.0)
+
+    def _is_used_up(self) -> bool:
+        if self._lost_s is None:
+            return self.failed >= self.retries.attempts
+        lost_for_s = self.clock.now() - self._lost_s
+        return self._losses >= self.retries.attempts or lost_for_s >= PATIENCE_S
+
+    def _is_late_in(self, wait_s: float) -> bool:
+        if self.deadline_s is None:
+            return False
+        return self.clock.now() + wait_s - self._started_s >= self.deadline_s
+
+    def _given_up(self, error: ArgusError) -> ArgusError:
+        if self._accepted and isinstance(error, UnavailableError):
+            return UnavailableError(
+                f"{error}; the request had been accepted: repeating it with "
+                f"request_id={self.request_id} is safe"
+            )
+        return error

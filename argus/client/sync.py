@@ -107,14 +107,16 @@ class Client:
                 calls.cancel()
 
     def _stream(self, request: ImageRequest, calls: _Calls) -> Generator[Event, None, None]:
-        attempts = Attempts(self._retries, request.deadline_s)
+        attempts = Attempts(self._retries, request.deadline_s, request.request_id)
         while True:
             try:
                 call = self._images.Generate(
                     attempts.message(request), timeout=attempts.call_timeout_s()
                 )
                 with calls.running(call):
-                    yield from self._events(call, request.prompt)
+                    for event in self._events(call, request.prompt):
+                        attempts.received()
+                        yield event
                 return
             except ArgusError as error:
                 calls.sleep(attempts.wait_s(error))

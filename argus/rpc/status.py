@@ -188,4 +188,8 @@ def _rich_status(error: RpcFailure) -> Status:
 
 def _last_cause(message: str) -> str:
     """Return the end of gRPC's chain of causes, which is the part a person understands."""
-    return message.rsplit(": ", 1)[-1].strip(" ()") or message
+    cause = message.rsplit(": ", 1)[-1].strip()
+    for opening, closing in ("()", "[]"):
+        while cause.endswith(closing) and cause.count(closing) > cause.count(opening):
+            cause = cause[:-1].rstrip()
+    return cause or message

@@ -17,8 +17,11 @@ from typer.testing import CliRunner
 from argus import __version__
 from argus.cli import generate as generate_module
 from argus.cli.main import app, main
+from argus.client import Retries
 from argus.errors import UnavailableError
 from tests.unit.client.scripted import PNG, Scripted
+
+FAST = Retries(attempts=4, first_wait_s=0.01, longest_wait_s=0.02)
 
 
 @dataclass
@@ -162,11 +165,11 @@ async def test_format_wins_over_the_extension(scripted: Scripted, here: Here) ->
         (["-o", "-", "--json"], "stdout takes one picture and no JSON"),
         (["-o", "-", "-n", "2"], "stdout takes one picture and no JSON"),
         (["--format", "gif"], "format: must be one of png, webp, jpeg, not 'gif'"),
-        (["--size", "big"], "size: must be WIDTHxHEIGHT"),
-        (["--steps", "0"], "steps: must be a whole number of 1 to 1,000, not 0"),
+        (["--size", "big"], "--size: must be WIDTHxHEIGHT"),
+        (["--steps", "0"], "--steps: must be a whole number of 1 to 1,000, not 0"),
         (["--seed", "-4"], "seed: must be a whole number of 0 to"),
-        (["--deadline", "nan"], "deadline_s: must be a number above 0"),
-        (["--request-id", ""], "request_id: must not be empty"),
+        (["--deadline", "nan"], "argus: --deadline: must be a number above 0"),
+        (["--request-id", ""], "--request-id: must not be empty"),
         (["--server", "nowhere"], "--server: must be HOST:PORT"),
     ],
 )
@@ -206,7 +209,7 @@ async def test_an_unknown_variant_lists_those_there_are(scripted: Scripted, here
     done = await here("generate", "p", "--server", scripted.address, "--variant", "bse")
     assert done.code == 2
     assert done.stderr == (
-        "argus: variant: unknown 'bse' (did you mean 'base'?); known: base, small\n"
+        "argus: --variant: unknown 'bse' (did you mean 'base'?); known: base, small\n"
     )
 
 
@@ -223,8 +226,35 @@ async def test_bytes_that_are_not_utf8_are_refused() -> None:
 async def test_a_coordinator_that_is_away_is_one_line(here: Here, command: list[str]) -> None:
     done = await here(*command, "--server", "127.0.0.1:1")
     assert done.code == 1
-    assert done.stderr.startswith("argus: cannot reach 127.0.0.1:1: ")
-    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr == (
+        "argus: cannot reach 127.0.0.1:1: Connection refused; is `argus up` running there?\n"
+    )
+
+
+async def test_a_lost_request_is_tried_again_longer_than_a_new_one(
+    scripted: Scripted, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("argus.cli.connect.RETRIES", FAST)
+    scripted.images.loss = UnavailableError("Socket closed")
+    scripted.images.failures = [UnavailableError("no node")] * 9
+    done = await here("generate", "p", "--server", scripted.address, "-o", "a.png")
+    assert done.code == 0
+    assert len({message.request_id for message in scripted.images.received}) == 1
+
+
+async def test_who_gives_a_lost_request_up_says_that_repeating_is_safe(
+    scripted: Scripted, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("argus.cli.connect.RETRIES", FAST)
+    monkeypatch.setattr("argus.client.retries.PATIENCE_S", 0.1)
+    scripted.images.loss = UnavailableError("cannot reach h: Socket closed")
+    scripted.images.failures = [scripted.images.loss] * 99
+    done = await here("generate", "p", "--server", scripted.address, "--request-id", "mine")
+    assert (done.code, done.stderr) == (
+        1,
+        "argus: cannot reach h: Socket closed; the request had been accepted: repeating it with "
+        "--request-id=mine is safe\n",
+    )
 
 
 async def test_no_node_yet_is_one_line(scripted: Scripted, here: Here) -> None:

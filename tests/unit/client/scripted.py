@@ -86,11 +86,13 @@ def image_of(request: ImageRequest) -> image_pb2.Image:
 class ImageScript(image_pb2_grpc.ImageServiceServicer):
     """Validates as the real service does, then plays the script.
 
-    `failures` are raised by the first calls, one each; then come the usual events. A prompt
+    `failures` are raised by the first calls, one each; then come the usual events. `loss` is
+    raised once, after a request was accepted, and before any failures. A prompt
     of "slow" never ends, "wait 0.5" sleeps so many seconds before its image, "nothing" has none.
     """
 
     failures: list[ArgusError] = field(default_factory=list)
+    loss: ArgusError | None = None
     received: list[image_pb2.GenerateRequest] = field(default_factory=list)
     timeouts_s: list[float | None] = field(default_factory=list)
     running: int = 0
@@ -102,6 +104,10 @@ class ImageScript(image_pb2_grpc.ImageServiceServicer):
     ) -> AsyncGenerator[image_pb2.GenerateResponse, None]:
         self.received.append(request)
         self.timeouts_s.append(context.time_remaining())
+        if self.loss is not None:
+            loss, self.loss = self.loss, None
+            yield image_pb2.GenerateResponse(queued=image_pb2.Queued(ahead=1))
+            raise loss
         if self.failures:
             raise self.failures.pop(0)
         wanted = image_request_from_proto(request)

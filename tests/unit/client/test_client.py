@@ -175,6 +175,26 @@ async def test_a_retry_keeps_the_request_id_and_waits_as_told(
     assert 19.0 < third.deadline_s <= 19.7
 
 
+async def test_a_request_that_was_accepted_outlives_more_failures_than_a_new_one(
+    do: Either, scripted: Scripted
+) -> None:
+    scripted.images.loss = UnavailableError("Socket closed")
+    scripted.images.failures = [UnavailableError("no node")] * 9
+    result = await do(scripted.address, "generate", "p", request_id="mine")
+    assert {message.request_id for message in scripted.images.received} == {"mine"}
+    assert (len(scripted.images.received), result.request_id) == (11, "mine")
+
+
+async def test_who_loses_an_accepted_request_is_told_that_repeating_is_safe(
+    do: Either, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("argus.client.retries.PATIENCE_S", 0.1)
+    scripted.images.loss = UnavailableError("Socket closed")
+    scripted.images.failures = [UnavailableError("no node")] * 99
+    with pytest.raises(UnavailableError, match="^no node; .* with request_id=mine is safe$"):
+        await do(scripted.address, "generate", "p", request_id="mine")
+
+
 async def test_attempts_are_bounded(do: Either, scripted: Scripted) -> None:
     scripted.images.failures = [UnavailableError("no node is there")] * 9
     with pytest.raises(UnavailableError, match="no node is there"):

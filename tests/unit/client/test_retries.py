@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from argus.client.retries import DEADLINE_SLACK_S, Attempts, Retries
+from argus.client.retries import DEADLINE_SLACK_S, PATIENCE_S, Attempts, Retries
 from argus.clock import ManualClock
 from argus.errors import (
     ArgusError,
@@ -14,6 +14,7 @@ from argus.errors import (
     DeadlineError,
     InternalError,
     InvalidArgumentError,
+    NotFoundError,
     OverloadedError,
     UnavailableError,
 )
@@ -30,7 +31,7 @@ NEVER_AGAIN = [
 
 def attempts(deadline_s: float | None = None, **retries: float) -> tuple[Attempts, ManualClock]:
     clock = ManualClock(100.0)
-    return Attempts(Retries(**retries), deadline_s, clock, random.Random(0)), clock
+    return Attempts(Retries(**retries), deadline_s, "r-1", clock, random.Random(0)), clock
 
 
 def test_waits_double_up_to_the_longest_and_are_jittered() -> None:
@@ -81,6 +82,51 @@ def test_each_attempt_is_told_what_remains_of_the_deadline() -> None:
     clock.advance(3.0)
     with pytest.raises(DeadlineError, match="5 s passed"):
         trying.message(request)
+
+
+def lost_for_s(trying: Attempts, clock: ManualClock, error: ArgusError) -> float:
+    """Return how long an accepted request is asked for again while `error` comes back."""
+    start_s = clock.now()
+    while True:
+        try:
+            clock.advance(trying.wait_s(error))
+        except type(error):
+            return clock.now() - start_s
+
+
+@pytest.mark.parametrize("error", [AWAY, NotFoundError("variant", "base", [])], ids=repr)
+def test_an_accepted_request_is_asked_for_again_until_a_coordinator_is_back(
+    error: ArgusError,
+) -> None:
+    trying, clock = attempts(attempts=4)
+    trying.received()
+    assert PATIENCE_S <= lost_for_s(trying, clock, error) <= PATIENCE_S + 1
+
+
+def test_patience_starts_anew_when_the_request_is_accepted_again() -> None:
+    trying, clock = attempts(attempts=3)
+    for _ in range(2):
+        trying.received()
+        clock.advance(60.0)
+        assert trying.wait_s(AWAY) <= 0.2
+        clock.advance(PATIENCE_S - 1)
+        trying.wait_s(AWAY)
+    trying.received()
+    with pytest.raises(UnavailableError):
+        trying.wait_s(AWAY)
+
+
+def test_patience_ends_with_the_deadline() -> None:
+    trying, clock = attempts(deadline_s=5.0)
+    trying.received()
+    assert 3.5 <= lost_for_s(trying, clock, AWAY) <= 5.0
+
+
+def test_who_wants_one_attempt_gets_one() -> None:
+    trying, _ = attempts(attempts=1)
+    trying.received()
+    with pytest.raises(UnavailableError, match="repeating it with request_id=r-1 is safe"):
+        trying.wait_s(AWAY)
 
 
 def test_without_a_deadline_there_is_no_timeout() -> None:

@@ -128,6 +128,20 @@ def test_trailers_stay_small_whatever_was_asked_for() -> None:
             "cannot reach h:1: Connection refused",
         ),
         (
+            Failure(
+                grpc.StatusCode.UNAVAILABLE,
+                "errors resolving h:1: [field:hostname lookup error:address lookup failed for "
+                "h:1: Domain name not found]",
+            ),
+            errors.UnavailableError,
+            "cannot reach h:1: Domain name not found",
+        ),
+        (
+            Failure(grpc.StatusCode.UNAVAILABLE, "Stream removed (Socket closed)"),
+            errors.UnavailableError,
+            "cannot reach h:1: Stream removed (Socket closed)",
+        ),
+        (
             Failure(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"),
             errors.DeadlineError,
             "Deadline Exceeded",
