@@ -163,14 +163,16 @@ class NodeBacklog:
         return resident.costs.text_encode_s + shape.forwards * step_s + resident.costs.decode_s
 
     def slowest_s(self) -> float:
-        """Return the longest single piece of device work among the rows held; 0 without rows."""
-        longest = 0.0
-        for row in self._rows.values():
-            resident = self._resident(row.shape.variant)
-            area = resident.area(row.shape.width, row.shape.height)
-            step_s = resident.step_s[self._max_lanes] * area
-            longest = max(longest, step_s, resident.costs.text_encode_s, resident.costs.decode_s)
-        return longest
+        """Return the longest single piece of device work that may lawfully happen.
+
+        It does not ask which rows are held: the work of a row that was just cancelled goes on.
+        """
+        longest_s = 0.0
+        for resident in self._residents.values():
+            area = resident.area(resident.info.max_size, resident.info.max_size)
+            pixels_s = max(resident.step_s[self._max_lanes], resident.costs.decode_s) * area
+            longest_s = max(longest_s, pixels_s, resident.costs.text_encode_s)
+        return longest_s
 
     def _step_table(self, costs: VariantCosts) -> tuple[float, ...]:
         return (0.0, *(costs.steps.step_s(lanes) for lanes in range(1, self._max_lanes + 1)))

@@ -197,11 +197,13 @@ def test_device_seconds_are_those_of_a_full_batch() -> None:
     assert node().device_s(row(50)) == pytest.approx(0.05 + 50 * 0.30 / 4 + 0.20)
 
 
-def test_the_slowest_piece_of_work_is_known_for_the_watchdog() -> None:
-    model = node()
-    assert model.slowest_s() == 0.0
-    model.add("a", row(10, size=128))
+def test_the_slowest_piece_of_work_is_known_for_the_watchdog_whatever_rows_there_are() -> None:
+    """A full forward, or a decoding, at 128 x 128 where 64 x 64 is native."""
+    model = node(costs=BOTH)
     assert model.slowest_s() == pytest.approx(4 * 0.30)
+    model.add("a", row(10))
+    assert model.slowest_s() == pytest.approx(4 * 0.30)
+    assert node(costs={"small": SMALL_COSTS}).slowest_s() == pytest.approx(4 * 0.20)
 
 
 def test_a_variant_that_is_not_resident_is_refused() -> None:

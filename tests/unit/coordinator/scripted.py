@@ -16,12 +16,12 @@ from argus.coordinator.service import Coordinator
 from argus.rpc.channel import open_channel
 from argus.rpc.convert_cluster import node_info_to_proto
 from argus.rpc.status import from_rpc_error
-from argus.types import NodeInfo
+from argus.types import NodeInfo, VariantCosts
 from argus.v1 import admin_pb2, cluster_pb2, image_pb2
 from argus.v1.admin_pb2_grpc import AdminServiceStub
 from argus.v1.cluster_pb2_grpc import ClusterServiceStub
 from argus.v1.image_pb2_grpc import ImageServiceStub
-from tests.unit.coordinator.bench import info
+from tests.unit.coordinator.bench import COSTS, info
 
 EOF = grpc.aio.EOF
 
@@ -79,6 +79,7 @@ class ScriptedNode:
     beats: bool = True
     slots: int = 4
     device_idle_s: float = 0.0
+    costs: VariantCosts = COSTS
     works: list[cluster_pb2.Work] = field(default_factory=list)
     cancels: list[cluster_pb2.CancelWork] = field(default_factory=list)
     got_work: asyncio.Event = field(default_factory=asyncio.Event)
@@ -90,7 +91,7 @@ class ScriptedNode:
 
     @property
     def info(self) -> NodeInfo:
-        return info(self.name, self.slots)
+        return info(self.name, self.slots, costs=self.costs)
 
     @contextlib.asynccontextmanager
     async def joined(self, address: str) -> AsyncIterator[ScriptedNode]:

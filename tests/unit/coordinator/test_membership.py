@@ -11,7 +11,7 @@ from argus.coordinator.catalog import MAX_VARIANTS, Catalog
 from argus.coordinator.flight import WaitingLine
 from argus.coordinator.membership import Member, Membership
 from argus.errors import AlreadyExistsError, InvalidArgumentError, UnavailableError
-from argus.types import NodeInfo, VariantInfo
+from argus.types import NodeInfo, StepCosts, VariantInfo
 from argus.v1 import cluster_pb2
 from tests.unit.coordinator.bench import BASE, COSTS, Bench, info, sent
 
@@ -44,12 +44,25 @@ def test_a_device_is_dead_when_it_is_idle_for_long_while_it_has_rows() -> None:
     beat = cluster_pb2.Heartbeat(rows=1, device_idle_s=100.0)
     member.beat(beat, clock.now())
     assert not membership.troubled(), "it may have had nothing to do until this moment"
-    clock.advance(1.5)
-    member.beat(beat, clock.now())
-    assert not membership.troubled()
+    for _ in range(8):  # the lease and ten of its longest steps, 1 s at the largest size
+        clock.advance(1.5)
+        member.beat(beat, clock.now())
+        assert not membership.troubled()
     clock.advance(1.5)
     member.beat(beat, clock.now())
     assert reasons(membership) == ["its device did nothing for 100.0 s"]
+
+
+def test_a_long_step_of_rows_that_were_all_cancelled_is_not_a_dead_device() -> None:
+    """A step at the largest size takes 10 s here; the node runs its rows to the step's end."""
+    clock = ManualClock()
+    membership = Membership(clock, LEASE_S)
+    slow = replace(COSTS, steps=StepCosts((2, 8), (1.0, 2.5)))
+    member = membership.join(info(costs=slow), cluster_pb2.NodeHello())
+    for idle_s in range(0, 12):
+        clock.advance(1.0)
+        member.beat(cluster_pb2.Heartbeat(rows=4, device_idle_s=idle_s), clock.now())
+        assert not membership.troubled()
 
 
 def test_a_device_without_rows_may_be_idle() -> None:

@@ -22,6 +22,7 @@ from argus.errors import (
 from argus.rpc.channel import open_channel
 from argus.rpc.convert_cluster import node_info_to_proto
 from argus.rpc.status import from_rpc_error
+from argus.types import StepCosts, VariantCosts
 from argus.v1 import admin_pb2, cluster_pb2, image_pb2
 from argus.v1.cluster_pb2_grpc import ClusterServiceStub
 from argus.v1.image_pb2_grpc import ImageServiceStub
@@ -64,7 +65,8 @@ async def test_a_node_that_stops_beating_is_given_up_and_told_so() -> None:
 
 async def test_a_node_whose_device_is_dead_is_given_up_though_it_beats() -> None:
     async with coordinated(lease_s=0.3, heartbeat_interval_s=0.1) as cluster:
-        stuck = ScriptedNode("a", hold_at=1, device_idle_s=60.0)
+        quick = VariantCosts(StepCosts((2,), (0.001,)), text_encode_s=0.001, decode_s=0.001)
+        stuck = ScriptedNode("a", hold_at=1, device_idle_s=60.0, costs=quick)
         async with stuck.joined(cluster.address):
             waiting = asyncio.create_task(cluster.generate())
             await stuck.reached_hold.wait()
