@@ -110,6 +110,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         Raises:
             InvalidArgumentError: it is out of order, or of no known kind.
         """
+        member.hear(self._clock.now())
         match request.WhichOneof("message"):
             case "heartbeat":
                 member.beat(request.heartbeat, self._clock.now())

@@ -1,4 +1,4 @@
-"""The nodes: a member is a node whose stream is open and whose heartbeats arrive."""
+"""The nodes: a member is a node whose stream is open and who is heard within the lease."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class Member:
         self.backlog = NodeBacklog(info)
         self.heartbeat = cluster_pb2.Heartbeat()
         self.heartbeat_at_s = now_s
+        self.heard_at_s = now_s
+        """When its last message of any kind came."""
         self.full = False
         """It refused a row for want of room, and has not spoken since."""
         self.end_error: ArgusError | None = None
@@ -50,8 +52,13 @@ class Member:
         """Whether it can be given a row now."""
         return not self.backlog.draining and not self.full and len(self.backlog) < self._limit
 
+    def hear(self, now_s: float) -> None:
+        """Note that the node said something: on a slow link images come before heartbeats."""
+        self.heard_at_s = now_s
+
     def beat(self, heartbeat: cluster_pb2.Heartbeat, now_s: float) -> None:
         """Take in a heartbeat."""
+        self.hear(now_s)
         self.heartbeat = heartbeat
         self.heartbeat_at_s = now_s
         self.full = False
@@ -68,9 +75,9 @@ class Member:
         """
         if self.reads_too_slowly:
             return "it does not read its stream"
-        silent_s = now_s - self.heartbeat_at_s
+        silent_s = now_s - self.heard_at_s
         if silent_s > lease_s:
-            return f"no heartbeat for {silent_s:.1f} s"
+            return f"nothing was heard for {silent_s:.1f} s"
         stall_s = lease_s + STALL_FACTOR * self.backlog.slowest_s()
         busy_s = 0.0 if self._busy_since_s is None else now_s - self._busy_since_s
         if min(busy_s, self.heartbeat.device_idle_s) > stall_s:
@@ -120,7 +127,7 @@ class Membership:
 
     Args:
         clock: where the time comes from.
-        lease_s: seconds without a heartbeat after which a node is given up.
+        lease_s: seconds without a message after which a node is given up.
     """
 
     def __init__(self, clock: Clock, lease_s: float) -> None:

@@ -27,7 +27,7 @@ def reasons(membership: Membership) -> list[str]:
     return [reason for _, reason in membership.troubled()]
 
 
-def test_a_lease_lasts_as_long_as_heartbeats_come() -> None:
+def test_a_lease_lasts_as_long_as_the_node_is_heard() -> None:
     clock = ManualClock()
     membership, member = joined(clock)
     for _ in range(5):
@@ -35,7 +35,7 @@ def test_a_lease_lasts_as_long_as_heartbeats_come() -> None:
         member.beat(cluster_pb2.Heartbeat(), clock.now())
         assert not membership.troubled()
     clock.advance(2.1)
-    assert reasons(membership) == ["no heartbeat for 2.1 s"]
+    assert reasons(membership) == ["nothing was heard for 2.1 s"]
 
 
 def test_a_device_is_dead_when_it_is_idle_for_long_while_it_has_rows() -> None:

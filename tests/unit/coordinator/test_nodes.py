@@ -60,7 +60,17 @@ async def test_a_node_that_stops_beating_is_given_up_and_told_so() -> None:
             async with ScriptedNode("b").joined(cluster.address):
                 assert (await waiting)[-1].image.node == "b"
             assert await silent.call.code() is grpc.StatusCode.UNAVAILABLE
-            assert "no heartbeat" in await silent.call.details()
+            assert "nothing was heard" in await silent.call.details()
+
+
+async def test_a_node_that_sends_images_but_no_heartbeats_yet_is_alive() -> None:
+    """What it says of its row takes thrice the lease."""
+    async with coordinated(lease_s=0.4, heartbeat_interval_s=0.1) as cluster:
+        busy = ScriptedNode("a", step_s=0.12, beats=False)
+        async with busy.joined(cluster.address):
+            events = await cluster.generate(steps=10)
+        assert "warning" not in kinds(events)
+        assert (events[-1].image.node, events[-1].image.attempts) == ("a", 1)
 
 
 async def test_a_node_whose_device_is_dead_is_given_up_though_it_beats() -> None:
