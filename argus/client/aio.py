@@ -128,6 +128,8 @@ class AsyncClient:
         *,
         concurrency: int = DEFAULT_CONCURRENCY,
         ordered: bool = True,
+        each: Callable[[int], Options] | None = None,
+        on_event: Callable[[Event], None] | None = None,
         **options: Unpack[Options],
     ) -> AsyncGenerator[ImageResult, None]:
         """Iterate over one image for each prompt, with at most `concurrency` requests at a time.
@@ -136,14 +138,19 @@ class AsyncClient:
             prompts: read only as fast as needed.
             concurrency: images asked for or waiting to be taken, at least 1.
             ordered: results in the order of the prompts; else in the order of completion.
-            options: the same for all; a `request_id` gets the position appended.
+            each: called with the position of a prompt, from 0, when its turn comes; returns options
+                that win over the common ones, such as `{"seed": position}`.
+            on_event: called with each event of each image; its `request_id` tells whose it is.
+            options: the same for all. That includes the seed: with `seed=3` every image starts
+                from the same noise, and equal prompts give equal images; without one each gets
+                a seed of its own. A `request_id` gets the position appended.
 
         The first failure ends the iteration; it and leaving early cancel what is still running.
         """
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, not {concurrency}")
         requests = (
-            self._one(prompt, numbered(options, position))
+            self._one(prompt, on_event, options_at(position, options, each))
             for position, prompt in enumerate(prompts)
         )
         running: deque[asyncio.Task[ImageResult]] = deque()
@@ -159,8 +166,10 @@ class AsyncClient:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _one(self, prompt: str, options: Options) -> ImageResult:
-        return await self.generate(prompt, **options)
+    async def _one(
+        self, prompt: str, on_event: Callable[[Event], None] | None, options: Options
+    ) -> ImageResult:
+        return await self.generate(prompt, on_event=on_event, **options)
 
     async def variants(self) -> list[Variant]:
         """Return what can be asked for, the default variant first."""
@@ -191,12 +200,12 @@ class AsyncClient:
                 await asyncio.sleep(attempts.wait_s(from_rpc_error(error, self.server)))
 
 
-def numbered(options: Options, position: int) -> Options:
-    """Return `options` with a request id of its own for each position, where one was given."""
-    request_id = options.get("request_id")
-    if request_id is None:
-        return options
-    return {**options, "request_id": f"{request_id}-{position}"}
+def options_at(position: int, options: Options, each: Callable[[int], Options] | None) -> Options:
+    """Return the options of one position of a map: its own request id, and what `each` adds."""
+    here: Options = {**options}
+    if options.get("request_id") is not None:
+        here["request_id"] = f"{options['request_id']}-{position}"
+    return here if each is None else {**here, **each(position)}
 
 
 async def _next_done(running: deque[asyncio.Task[ImageResult]], ordered: bool) -> ImageResult:

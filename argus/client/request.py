@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from argus.rpc.checks import check_size
 from argus.rpc.convert import new_request_id, parse_image_format, parse_size
 from argus.types import ImageFormat, ImageRequest
 
@@ -64,7 +65,7 @@ def build_request(
     Raises:
         InvalidArgumentError: a size or format that cannot be read.
     """
-    width, height = parse_size(size) if isinstance(size, str) else size or (None, None)
+    width, height = _sides(size)
     return ImageRequest(
         request_id=new_request_id() if request_id is None else request_id,
         prompt=prompt,
@@ -82,3 +83,12 @@ def build_request(
         format=format if isinstance(format, ImageFormat) else parse_image_format(format),
         preview_every=preview_every,
     )
+
+
+def _sides(size: tuple[int, int] | str | None) -> tuple[int, int] | tuple[None, None]:
+    if size is None:
+        return None, None
+    if isinstance(size, str):
+        return parse_size(size)
+    check_size(size)
+    return size

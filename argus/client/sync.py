@@ -16,7 +16,7 @@ from typing import Any, Self, Unpack, cast
 
 import grpc
 
-from argus.client.aio import DEFAULT_CONCURRENCY, DEFAULT_SERVER, QUICK_CALL_S, numbered
+from argus.client.aio import DEFAULT_CONCURRENCY, DEFAULT_SERVER, QUICK_CALL_S, options_at
 from argus.client.events import Event, Image, event_from_proto
 from argus.client.request import Options, build_request
 from argus.client.result import ImageResult
@@ -82,17 +82,23 @@ class Client:
         *,
         concurrency: int = DEFAULT_CONCURRENCY,
         ordered: bool = True,
+        each: Callable[[int], Options] | None = None,
+        on_event: Callable[[Event], None] | None = None,
         **options: Unpack[Options],
     ) -> Generator[ImageResult, None, None]:
-        """Iterate over one image for each prompt; see `AsyncClient.map`."""
+        """Iterate over one image for each prompt; see `AsyncClient.map`.
+
+        With `seed=3` all start from the same noise. `on_event` and `each` are called in the
+        threads that wait for the images.
+        """
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, not {concurrency}")
         calls = _Calls()
 
         def one(prompt: str, position: int) -> ImageResult:
-            request = build_request(prompt, **numbered(options, position))
+            request = build_request(prompt, **options_at(position, options, each))
             with closing(self._stream(request, calls)) as events:
-                return _result(events, None)
+                return _result(events, on_event)
 
         running: deque[Future[ImageResult]] = deque()
         with ThreadPoolExecutor(concurrency, thread_name_prefix="argus-map") as pool:

@@ -20,6 +20,7 @@ from argus.types import (
 MAX_UINT32 = 2**32 - 1
 MAX_NAME_CHARS = 128
 SHOWN_CHARS = 60
+NUL = "\0"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -37,8 +38,8 @@ def check_image_request(request: ImageRequest) -> None:
         )
     check_text("negative_prompt", request.negative_prompt)
     check_whole("seed", request.seed, 0, MAX_SEED)
-    check_whole("width", request.width, 0, MAX_UINT32)
-    check_whole("height", request.height, 0, MAX_UINT32)
+    check_whole("width", request.width, 1, MAX_UINT32)
+    check_whole("height", request.height, 1, MAX_UINT32)
     check_whole("steps", request.steps, 1, MAX_STEPS)
     check_number("guidance", request.guidance, 0.0, MAX_GUIDANCE)
     for field in ("sampler", "variant", "level"):
@@ -58,12 +59,16 @@ def check_request_id(request_id: str) -> None:
 
 
 def check_text(field: str, text: str, limit: int = MAX_PROMPT_CHARS) -> None:
-    """Raise unless `text` is a string of at most `limit` characters that UTF-8 can carry."""
+    """Raise unless it is a string of at most `limit` characters, all in UTF-8 and none NUL."""
     if not isinstance(text, str):
         raise InvalidArgumentError(field, f"must be text, not {shown(text)}")
     if len(text) > limit:
         raise InvalidArgumentError(
             field, f"must have at most {limit:,} characters, not {len(text):,}"
+        )
+    if NUL in text:
+        raise InvalidArgumentError(
+            field, f"must be text; character {text.index(NUL) + 1} is a NUL character"
         )
     try:
         text.encode()
@@ -78,12 +83,24 @@ def check_whole(field: str, value: int | None, low: int, high: int) -> None:
     if value is None:
         return
     wanted = f"must be a whole number of {low:,} to {high:,}, not {shown(value)}"
+    if isinstance(value, bool):
+        raise InvalidArgumentError(field, wanted)
     try:
         number = operator.index(value)
     except TypeError as error:
         raise InvalidArgumentError(field, wanted) from error
     if not low <= number <= high:
         raise InvalidArgumentError(field, wanted)
+
+
+def check_size(size: Any) -> None:
+    """Raise unless it is a width and a height that the wire can carry, in pixels."""
+    if not isinstance(size, tuple | list) or len(size) != 2:
+        raise InvalidArgumentError(
+            "size", f'must be (width, height) or "WIDTHxHEIGHT" in pixels, not {shown(size)}'
+        )
+    for side in size:
+        check_whole("size", side, 1, MAX_UINT32)
 
 
 def check_number(
@@ -94,7 +111,7 @@ def check_number(
         return
     span = f"above {low:,g} and at most {high:,g}" if above_low else f"{low:,g} to {high:,g}"
     wanted = f"must be a number {span}, not {shown(value)}"
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise InvalidArgumentError(field, wanted)
     if not low <= value <= high or (above_low and value == low):
         raise InvalidArgumentError(field, wanted)

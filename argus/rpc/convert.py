@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable
 
 from argus.errors import InvalidArgumentError
-from argus.rpc.checks import check_image_request, shown
+from argus.rpc.checks import MAX_UINT32, check_image_request, shown
 from argus.types import ImageFormat, ImageRequest, VariantInfo
 from argus.v1 import image_pb2
 
@@ -15,6 +15,7 @@ _FORMATS = {
     image_pb2.IMAGE_FORMAT_WEBP: ImageFormat.WEBP,
     image_pb2.IMAGE_FORMAT_JPEG: ImageFormat.JPEG,
 }
+MAX_DIGITS = len(str(MAX_UINT32))
 _WIRE_FORMATS = {image_format: wire for wire, image_format in _FORMATS.items()}
 
 
@@ -119,14 +120,21 @@ def parse_size(text: str) -> tuple[int, int]:
     """Return width and height in pixels of `WxH`.
 
     Raises:
-        InvalidArgumentError: `text` is not of that form.
+        InvalidArgumentError: `text` is not of that form, or a side is out of range.
     """
-    width, _, height = text.partition("x")
-    if not all(side.isascii() and side.isdigit() and int(side) > 0 for side in (width, height)):
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isascii() and side.isdigit() for side in sides):
         raise InvalidArgumentError(
             "size", f"must be WIDTHxHEIGHT in pixels, such as 64x64, not {shown(text)}"
         )
-    return int(width), int(height)
+    # Python refuses to read numbers of thousands of digits.
+    if not all(len(side) <= MAX_DIGITS and 0 < int(side) <= MAX_UINT32 for side in sides):
+        raise InvalidArgumentError(
+            "size",
+            f"width and height must be above 0 and at most {MAX_UINT32:,} pixels, "
+            f"not {shown(text)}",
+        )
+    return int(sides[0]), int(sides[1])
 
 
 def variant_to_proto(

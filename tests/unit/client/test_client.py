@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 import argus
+from argus import client as client_module
 from argus.client import (
     AsyncClient,
     Client,
@@ -67,6 +70,26 @@ def do(request: pytest.FixtureRequest) -> Either:
 def test_both_clients_are_at_the_top_of_the_package() -> None:
     assert argus.Client is Client
     assert argus.AsyncClient is AsyncClient
+
+
+def test_errors_are_found_where_they_are_looked_for() -> None:
+    raised = {
+        name: kind
+        for name, kind in vars(argus.errors).items()
+        if isinstance(kind, type) and issubclass(kind, argus.errors.ArgusError)
+    }
+    del raised["ConfigError"], raised["ModelError"]  # of servers, they never leave them
+    assert {name: vars(client_module)[name] for name in raised} == raised
+    assert raised.keys() <= set(client_module.__all__)
+    assert all(name in (client_module.__doc__ or "") for name in raised)
+
+
+def test_errors_need_no_import_of_their_own() -> None:
+    code = "import argus; print(argus.errors.ArgusError.__name__)"
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "ArgusError\n"
 
 
 async def test_an_image_comes_back_with_all_that_is_known_of_it(
@@ -139,6 +162,16 @@ async def test_an_unknown_option_is_a_type_error(do: Either, scripted: Scripted)
         ({"steps": 0}, "steps"),
         ({"seed": -1}, "seed"),
         ({"size": "64"}, "size"),
+        ({"size": (64,)}, "size"),
+        ({"size": 64}, "size"),
+        ({"size": 0}, "size"),
+        ({"size": (64.0, 64)}, "size"),
+        ({"size": (0, 64)}, "size"),
+        ({"size": (64, 2**32)}, "size"),
+        ({"size": "64x4294967296"}, "size"),
+        ({"seed": True}, "seed"),
+        ({"guidance": True}, "guidance"),
+        ({"negative_prompt": "a\0b"}, "negative_prompt"),
         ({"format": "gif"}, "format"),
         ({"guidance": float("nan")}, "guidance"),
         ({"request_id": ""}, "request_id"),
@@ -253,6 +286,31 @@ async def test_map_keeps_the_order_of_the_prompts(do: Either, scripted: Scripted
     assert [r.prompt for r in results] == prompts
     assert [r.request_id for r in results] == ["m-0", "m-1", "m-2", "m-3"]
     assert scripted.images.most_running == 2
+
+
+async def test_each_prompt_of_a_map_can_have_options_of_its_own(
+    do: Either, scripted: Scripted
+) -> None:
+    events: list[Event] = []
+    results = await do(
+        *(scripted.address, "map", ["p"] * 3),
+        each=lambda position: {"seed": 7 + position, "request_id": f"id-{position}"},
+        on_event=events.append,
+        seed=1,
+        steps=2,
+    )
+    assert [(r.seed, r.steps, r.request_id) for r in results] == [
+        (7, 2, "id-0"),
+        (8, 2, "id-1"),
+        (9, 2, "id-2"),
+    ]
+    images = [event.request_id for event in events if isinstance(event, Image)]
+    assert sorted(images) == ["id-0", "id-1", "id-2"]
+
+
+async def test_the_seed_of_a_map_is_that_of_every_image(do: Either, scripted: Scripted) -> None:
+    results = await do(scripted.address, "map", ["p", "q"], seed=3)
+    assert [r.seed for r in results] == [3, 3]
 
 
 async def test_map_can_yield_what_is_done_first(do: Either, scripted: Scripted) -> None:

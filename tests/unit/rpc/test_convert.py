@@ -32,6 +32,8 @@ BAD_FIELDS = [
     ("prompt", " \t\n\u3000", "1 to 4,000"),
     ("prompt", "x" * 4001, "4,000"),
     ("negative_prompt", "x" * 4001, "4,000"),
+    ("prompt", "a\0b", "character 2 is a NUL"),
+    ("sampler", "ddim\0", "NUL"),
     ("seed", -1, "0 to 9,223,372,036,854,775,807"),
     ("steps", 0, "1 to 1,000"),
     ("steps", 1001, "1 to 1,000"),
@@ -71,6 +73,8 @@ BAD_ARGUMENTS = [
     ("seed", 1.5),
     ("seed", 2**63),
     ("steps", "20"),
+    ("seed", True),
+    ("guidance", False),
     ("width", -8),
     ("height", 2**32),
     ("guidance", "5"),
@@ -119,13 +123,14 @@ def test_what_is_absent_stays_absent_and_an_id_is_made() -> None:
     assert replace(first, request_id="1") == ImageRequest(request_id="1", prompt="a red circle")
 
 
+TEXT = st.characters(codec="utf-8", exclude_characters="\0")
 REQUESTS = st.builds(
     ImageRequest,
     request_id=st.from_regex(r"[A-Za-z0-9._:-]{1,128}", fullmatch=True),
     prompt=st.text(
-        st.characters(codec="utf-8"), min_size=1, max_size=50
+        TEXT, min_size=1, max_size=50
     ).filter(lambda text: text.strip()),
-    negative_prompt=st.text(st.characters(codec="utf-8"), max_size=50),
+    negative_prompt=st.text(TEXT, max_size=50),
     seed=st.none() | st.integers(0, 2**63 - 1),
     width=st.none() | st.integers(1, 2**32 - 1),
     height=st.none() | st.integers(1, 2**32 - 1),
@@ -160,10 +165,18 @@ def test_a_format_is_read_by_name() -> None:
         parse_image_format("gif")
 
 
-@pytest.mark.parametrize("text", ["", "64", "64x", "x64", "0x64", "64X64", "-1x3", "6.4x64", "٣x٣"])
+@pytest.mark.parametrize("text", ["", "64", "64x", "x64", "1x2x3", "-1x3", "6.4x64", "٣x٣"])
 def test_a_size_is_width_x_height(text: str) -> None:
     assert parse_size("64x32") == (64, 32)
+    assert parse_size("64X32") == (64, 32)
     with pytest.raises(InvalidArgumentError, match="WIDTHxHEIGHT"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["0x0", "0x64", "64x4294967296", f"64x{'9' * 5000}"])
+def test_the_sides_of_a_size_are_in_range(text: str) -> None:
+    assert parse_size("1x4294967295") == (1, 2**32 - 1)
+    with pytest.raises(InvalidArgumentError, match="must be above 0 and at most 4,294,967,295"):
         parse_size(text)
 
 
