@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,13 +13,40 @@ from argus.diffusion.samplers import SAMPLERS
 from argus.diffusion.tables import StepTable
 from argus.errors import InvalidArgumentError, ModelError
 
+log = logging.getLogger(__name__)
+
+SUBSTITUTE = "ddim"
+"""Sampler of folders whose own scheduler is not among SAMPLERS, such as PNDM or UniPC."""
+TRIED_STEPS = 20
+
 
 def default_sampler(config: Mapping[str, Any]) -> str:
-    """Return the sampler that a scheduler config asks for, or ddim where Argus has no such."""
+    """Return the sampler that a scheduler config asks for, or the substitute, which is logged."""
+    kind = config.get("_class_name")
     for sampler in SAMPLERS.values():
-        if sampler.scheduler.__name__ == config.get("_class_name"):
+        if sampler.scheduler.__name__ == kind:
             return sampler.name
-    return "ddim"
+    log.warning("the folder's own scheduler, %s, is not served; %s instead", kind, SUBSTITUTE)
+    return SUBSTITUTE
+
+
+def served_samplers(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the samplers that can run under a scheduler config.
+
+    Raises:
+        ModelError: the folder's own, or its substitute, is not among them; says why.
+    """
+    served = []
+    wanted = default_sampler(config)
+    for name in SAMPLERS:
+        try:
+            build_table(name, config, TRIED_STEPS)
+        except (ModelError, InvalidArgumentError) as error:
+            if name == wanted:
+                raise ModelError(f"sampler {name}: {error}") from error
+        else:
+            served.append(name)
+    return tuple(served)
 
 
 def make_scheduler(sampler: str, config: Mapping[str, Any]) -> Any:
@@ -69,5 +97,11 @@ def build_table(sampler: str, config: Mapping[str, Any], steps: int) -> StepTabl
         # "leading" spacing with an offset runs past the end; diffusers fails there too.
         raise InvalidArgumentError("steps", f"{steps} is too many for this variant's schedule")
     chosen = SAMPLERS[sampler]
-    lines: NDArray[np.float64] = np.array(chosen.lines(scheduler), dtype=np.float64)
-    return StepTable(sampler, lines, float(scheduler.init_noise_sigma), chosen.draws_noise)
+    try:
+        lines: NDArray[np.float64] = np.array(chosen.lines(scheduler), dtype=np.float64)
+        return StepTable(sampler, lines, float(scheduler.init_noise_sigma), chosen.draws_noise)
+    except (ArithmeticError, ValueError) as error:
+        # For one, two equal sigmas, where more steps are wanted than the schedule tells apart.
+        raise InvalidArgumentError(
+            "steps", f"{sampler} cannot make {steps} steps of this variant's schedule: {error}"
+        ) from error

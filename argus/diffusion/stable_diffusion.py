@@ -11,6 +11,7 @@ from diffusers import StableDiffusionPipeline
 from argus.diffusion.adapter import Conditioning
 from argus.diffusion.text import truncated_words
 from argus.diffusion.unet import UNetAdapter
+from argus.diffusion.weights import check_tokenizer, load_modules
 
 DEFAULT_GUIDANCE = 7.5
 
@@ -21,9 +22,8 @@ def load_stable_diffusion(
     """Load the modules of a StableDiffusionPipeline folder, from safetensors only."""
     pipeline = StableDiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
         folder,
-        dtype=dtype,
         local_files_only=True,
-        use_safetensors=True,
+        **load_modules(folder, dtype),
         safety_checker=None,
         requires_safety_checker=False,
     )
@@ -38,6 +38,7 @@ class StableDiffusionAdapter(UNetAdapter):
     ) -> None:
         super().__init__(name, folder, pipeline, device, dtype, DEFAULT_GUIDANCE)
         self._tokenizer = pipeline.tokenizer
+        check_tokenizer(folder, "tokenizer", self._tokenizer)
         self._text_encoder = pipeline.text_encoder.to(device).eval()
         width = int(self._unet.config.cross_attention_dim)
         self.conditioning = {"hidden": (int(self._tokenizer.model_max_length), width)}

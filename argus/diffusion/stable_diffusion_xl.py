@@ -12,6 +12,7 @@ from diffusers import StableDiffusionXLPipeline
 from argus.diffusion.adapter import Conditioning
 from argus.diffusion.text import truncated_words
 from argus.diffusion.unet import UNetAdapter
+from argus.diffusion.weights import check_tokenizer, load_modules
 from argus.errors import ModelError
 
 DEFAULT_GUIDANCE = 5.0
@@ -22,7 +23,7 @@ def load_stable_diffusion_xl(
 ) -> StableDiffusionXLAdapter:
     """Load the modules of a StableDiffusionXLPipeline folder, from safetensors only."""
     pipeline = StableDiffusionXLPipeline.from_pretrained(  # type: ignore[no-untyped-call]
-        folder, dtype=dtype, local_files_only=True, use_safetensors=True, add_watermarker=False
+        folder, local_files_only=True, **load_modules(folder, dtype), add_watermarker=False
     )
     return StableDiffusionXLAdapter(name, folder, pipeline, device, dtype)
 
@@ -40,6 +41,8 @@ class StableDiffusionXLAdapter(UNetAdapter):
             raise ModelError(f"{folder}: both text encoders are needed; a refiner is not served")
         super().__init__(name, folder, pipeline, device, dtype, DEFAULT_GUIDANCE)
         self._tokenizers = (pipeline.tokenizer, pipeline.tokenizer_2)
+        check_tokenizer(folder, "tokenizer", pipeline.tokenizer)
+        check_tokenizer(folder, "tokenizer_2", pipeline.tokenizer_2)
         self._encoders = tuple(
             encoder.to(device).eval()
             for encoder in (pipeline.text_encoder, pipeline.text_encoder_2)

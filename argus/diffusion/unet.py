@@ -11,8 +11,7 @@ import torch
 
 from argus.diffusion.folder import own_defaults
 from argus.diffusion.pixels import to_pixels
-from argus.diffusion.samplers import SAMPLERS
-from argus.diffusion.schedules import build_table, default_sampler
+from argus.diffusion.schedules import build_table, default_sampler, served_samplers
 from argus.diffusion.tables import StepTable
 from argus.errors import ModelError
 from argus.types import VariantInfo
@@ -63,7 +62,7 @@ class UNetAdapter:
             # Each UNet level halves the latents; sizes that do not divide are not served.
             size_multiple=self._vae_scale * 2 ** (levels - 1),
             max_size=2 * side,
-            samplers=tuple(SAMPLERS),
+            samplers=served_samplers(self._scheduler_config),
             default_sampler=default_sampler(self._scheduler_config),
             default_steps=int(own.get("default_steps", DEFAULT_STEPS)),
             default_guidance=float(own.get("default_guidance", default_guidance)),
