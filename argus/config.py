@@ -33,6 +33,8 @@ class CoordinatorConfig:
     max_attempts: int = 3
     result_ttl_s: float = 60.0
     result_bytes: int = 64 * 2**20
+    reattach_grace_s: float = 1.0
+    """How long a request nobody listens to any more waits for its client to come back."""
     drain_grace_s: float = 30.0
 
 
@@ -190,6 +192,7 @@ def _check(config: Config) -> None:
     not_negative = {
         "coordinator.result_ttl_s": coordinator.result_ttl_s,
         "coordinator.result_bytes": coordinator.result_bytes,
+        "coordinator.reattach_grace_s": coordinator.reattach_grace_s,
         "coordinator.drain_grace_s": coordinator.drain_grace_s,
         "node.drain_grace_s": node.drain_grace_s,
         "node.reconnect_s": node.reconnect_s,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from argus.coordinator.flight import Phase
 from argus.v1 import admin_pb2
 
 
@@ -20,6 +21,15 @@ class Counters:
     failed: int = 0
     replayed: int = 0
     answered_by_level: Counter[str] = field(default_factory=Counter)
+
+    def ended(self, phase: Phase) -> None:
+        """Count the end of an accepted request."""
+        if phase is Phase.DONE:
+            self.answered += 1
+        elif phase is Phase.CANCELLED:
+            self.cancelled += 1
+        else:
+            self.failed += 1
 
     def to_proto(self) -> admin_pb2.Counters:
         """Return the message, without the counts by level."""

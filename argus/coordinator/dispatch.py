@@ -94,7 +94,8 @@ class Dispatcher:
         flight = self._flights.get(request.request_id)
         if flight is not None:
             check_same(flight.request, request)
-            flight.subscriptions.append(subscription)
+            flight.attach(subscription)
+            self.pump()
             return subscription
         remembered = self._results.find(request, self._clock.now())
         if remembered is not None:
@@ -107,14 +108,22 @@ class Dispatcher:
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Note that a client no longer listens; a request nobody listens to is cancelled."""
+        """Note that a client no longer listens.
+
+        A request nobody listens to is cancelled when nobody has come back within the grace.
+        """
         flight = self._flights.get(subscription.request_id)
-        if flight is None or subscription not in flight.subscriptions:
-            return
-        flight.subscriptions.remove(subscription)
-        if not flight.subscriptions:
-            self.abort(flight, Phase.CANCELLED, CancelledError("every client left"))
-            self.pump()
+        if flight is not None:
+            flight.leave(subscription, self._clock.now())
+            if self.cancel_if_deserted(flight):
+                self.pump()
+
+    def cancel_if_deserted(self, flight: Flight) -> bool:
+        """Cancel a request that nobody has listened to for the grace; return whether it was."""
+        if flight.deserted_s(self._clock.now()) < self._config.reattach_grace_s:
+            return False
+        self.abort(flight, Phase.CANCELLED, CancelledError("every client left"))
+        return True
 
     def _accept(self, request: ImageRequest, subscription: Subscription) -> None:
         offers = make_offers(request, self._catalog.ladder, self._catalog.variants, self._predictor)
@@ -154,25 +163,23 @@ class Dispatcher:
     # -- to nodes -------------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Give waiting requests to nodes, the most urgent first.
+        """Give each waiting request, the most urgent first, to the node that would end it first.
 
-        Each goes to the node that would finish it first. Where that one is full the request stays
-        in the line, and its work counts against that node for those behind it.
+        Where that one is full the request stays in the line, and its work counts against that node
+        for those behind it. A request that nobody listens to is passed over.
         """
         members = self._membership.members
         held_s: dict[str, float] = {}
         for flight in self._waiting:
             if not any(member.has_room for member in members):
                 return
-            if flight.phase is Phase.QUEUED:
+            if flight.phase is Phase.QUEUED and flight.subscriptions:
                 self._try_to_send(flight, members, held_s)
 
     def _try_to_send(self, flight: Flight, members: list[Member], held_s: dict[str, float]) -> None:
         """Send a request if the best node has room; else add its work to that node's `held_s`."""
-        others_wait = len(self._waiting) > 1
-        now_s = self._clock.now()
         try:
-            decision = place(flight, members, now_s, held_s=held_s, others_wait=others_wait)
+            decision = place(flight, members, self._clock.now(), held_s, len(self._waiting) > 1)
         except DeadlineError as late:
             self.abort(flight, Phase.FAILED, late)
             return
@@ -203,9 +210,8 @@ class Dispatcher:
         held = [self._flights[row_id] for row_id in member.backlog.row_ids]
         log.info("node %s is gone (%s); %d rows to replay", member.name, reason, len(held))
         for flight in held:
-            message = f"node {member.name} was lost ({reason}); starting again elsewhere"
-            warning = image_pb2.Warning(code="NODE_LOST", message=message)
-            flight.tell(image_pb2.GenerateResponse(request_id=flight.id, warning=warning))
+            lost = f"node {member.name} was lost ({reason}); starting again elsewhere"
+            flight.warn("NODE_LOST", lost)
             self.replay(flight, f"node {member.name} was lost: {reason}")
         self.pump()
 
@@ -288,11 +294,6 @@ class Dispatcher:
         """Do the bookkeeping of every ending."""
         del self._flights[flight.id]
         flight.finish(phase, end)
-        if phase is Phase.DONE:
-            self.counters.answered += 1
-        elif phase is Phase.CANCELLED:
-            self.counters.cancelled += 1
-        else:
-            self.counters.failed += 1
+        self.counters.ended(phase)
         if not self._flights:
             self._empty.set()

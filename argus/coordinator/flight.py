@@ -68,6 +68,8 @@ class Flight:
     stranded_s: float | None = None
     """Since when no node could make it."""
     subscriptions: list[Subscription] = field(default_factory=list)
+    left_at_s: float | None = None
+    """When the last one who listened left."""
 
     @property
     def id(self) -> str:
@@ -137,10 +139,31 @@ class Flight:
             preview_every=self.request.preview_every,
         )
 
+    def attach(self, subscription: Subscription) -> None:
+        """Add one who listens."""
+        self.subscriptions.append(subscription)
+        self.left_at_s = None
+
+    def leave(self, subscription: Subscription, now_s: float) -> None:
+        """Take out one who listened; one who does not is ignored."""
+        if subscription in self.subscriptions:
+            self.subscriptions.remove(subscription)
+            if not self.subscriptions:
+                self.left_at_s = now_s
+
+    def deserted_s(self, now_s: float) -> float:
+        """Return for how long nobody has listened; below 0 while someone does."""
+        return -1.0 if self.left_at_s is None else now_s - self.left_at_s
+
     def tell(self, event: image_pb2.GenerateResponse) -> None:
         """Send an event to everyone who listens."""
         for subscription in self.subscriptions:
             subscription.push(event)
+
+    def warn(self, code: str, message: str) -> None:
+        """Send a warning to everyone who listens."""
+        warning = image_pb2.Warning(code=code, message=message)
+        self.tell(image_pb2.GenerateResponse(request_id=self.id, warning=warning))
 
     def finish(self, phase: Phase, end: image_pb2.GenerateResponse | ArgusError) -> None:
         """Enter a final phase and tell everyone who listens how it ended."""

@@ -15,7 +15,6 @@ def place(
     flight: Flight,
     members: Sequence[Member],
     now_s: float,
-    *,
     held_s: HeldSeconds,
     others_wait: bool,
 ) -> Decision | None:

@@ -1,4 +1,4 @@
-"""What time alone brings about: leases end, deadlines pass, hope for a node runs out."""
+"""What time alone brings about: leases end, deadlines pass, hopes run out."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Watchdog:
             if not flight.on_time(now_s):
                 late = f"the image was not ready within {flight.request.deadline_s:g} s"
                 self._dispatcher.abort(flight, Phase.FAILED, DeadlineError(late))
-            elif flight.phase is Phase.QUEUED:
+            elif not self._dispatcher.cancel_if_deserted(flight) and flight.phase is Phase.QUEUED:
                 self._check_stranded(flight, now_s)
         self._dispatcher.forget_old_results()
         self._dispatcher.pump()

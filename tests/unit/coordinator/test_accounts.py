@@ -23,7 +23,7 @@ class RandomLife:
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
-        self.bench = Bench(max_in_flight=40, max_attempts=3)
+        self.bench = Bench(max_in_flight=40, max_attempts=3, reattach_grace_s=0.1)
         self.nodes = {name: self.bench.join(name, slots=3) for name in "ab"}
         self.subscriptions: list[Subscription] = []
         self.held: list[tuple[str, cluster_pb2.Work]] = []
@@ -79,6 +79,7 @@ async def test_counters_and_backlogs_never_drift(seed: int) -> None:
         assert on_nodes == sum(f.phase in {Phase.ASSIGNED, Phase.RUNNING} for f in flights.values())
     for subscription in life.subscriptions:
         bench.dispatcher.unsubscribe(subscription)
+    bench.pass_time(2 * bench.config.reattach_grace_s)
     assert not bench.dispatcher.flights
     assert all(len(member.backlog) == 0 for member in nodes.values())
     assert bench.counters["cancelled"] > 50

@@ -207,23 +207,6 @@ async def test_the_queue_is_bounded_and_says_when_to_come_back() -> None:
     assert bench.counters["refused"] == 1
 
 
-async def test_the_last_client_to_leave_cancels() -> None:
-    bench = Bench()
-    node = bench.join()
-    one, two = bench.submit(seed=1), bench.submit(seed=1)
-    await works(node)
-    bench.dispatcher.unsubscribe(one)
-    bench.dispatcher.unsubscribe(one)
-    assert "r" in bench.dispatcher.flights
-    bench.dispatcher.unsubscribe(two)
-    (cancel,) = await sent(node)
-    assert cancel is not None
-    assert cancel.HasField("cancel")
-    assert bench.counters["cancelled"] == 1
-    bench.dispatcher.unsubscribe(two)
-    assert bench.counters["cancelled"] == 1
-
-
 async def test_the_same_id_joins_the_request_in_flight_and_later_gets_the_same_image() -> None:
     bench = Bench(result_ttl_s=10.0)
     node = bench.join()
