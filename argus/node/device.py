@@ -39,7 +39,7 @@ def open_device(config: NodeConfig) -> Device:
         raise ConfigError(f"node.device: {wanted!r} is no device; try cpu or cuda:0") from error
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise ConfigError("node.device: no CUDA device is to be had here")
+            raise ConfigError("node.device: no CUDA device on this machine; use --device cpu")
         index = device.index or 0
         if index >= torch.cuda.device_count():
             raise ConfigError(f"node.device: cuda:{index} of {torch.cuda.device_count()} devices")
