@@ -3,48 +3,74 @@
 from __future__ import annotations
 
 import json as json_module
-import sys
-from collections.abc import Callable
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import fields
+from itertools import repeat
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from argus.cli.connect import DEFAULT_SERVER, connect
+from argus.cli.flags import naming_flags
 from argus.cli.output import STDOUT, choose_output
+from argus.cli.progress import Bars
+from argus.cli.series import Series, plan_series
 from argus.cli.settings import JsonFlag, ServerFlag
-from argus.client import Event, Image, ImageResult, Queued, Started, Step, Warning
-from argus.client.request import Options
-from argus.errors import InvalidArgumentError
+from argus.client import Client, ImageResult, Options
+from argus.errors import UnavailableError
 from argus.rpc.convert import parse_size
+
+MOST_AT_A_TIME = 8
 
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
     server: ServerFlag = DEFAULT_SERVER,
     seed: Annotated[
-        int | None, typer.Option(help="Seed of the noise; with -n the first of n seeds.")
+        int | None,
+        typer.Option(help="Seed of the noise; with -n the first of n. Default: drawn, and shown."),
     ] = None,
-    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 to 1000.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale, 0 to 50.")] = None,
-    negative_prompt: Annotated[str, typer.Option(help="What it should not show.")] = "",
-    sampler: Annotated[str, typer.Option(help="Sampler by name.")] = "",
-    variant: Annotated[str, typer.Option(help="Variant by name.")] = "",
-    level: Annotated[str, typer.Option(help="Pin one level of the ladder.")] = "",
+    size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT in pixels. Default: the variant's own.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Denoising steps, 1 to 1000. Default: the variant's own.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Guidance scale, 0 to 50. Default: the variant's own.")
+    ] = None,
+    negative_prompt: Annotated[
+        str, typer.Option(help="What it should not show. Default: nothing.")
+    ] = "",
+    sampler: Annotated[
+        str,
+        typer.Option(
+            help="Sampler by name; `argus status --json` lists all. Default: the variant's."
+        ),
+    ] = "",
+    variant: Annotated[
+        str,
+        typer.Option(help="Variant by name; `argus status` lists them. Default: the best level's."),
+    ] = "",
+    level: Annotated[
+        str,
+        typer.Option(help="Pin one level; `argus status` lists them. Default: Argus chooses."),
+    ] = "",
     deadline: Annotated[
-        float | None, typer.Option(help="Seconds within which it must be there.")
+        float | None, typer.Option(help="Seconds within which it must be there. Default: none.")
     ] = None,
     min_quality: Annotated[
-        float | None, typer.Option(help="Lowest acceptable relative quality, 0 to 1.")
+        float | None,
+        typer.Option(help="Lowest acceptable relative quality, 0 to 1. Default: any."),
     ] = None,
     format: Annotated[
-        str | None, typer.Option(help="png, webp or jpeg. Default: by the file's extension.")
+        str | None,
+        typer.Option(help="png, webp or jpeg. Default: by the file's extension, else png."),
     ] = None,
     request_id: Annotated[
-        str | None, typer.Option(help="Asking again with the same id finds the same picture.")
+        str | None,
+        typer.Option(help="Asking again with the same id finds the same picture. Default: made."),
     ] = None,
     count: Annotated[
         int, typer.Option("-n", "--count", min=1, help="Pictures; files are numbered.")
@@ -57,77 +83,56 @@ def generate(
 ) -> None:
     """Make a picture of PROMPT and save it.
 
-    With --json, one line of JSON for each picture is printed.
+    With --json, one line of JSON for each picture is printed, in the order of their numbers.
     """
-    destination = choose_output(output, format, count, json)
-    options: Options = {
-        "size": None if size is None else parse_size(size),
-        "steps": steps,
-        "guidance": guidance,
-        "negative_prompt": negative_prompt,
-        "sampler": sampler,
-        "variant": variant,
-        "level": level,
-        "deadline_s": deadline,
-        "min_quality": min_quality,
-        "format": destination.format,
-    }
-    with connect(server) as client, _progress() as progress:
-        for position in range(count):
-            one = _for_position(options, seed, request_id, position, count)
-            result = client.generate(prompt, on_event=_reporter(progress), **one)
+    with naming_flags():
+        destination = choose_output(output, format, count, json)
+        series = plan_series(seed, request_id, count)
+        options: Options = {
+            "size": None if size is None else parse_size(size),
+            "steps": steps,
+            "guidance": guidance,
+            "negative_prompt": negative_prompt,
+            "sampler": sampler,
+            "variant": variant,
+            "level": level,
+            "deadline_s": deadline,
+            "min_quality": min_quality,
+            "format": destination.format,
+        }
+    with (
+        connect(server) as client,
+        Bars() as bars,
+        closing(_pictures(client, prompt, series, options, bars)) as pictures,
+    ):
+        for position, result in enumerate(pictures):
             file = destination.write(result, position)
             if json:
                 print(json_module.dumps(_described(result, file), ensure_ascii=False), flush=True)
             elif file != STDOUT:
-                progress.console.print(_line(result, file), highlight=False, markup=False)
+                bars.print(_line(result, file))
 
 
-def _for_position(
-    options: Options, seed: int | None, request_id: str | None, position: int, count: int
-) -> Options:
-    """Return the options of one of `count` pictures: its own seed and its own id."""
-    if request_id == "":
-        raise InvalidArgumentError("request_id", "must not be empty; leave it out for a new one")
-    one: Options = {**options, "seed": None if seed is None else seed + position}
-    if request_id is not None:
-        one["request_id"] = request_id if count == 1 else f"{request_id}-{position + 1}"
-    return one
+def _pictures(
+    client: Client, prompt: str, series: Series, options: Options, bars: Bars
+) -> Generator[ImageResult, None, None]:
+    """Iterate over the pictures of a series in order; several are made at a time."""
 
+    def each(position: int) -> Options:
+        bars.begin(series.id_of(position))
+        return series.options(position)
 
-def _progress() -> Progress:
-    """Return a progress display on stderr; silent where that is not a terminal."""
-    console = Console(stderr=True, soft_wrap=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
+    pictures = client.map(
+        repeat(prompt, series.count),
+        concurrency=min(series.count, MOST_AT_A_TIME),
+        each=each,
+        on_event=bars.show,
+        **options,
     )
-
-
-def _reporter(progress: Progress) -> Callable[[Event], None]:
-    """Return what shows the events of one request."""
-    task = progress.add_task("waiting", total=1)
-
-    def show(event: Event) -> None:
-        match event:
-            case Queued():
-                progress.update(task, description=f"queued behind {event.ahead}")
-            case Started():
-                what = f"{event.level} on {event.node}"
-                progress.update(task, description=what, total=event.steps, completed=0)
-            case Step():
-                progress.update(task, completed=event.step, total=event.steps)
-            case Warning():
-                print(f"argus: warning: {event.message} ({event.code})", file=sys.stderr)
-            case Image():
-                progress.remove_task(task)
-
-    return show
+    try:
+        yield from pictures
+    except UnavailableError as error:
+        raise UnavailableError(series.in_whole(str(error))) from error
 
 
 def _described(result: ImageResult, file: str) -> dict[str, Any]:

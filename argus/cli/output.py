@@ -45,8 +45,12 @@ class Output:
     def _path(self, result: ImageResult, position: int) -> Path:
         if not self.target:
             return Path(f"argus-{result.seed}.{self.format.value}")
+        return self.numbered(position) if self.count > 1 else Path(self.target)
+
+    def numbered(self, position: int) -> Path:
+        """Return the file of one of several pictures; `target` must name a file."""
         path = Path(self.target)
-        return path if self.count == 1 else path.with_stem(f"{path.stem}-{position + 1}")
+        return path.with_stem(f"{path.stem}-{position + 1}")
 
 
 def choose_output(target: str, format_name: str | None, count: int, json: bool) -> Output:
@@ -63,30 +67,53 @@ def choose_output(target: str, format_name: str | None, count: int, json: bool) 
     """
     if target == STDOUT and (count > 1 or json):
         raise InvalidArgumentError(FLAG, "stdout takes one picture and no JSON")
+    output = Output(target, _choose_format(target, format_name), count)
     if target != STDOUT:
-        _check_writable(Path(target or "."), made_name=not target)
-    chosen = parse_image_format(format_name) if format_name else _format_of(target)
-    return Output(target, chosen, count)
+        _check_writable(output)
+    return output
 
 
-def _format_of(target: str) -> ImageFormat:
-    suffix = Path(target).suffix.lower()
-    if target in {"", STDOUT} or not suffix:
-        return ImageFormat.PNG
-    if suffix not in EXTENSIONS:
+def _choose_format(target: str, format_name: str | None) -> ImageFormat:
+    suffix = "" if target in {"", STDOUT} else Path(target).suffix.lower()
+    named = EXTENSIONS.get(suffix)
+    if format_name is not None:
+        chosen = parse_image_format(format_name)
+        if named not in {None, chosen}:
+            raise InvalidArgumentError(
+                FLAG, f"the extension of {target!r} does not fit --format {chosen.value}"
+            )
+        return chosen
+    if suffix and named is None:
         raise InvalidArgumentError(
             FLAG, f"the extension must be one of {', '.join(EXTENSIONS)}, not {suffix!r}"
         )
-    return EXTENSIONS[suffix]
+    return named or ImageFormat.PNG
 
 
-def _check_writable(path: Path, made_name: bool) -> None:
-    folder = path if made_name else path.parent
-    if path.is_dir() and not made_name:
+def _check_writable(output: Output) -> None:
+    """Raise where writing would fail; of numbered files the last has the longest name."""
+    path = Path(output.target)
+    try:
+        if not output.target:
+            _check_access(path, path)
+            return
+        _check_file(path)
+        if output.count > 1:
+            _check_file(output.numbered(output.count - 1))
+    except OSError as error:
+        raise _refusal(path, error.strerror or str(error)) from error
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
         raise _refusal(path, "it is a folder")
-    if not folder.is_dir():
-        raise _refusal(path, f"there is no folder {str(folder)!r}")
-    if not os.access(path if path.exists() else folder, os.W_OK):
+    if not path.parent.is_dir():
+        raise _refusal(path, f"there is no folder {str(path.parent)!r}")
+    _check_access(path, path if path.exists() else path.parent)
+
+
+def _check_access(path: Path, writable: Path) -> None:
+    if not os.access(writable, os.W_OK):
         raise _refusal(path, "permission denied")
 
 

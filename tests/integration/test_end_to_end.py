@@ -74,7 +74,7 @@ def test_status_tells_the_truth(cluster: LocalCluster) -> None:
 @pytest.mark.parametrize(
     ("flags", "field"),
     [
-        (["--size", "33x32"], "width"),
+        (["--size", "33x32"], "size"),
         (["--steps", "0"], "steps"),
         (["--guidance", "-1"], "guidance"),
         (["--sampler", "magic"], "sampler"),

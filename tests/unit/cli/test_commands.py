@@ -151,9 +151,43 @@ async def test_a_picture_can_go_to_stdout(scripted: Scripted, here: Here, tmp_pa
     assert os.listdir(tmp_path) == []
 
 
-async def test_format_wins_over_the_extension(scripted: Scripted, here: Here) -> None:
-    await here("generate", "p", "--server", scripted.address, "--format", "jpeg", "-o", "a.png")
+async def test_a_format_can_be_named_where_the_file_does_not_tell(
+    scripted: Scripted, here: Here
+) -> None:
+    await here("generate", "p", "--server", scripted.address, "--format", "jpeg", "-o", "picture")
     assert scripted.images.received[0].format == 3
+
+
+async def test_several_pictures_are_made_at_a_time_and_come_in_order(
+    scripted: Scripted, here: Here
+) -> None:
+    done = await here(
+        *("generate", "wait 0.2", "--server", scripted.address, "-n", "12", "--seed", "3"),
+        *("-o", "a.png", "--json"),
+    )
+    assert scripted.images.most_running == 8
+    described = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [d["seed"] for d in described] == list(range(3, 15))
+    assert [d["file"] for d in described] == [f"a-{i}.png" for i in range(1, 13)]
+
+
+async def test_the_last_of_all_seeds_can_be_reached(scripted: Scripted, here: Here) -> None:
+    arguments = ("generate", "p", "--server", scripted.address, "-n", "2", "--json", "-o", "a.png")
+    done = await here(*arguments, "--seed", str(2**63 - 2))
+    assert [json.loads(line)["seed"] for line in done.stdout.splitlines()] == [
+        2**63 - 2,
+        2**63 - 1,
+    ]
+
+
+async def test_ids_of_a_lost_series_lead_back_to_the_whole_of_it(
+    scripted: Scripted, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("argus.cli.connect.RETRIES", Retries(attempts=1))
+    scripted.images.loss = UnavailableError("Socket closed")
+    done = await here("generate", "p", "--server", scripted.address, "-n", "2", "--request-id", "r")
+    assert done.code == 1
+    assert done.stderr.endswith("repeating it with --request-id=r is safe\n")
 
 
 @pytest.mark.parametrize(
@@ -170,6 +204,16 @@ async def test_format_wins_over_the_extension(scripted: Scripted, here: Here) ->
         (["--seed", "-4"], "seed: must be a whole number of 0 to"),
         (["--deadline", "nan"], "argus: --deadline: must be a number above 0"),
         (["--request-id", ""], "--request-id: must not be empty"),
+        (["--request-id", "x" * 127, "-n", "10"], "--request-id: must be 1 to 128"),
+        (["--min-quality", "2"], "argus: --min-quality: must be a number 0 to 1"),
+        (["--negative-prompt", "x" * 4001], "argus: --negative-prompt: must have at most"),
+        (["--size", "0x0"], "argus: --size: width and height must be above 0"),
+        (["--size", "64X4294967296"], "--size: width and height must be above 0 and at most"),
+        (["--seed", str(2**63 - 1), "-n", "2"], "--seed: must be at most 9,223,372,036,854,775,80"),
+        (["-o", "x" * 256 + ".png"], f"-o: cannot write '{'x' * 256}.png': File name too long"),
+        (["-o", "x" * 250 + ".png", "-n", "9"], "File name too long"),
+        (["-o", ".", "-n", "2"], "cannot write '.': it is a folder"),
+        (["-o", "a.jpg", "--format", "png"], "-o: the extension of 'a.jpg' does not fit --format"),
         (["--server", "nowhere"], "--server: must be HOST:PORT"),
     ],
 )
@@ -203,6 +247,19 @@ async def test_a_disk_that_fills_up_is_one_line(scripted: Scripted, here: Here) 
     done = await here("generate", "p", "--server", scripted.address, "-o", "/dev/full")
     assert done.code == 2
     assert "No space left on device" in done.stderr
+
+
+async def test_a_file_that_cannot_be_written_gives_the_other_pictures_up(
+    scripted: Scripted, here: Here, tmp_path: Path
+) -> None:
+    (tmp_path / "a-1.png").mkdir()
+    arguments = ("generate", "p", "--server", scripted.address, "-n", "50", "-o", "a.png")
+    done = await here(*arguments)
+    assert (done.code, done.stderr.splitlines()[-1]) == (
+        2,
+        "argus: -o: cannot write 'a-1.png': Is a directory",
+    )
+    assert len(scripted.images.received) < 50
 
 
 async def test_an_unknown_variant_lists_those_there_are(scripted: Scripted, here: Here) -> None:
@@ -304,6 +361,7 @@ async def test_a_terminal_gets_a_progress_bar(
     assert done.stdout == b""
     assert "base on node-0" in done.stderr
     assert "3/3" in done.stderr
+    assert "base on node-0, 4 lanes" in done.stderr
 
 
 def test_version_and_help() -> None:

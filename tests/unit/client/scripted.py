@@ -106,7 +106,8 @@ class ImageScript(image_pb2_grpc.ImageServiceServicer):
         self.timeouts_s.append(context.time_remaining())
         if self.loss is not None:
             loss, self.loss = self.loss, None
-            yield image_pb2.GenerateResponse(queued=image_pb2.Queued(ahead=1))
+            accepted = image_pb2.Queued(ahead=1)
+            yield image_pb2.GenerateResponse(request_id=request.request_id, queued=accepted)
             raise loss
         if self.failures:
             raise self.failures.pop(0)
