@@ -82,4 +82,4 @@ async def test_counters_and_backlogs_never_drift(seed: int) -> None:
     bench.pass_time(2 * bench.config.reattach_grace_s)
     assert not bench.dispatcher.flights
     assert all(len(member.backlog) == 0 for member in nodes.values())
-    assert bench.counters["cancelled"] > 50
+    assert bench.counters["cancelled"] > 20
