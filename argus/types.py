@@ -48,7 +48,11 @@ class ImageRequest:
 
 @dataclass(frozen=True, slots=True)
 class VariantInfo:
-    """One set of weights and what it allows; sizes in pixels."""
+    """One set of weights and what it allows; sizes in pixels.
+
+    `guidance_embedded` is set where guidance was distilled into the weights: it is then an input
+    of the model, if anything, and no row takes a second lane for it.
+    """
 
     name: str
     pipeline: str
@@ -60,6 +64,7 @@ class VariantInfo:
     default_sampler: str
     default_steps: int
     default_guidance: float
+    guidance_embedded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,11 @@ def forwards(sampler: str, steps: int) -> int:
     return 2 * steps - 1 if sampler == "heun" else steps
 
 
+def lanes(guidance: float, guidance_embedded: bool) -> int:
+    """Return the lanes a row takes: two with classifier-free guidance, as diffusers decides it."""
+    return 2 if guidance > 1.0 and not guidance_embedded else 1
+
+
 @dataclass(frozen=True, slots=True)
 class ResolvedRequest:
     """A request with a level chosen and every default filled in: what a node runs."""
@@ -145,16 +155,6 @@ class ResolvedRequest:
     deadline_s: float | None = None
     format: ImageFormat = ImageFormat.PNG
     preview_every: int = 0
-
-    @property
-    def uses_guidance(self) -> bool:
-        """Whether classifier-free guidance applies, as diffusers decides it."""
-        return self.guidance > 1.0
-
-    @property
-    def lanes(self) -> int:
-        """Lanes the row takes in a forward."""
-        return 2 if self.uses_guidance else 1
 
 
 @dataclass(frozen=True, slots=True)

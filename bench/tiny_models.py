@@ -13,6 +13,8 @@ from diffusers import (
     DDIMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
@@ -197,6 +199,42 @@ def save_tiny_sd3(folder: Path, seed: int, *, t5: bool = True, **schedule: Any) 
         tokenizer_2=_tokenizer(),
         text_encoder_3=_t5(text_width) if t5 else None,
         tokenizer_3=_t5_tokenizer() if t5 else None,
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def save_tiny_flux(folder: Path, seed: int, *, guidance: bool = True, **schedule: Any) -> Path:
+    """Save a random FluxPipeline and return its folder.
+
+    Args:
+        folder: where to.
+        seed: of the weights.
+        guidance: whether the transformer takes it as an input.
+        schedule: options of its scheduler.
+    """
+    torch.manual_seed(seed)
+    text_width = 32
+    transformer = FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=text_width,
+        pooled_projection_dim=16,
+        guidance_embeds=guidance,
+        axes_dims_rope=(4, 6, 6),
+    )
+    torch.nn.init.normal_(transformer.proj_out.weight, std=0.3)
+    pipeline = FluxPipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(**schedule),
+        vae=_shifted_vae(),
+        text_encoder=CLIPTextModel(_text_config(1)),
+        tokenizer=_tokenizer(),
+        text_encoder_2=_t5(text_width),
+        tokenizer_2=_t5_tokenizer(),
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder

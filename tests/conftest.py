@@ -48,3 +48,17 @@ def tiny_sd3_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
             root / "tiny-sd3-no-t5", 6, t5=False, use_dynamic_shifting=True
         ),
     }
+
+
+@pytest.fixture(scope="session")
+def tiny_flux_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two random FLUX pipelines: guided under a schedule that shifts with size, and as schnell."""
+    import tiny_models
+
+    root = tmp_path_factory.mktemp("models-flux")
+    return {
+        "tiny-flux": tiny_models.save_tiny_flux(
+            root / "tiny-flux", 8, use_dynamic_shifting=True, shift=3.0
+        ),
+        "tiny-flux-fast": tiny_models.save_tiny_flux(root / "tiny-flux-fast", 9, guidance=False),
+    }

@@ -9,7 +9,7 @@ from argus.control.backlog import RowShape
 from argus.control.levels import Ladder
 from argus.control.predictor import QualityPredictor
 from argus.errors import InvalidArgumentError
-from argus.types import ImageRequest, Level, VariantInfo, forwards
+from argus.types import ImageRequest, Level, VariantInfo, forwards, lanes
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,9 @@ def _offer(
     reference_steps = _reference_steps(request, reference)
     steps = level.steps(reference_steps)
     guidance = variant.default_guidance if request.guidance is None else request.guidance
-    lanes = 2 if guidance > 1.0 else 1
     sampler = request.sampler or variant.default_sampler
-    row = RowShape(variant.name, width, height, forwards(sampler, steps), lanes)
+    taken = lanes(guidance, variant.guidance_embedded)
+    row = RowShape(variant.name, width, height, forwards(sampler, steps), taken)
     return Offer(level, row, guidance, sampler, quality, steps, reference_steps)
 
 

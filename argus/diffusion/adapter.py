@@ -14,6 +14,9 @@ from argus.diffusion.tables import StepTable
 from argus.errors import ModelError
 from argus.types import VariantInfo
 
+GUIDANCE = "guidance"
+"""Name of the conditioning tensor that holds the row's guidance, where a model takes it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
@@ -36,7 +39,10 @@ class PipelineAdapter(Protocol):
     device: torch.device
     dtype: torch.dtype
     conditioning: Mapping[str, tuple[int, ...]]
-    """Name and shape of every tensor that `encode` gives and `forward` takes."""
+    """Name and shape of every tensor that `encode` gives and `forward` takes.
+
+    One named `GUIDANCE`, of shape (), is each row's guidance and not given by `encode`.
+    """
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """Return (channels, height, width) of the latents of an image of that many pixels."""
@@ -95,6 +101,7 @@ def load_variant(folder: Path, device: torch.device, dtype: torch.dtype) -> Pipe
     """
     kind = pipeline_class(folder)
     _quiet_libraries()
+    from argus.diffusion.flux import load_flux
     from argus.diffusion.stable_diffusion import load_stable_diffusion
     from argus.diffusion.stable_diffusion_3 import load_stable_diffusion_3
     from argus.diffusion.stable_diffusion_xl import load_stable_diffusion_xl
@@ -103,6 +110,7 @@ def load_variant(folder: Path, device: torch.device, dtype: torch.dtype) -> Pipe
         "StableDiffusionPipeline": load_stable_diffusion,
         "StableDiffusionXLPipeline": load_stable_diffusion_xl,
         "StableDiffusion3Pipeline": load_stable_diffusion_3,
+        "FluxPipeline": load_flux,
     }
     try:
         return loaders[kind](folder.resolve().name, folder, device, dtype)

@@ -41,7 +41,12 @@ def make_flow_scheduler(config: Mapping[str, Any]) -> Any:
 
 
 def build_flow_table(
-    sampler: str, config: Mapping[str, Any], steps: int, image_tokens: int
+    sampler: str,
+    config: Mapping[str, Any],
+    steps: int,
+    image_tokens: int,
+    *,
+    even_sigmas: bool = False,
 ) -> StepTable:
     """Return the table of `steps` Euler steps under a diffusers flow matching config.
 
@@ -51,6 +56,8 @@ def build_flow_table(
         steps: one forward each.
         image_tokens: tokens the transformer makes of the latents; a schedule with dynamic shifting
             depends on it, as in the pipelines' `calculate_shift`.
+        even_sigmas: start from 1, …, 2/steps, 1/steps before any shift, as FluxPipeline does,
+            instead of from the scheduler's own range.
 
     Raises:
         InvalidArgumentError: no such sampler, or it cannot make that many steps.
@@ -63,8 +70,9 @@ def build_flow_table(
     if not 1 <= steps <= limit:
         raise InvalidArgumentError("steps", f"must be 1 to {limit} for this variant, not {steps}")
     mu = _shift(scheduler.config, image_tokens) if scheduler.config.use_dynamic_shifting else None
+    chosen = np.linspace(1.0, 1.0 / steps, steps) if even_sigmas else None
     with np.errstate(all="ignore"):
-        scheduler.set_timesteps(steps, mu=mu)
+        scheduler.set_timesteps(steps, sigmas=chosen, mu=mu)
     sigmas = scheduler.sigmas.double().numpy()
     if not np.isfinite(sigmas).all():
         # One step cannot end at shift_terminal and begin at 1; diffusers divides by zero there.

@@ -8,7 +8,12 @@ from typing import Any
 
 from argus.errors import ModelError
 
-FAMILIES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline")
+FAMILIES = (
+    "StableDiffusionPipeline",
+    "StableDiffusionXLPipeline",
+    "StableDiffusion3Pipeline",
+    "FluxPipeline",
+)
 """Pipeline classes of model_index.json that are served."""
 
 

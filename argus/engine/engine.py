@@ -171,7 +171,8 @@ class Engine:
                 )
         key = BatchKey(request.variant, adapter.latent_shape(request.width, request.height))
         table = adapter.step_table(request.sampler, request.steps, request.width, request.height)
-        return Row(request, listener, key, table, self._clock.now())
+        embedded = adapter.info.guidance_embedded
+        return Row(request, listener, key, table, self._clock.now(), embedded)
 
     # -- the device thread -----------------------------------------------------------------
 

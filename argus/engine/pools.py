@@ -52,7 +52,7 @@ class Pools:
         adapter, request = self._adapters[row.key.variant], row.request
         prompt = self._encode(adapter, row, request.prompt, False)
         negative = None
-        if request.uses_guidance:
+        if row.lanes == 2:
             negative = self._encode(adapter, row, request.negative_prompt, True)
         for field, text in (("prompt", prompt), ("negative_prompt", negative)):
             if text is not None and text.truncated:
@@ -62,7 +62,7 @@ class Pools:
             pool = self._pool(row.key, adapter)
             row.slot = pool.take()
         noise = row.draw_noise(adapter.dtype).to(adapter.device).float()
-        pool.put(row.slot, noise * row.table.initial_scale, prompt, negative)
+        pool.put(row.slot, noise * row.table.initial_scale, prompt, negative, request.guidance)
 
     def free(self, row: Row) -> None:
         """Give back the row's slot, if it has one."""

@@ -10,7 +10,7 @@ import torch
 
 from argus.diffusion.tables import StepTable
 from argus.engine.events import Listener, RowEvent
-from argus.types import ResolvedRequest
+from argus.types import ResolvedRequest, lanes
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ class Row:
     key: BatchKey
     table: StepTable
     submitted_s: float
+    guidance_embedded: bool = False
     state: RowState = RowState.WAITING
     position: int = 0
     slot: int = -1
@@ -74,7 +75,7 @@ class Row:
     @property
     def lanes(self) -> int:
         """Lanes taken in a forward."""
-        return self.request.lanes
+        return lanes(self.request.guidance, self.guidance_embedded)
 
     @property
     def steps_left(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from argus.diffusion.adapter import Conditioning
+from argus.diffusion.adapter import GUIDANCE, Conditioning
 from argus.engine.row import BatchKey
 
 
@@ -59,12 +59,20 @@ class SlotPool:
         self._free.append(slot)
 
     def put(
-        self, slot: int, noise: torch.Tensor, prompt: Conditioning, negative: Conditioning | None
+        self,
+        slot: int,
+        noise: torch.Tensor,
+        prompt: Conditioning,
+        negative: Conditioning | None,
+        guidance: float,
     ) -> None:
-        """Fill a slot for a new row; `negative` is None for a row without guidance."""
+        """Fill a slot for a new row; `negative` is None for a row that takes one lane."""
         self.latents[slot].copy_(noise)
         self.clean[slot].zero_()
         for name, rows in self.conditioning.items():
+            if name == GUIDANCE:
+                rows[2 * slot : 2 * slot + 2] = guidance
+                continue
             rows[2 * slot + 1].copy_(prompt.tensors[name])
             if negative is not None:
                 rows[2 * slot].copy_(negative.tensors[name])

@@ -152,6 +152,7 @@ def variant_to_proto(
         default_sampler=variant.default_sampler,
         default_steps=variant.default_steps,
         default_guidance=variant.default_guidance,
+        guidance_embedded=variant.guidance_embedded,
         levels=levels,
         nodes=nodes,
     )
@@ -170,4 +171,5 @@ def variant_from_proto(message: image_pb2.Variant) -> VariantInfo:
         default_sampler=message.default_sampler,
         default_steps=message.default_steps,
         default_guidance=message.default_guidance,
+        guidance_embedded=message.guidance_embedded,
     )

@@ -482,6 +482,7 @@ class Variant(message.Message):
     LEVELS_FIELD_NUMBER: builtins.int
     NODES_FIELD_NUMBER: builtins.int
     MAX_SIZE_FIELD_NUMBER: builtins.int
+    GUIDANCE_EMBEDDED_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name to ask for it by."""
     pipeline: builtins.str
@@ -500,6 +501,8 @@ class Variant(message.Message):
     """Guidance when none is asked for."""
     max_size: builtins.int
     """Largest width and height accepted, pixels."""
+    guidance_embedded: builtins.bool
+    """Guidance is an input of the model, not a second forward of it."""
     @builtins.property
     def samplers(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Samplers that can be named."""
@@ -527,9 +530,10 @@ class Variant(message.Message):
         levels: abc.Iterable[builtins.str] | None = ...,
         nodes: abc.Iterable[builtins.str] | None = ...,
         max_size: builtins.int = ...,
+        guidance_embedded: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["default_guidance", b"default_guidance", "default_sampler", b"default_sampler", "default_steps", b"default_steps", "height", b"height", "levels", b"levels", "max_size", b"max_size", "name", b"name", "nodes", b"nodes", "pipeline", b"pipeline", "samplers", b"samplers", "size_multiple", b"size_multiple", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["default_guidance", b"default_guidance", "default_sampler", b"default_sampler", "default_steps", b"default_steps", "guidance_embedded", b"guidance_embedded", "height", b"height", "levels", b"levels", "max_size", b"max_size", "name", b"name", "nodes", b"nodes", "pipeline", b"pipeline", "samplers", b"samplers", "size_multiple", b"size_multiple", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -54,6 +54,13 @@ def test_guidance_above_one_takes_two_lanes(guidance: float | None, lanes: int) 
     assert {offer.row.lanes for offer in offers(guidance=guidance)} == {lanes}
 
 
+def test_guidance_that_the_model_takes_as_an_input_needs_no_second_lane() -> None:
+    distilled = variant("base", guidance_embedded=True)
+    request = ImageRequest(request_id="r", prompt="a star", guidance=9.0)
+    (offer,) = make_offers(request, LADDER, {"base": distilled, "small": SMALL}, LevelMeans())
+    assert (offer.row.lanes, offer.guidance) == (1, 9.0)
+
+
 def test_levels_that_cannot_make_the_picture_are_not_offered() -> None:
     assert names(width=128) == ["base-50", "base-25", "base-10"]
     assert names(sampler="ddim") == ["base-50", "base-25", "base-10"]

@@ -192,6 +192,7 @@ def test_variants_round_trip() -> None:
         default_sampler="ddim",
         default_steps=50,
         default_guidance=5.0,
+        guidance_embedded=True,
     )
     message = variant_to_proto(info, levels=["base", "base-25"], nodes=["node-0"])
     assert variant_from_proto(message) == info

@@ -1,0 +1,101 @@
+"""What the flow matching families share: schedule, T5, decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from argus.diffusion.flow import FLOW_SAMPLERS, build_flow_table, make_flow_scheduler
+from argus.diffusion.folder import own_defaults
+from argus.diffusion.pixels import to_pixels
+from argus.diffusion.tables import StepTable
+from argus.errors import ModelError
+from argus.types import VariantInfo
+
+DEFAULT_STEPS = 28
+
+
+class FlowAdapter:
+    """A transformer, a VAE with shifted latents and a flow matching schedule.
+
+    Subclasses set `conditioning` and `info`, and implement `encode`, `forward` and `latent_shape`.
+
+    Attributes:
+        patch: pixels that one token of the transformer is wide and high.
+    """
+
+    conditioning: Mapping[str, tuple[int, ...]]
+    info: VariantInfo
+    even_sigmas = False
+    """Whether the pipeline names its own sigmas; see `build_flow_table`."""
+
+    def __init__(
+        self, folder: Path, pipeline: Any, device: torch.device, dtype: torch.dtype, patch: int
+    ) -> None:
+        if pipeline.vae.config.shift_factor is None:
+            raise ModelError(f"{folder}: the VAE's config lacks shift_factor")
+        self.device = device
+        self.dtype = dtype
+        self._transformer = pipeline.transformer.to(device).eval()
+        self._vae = pipeline.vae.to(device).eval()
+        self._vae_scale = int(pipeline.vae_scale_factor)
+        self.patch = patch * self._vae_scale
+        self._scheduler_config = dict(pipeline.scheduler.config)
+        self._scheduler_config["_class_name"] = type(pipeline.scheduler).__name__
+        make_flow_scheduler(self._scheduler_config)
+        self._table = lru_cache(maxsize=256)(self._build_table)
+
+    def _describe(
+        self,
+        name: str,
+        folder: Path,
+        pipeline: Any,
+        default_guidance: float,
+        max_size: int,
+        *,
+        guidance_embedded: bool = False,
+    ) -> VariantInfo:
+        """Return what the folder allows; an argus.json in it may state its own defaults."""
+        own = own_defaults(folder)
+        side = int(pipeline.default_sample_size) * self._vae_scale
+        return VariantInfo(
+            name=name,
+            pipeline=type(pipeline).__name__,
+            width=side,
+            height=side,
+            size_multiple=self.patch,
+            max_size=min(2 * side, max_size),
+            samplers=FLOW_SAMPLERS,
+            default_sampler=FLOW_SAMPLERS[0],
+            default_steps=int(own.get("default_steps", DEFAULT_STEPS)),
+            default_guidance=float(own.get("default_guidance", default_guidance)),
+            guidance_embedded=guidance_embedded,
+        )
+
+    def step_table(self, sampler: str, steps: int, width: int, height: int) -> StepTable:
+        """Return the table under the folder's scheduler config; tables are kept."""
+        return self._table(sampler, steps, (height // self.patch) * (width // self.patch))
+
+    def _build_table(self, sampler: str, steps: int, image_tokens: int) -> StepTable:
+        return build_flow_table(
+            sampler, self._scheduler_config, steps, image_tokens, even_sigmas=self.even_sigmas
+        )
+
+    def _tokens(self, tokenizer: Any, text: str, length: int) -> torch.Tensor:
+        """Return the ids (1, length) of a text, cut or padded to that length."""
+        tokens = tokenizer(
+            text, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        )
+        ids: torch.Tensor = tokens.input_ids
+        return ids.to(self.device)
+
+    @torch.inference_mode()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Decode to uint8 pixels on the CPU; these families' VAE also shifts its latents."""
+        config = self._vae.config
+        scaled = latents / config.scaling_factor + config.shift_factor
+        return to_pixels(self._vae.decode(scaled.to(self.dtype), return_dict=False)[0])

@@ -1,0 +1,127 @@
+"""FLUX.1, dev and schnell, and every other folder of a FluxPipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import FluxPipeline
+
+from argus.diffusion.adapter import GUIDANCE, Conditioning
+from argus.diffusion.flow_adapter import FlowAdapter
+from argus.diffusion.text import truncated_words
+from argus.errors import ModelError
+
+DEFAULT_GUIDANCE = 3.5
+T5_TOKENS = 512
+"""Length that the pipeline pads the text to."""
+PATCH = 2
+"""Latents that one token is wide and high."""
+
+
+def load_flux(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> FluxAdapter:
+    """Load the modules of a FluxPipeline folder, from safetensors only."""
+    pipeline = FluxPipeline.from_pretrained(  # type: ignore[no-untyped-call]
+        folder,
+        dtype=dtype,
+        local_files_only=True,
+        use_safetensors=True,
+        image_encoder=None,
+        feature_extractor=None,
+    )
+    return FluxAdapter(name, folder, pipeline, device, dtype)
+
+
+class FluxAdapter(FlowAdapter):
+    """A transformer over text and 2x2 patches of latents, with guidance distilled into it.
+
+    T5's states are the text, CLIP's pooled embedding goes with the time step. Guidance is one more
+    input where the weights know it (dev) and without effect where they do not (schnell), as in
+    FluxPipeline without true_cfg_scale; a negative prompt is without effect, too.
+    """
+
+    even_sigmas = True
+
+    def __init__(
+        self, name: str, folder: Path, pipeline: Any, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        if pipeline.text_encoder is None or pipeline.text_encoder_2 is None:
+            raise ModelError(f"{folder}: both text encoders, CLIP and T5, are needed")
+        super().__init__(folder, pipeline, device, dtype, PATCH)
+        self._clip_tokenizer = pipeline.tokenizer
+        self._clip = pipeline.text_encoder.to(device).eval()
+        self._t5_tokenizer = pipeline.tokenizer_2
+        self._t5 = pipeline.text_encoder_2.to(device).eval()
+        config = self._transformer.config
+        self.conditioning = {
+            "hidden": (T5_TOKENS, int(config.joint_attention_dim)),
+            "pooled": (int(config.pooled_projection_dim),),
+        }
+        if config.guidance_embeds:
+            self.conditioning[GUIDANCE] = ()
+        side = 2 * int(pipeline.default_sample_size) * self._vae_scale
+        self.info = self._describe(
+            name, folder, pipeline, DEFAULT_GUIDANCE, side, guidance_embedded=True
+        )
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """Return (channels, height, width) of the latents, which are packed in `forward` only."""
+        channels = int(self._transformer.config.in_channels) // PATCH**2
+        return channels, height // self._vae_scale, width // self._vae_scale
+
+    @torch.inference_mode()
+    def encode(self, text: str, negative: bool, width: int, height: int) -> Conditioning:
+        """Encode one text with both encoders, as FluxPipeline does."""
+        length = int(self._clip_tokenizer.model_max_length)
+        pooled = self._clip(self._tokens(self._clip_tokenizer, text, length)).pooler_output[0]
+        hidden = self._t5(self._tokens(self._t5_tokenizer, text, T5_TOKENS))[0][0]
+        parts = {"hidden": hidden.to(self.dtype), "pooled": pooled.to(self.dtype)}
+        return Conditioning(parts, truncated_words(self._t5_tokenizer, text, T5_TOKENS))
+
+    @torch.inference_mode()
+    def forward(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor:
+        """Return the transformer's output; shapes as in `PipelineAdapter.forward`."""
+        height, width = latents.shape[-2:]
+        output = self._transformer(
+            pack(latents),
+            # Divided in the model's dtype, as the pipeline does; the transformer multiplies again.
+            timestep=timesteps.to(latents.dtype) / 1000,
+            guidance=conditioning.get(GUIDANCE),
+            pooled_projections=conditioning["pooled"],
+            encoder_hidden_states=conditioning["hidden"],
+            txt_ids=torch.zeros((T5_TOKENS, 3), dtype=latents.dtype, device=latents.device),
+            img_ids=_positions(height // PATCH, width // PATCH, latents),
+            return_dict=False,
+        )
+        return unpack(output[0], height, width)
+
+
+def pack(latents: torch.Tensor) -> torch.Tensor:
+    """Turn latents (n, c, h, w) into tokens (n, h/2 * w/2, 4c), each a patch of 2x2."""
+    n, channels, height, width = latents.shape
+    patches = latents.view(n, channels, height // PATCH, PATCH, width // PATCH, PATCH)
+    tokens = patches.permute(0, 2, 4, 1, 3, 5)
+    return tokens.reshape(n, (height // PATCH) * (width // PATCH), channels * PATCH**2)
+
+
+def unpack(tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Turn tokens (n, h/2 * w/2, 4c) back into latents (n, c, h, w)."""
+    n, _, parts = tokens.shape
+    channels = parts // PATCH**2
+    patches = tokens.view(n, height // PATCH, width // PATCH, channels, PATCH, PATCH)
+    return patches.permute(0, 3, 1, 4, 2, 5).reshape(n, channels, height, width)
+
+
+def _positions(rows: int, columns: int, like: torch.Tensor) -> torch.Tensor:
+    """Return (rows * columns, 3): 0, row and column of every token."""
+    ids = torch.zeros((rows, columns, 3), dtype=like.dtype, device=like.device)
+    ids[..., 1] = torch.arange(rows, device=like.device)[:, None]
+    ids[..., 2] = torch.arange(columns, device=like.device)[None, :]
+    return ids.view(rows * columns, 3)
