@@ -11,6 +11,7 @@ from argus.cli.coordinator import HARD_END_S
 from argus.cli.logs import setup_logging
 from argus.cli.parent import end_with_parent
 from argus.cli.settings import (
+    DEFAULTS,
     ConfigFlag,
     DeviceFlag,
     DtypeFlag,
@@ -21,12 +22,17 @@ from argus.cli.settings import (
     ThreadsFlag,
     WatchStdinFlag,
     configure,
+    naming_settings,
 )
 
 
 def node(
     coordinator: Annotated[
-        str | None, typer.Option("--coordinator", help="Coordinator to join, HOST:PORT.")
+        str | None,
+        typer.Option(
+            "--coordinator",
+            help=f"Coordinator to join, HOST:PORT. Default: {DEFAULTS.node.coordinator}.",
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Unique name. Default: host name and process.")
@@ -45,20 +51,18 @@ def node(
     from argus.node.daemon import serve
     from argus.rpc.loop import run
 
-    settings = configure(
-        config,
-        {
-            "node.coordinator": coordinator,
-            "node.name": name,
-            "node.models": model or None,
-            "node.device": device,
-            "node.dtype": dtype,
-            "node.threads": threads,
-            "node.slots": slots,
-            "node.max_lanes": max_lanes,
-            "log.level": log_level,
-        },
-    )
+    flags = {
+        "node.coordinator": coordinator,
+        "node.name": name,
+        "node.models": model or None,
+        "node.device": device,
+        "node.dtype": dtype,
+        "node.threads": threads,
+        "node.slots": slots,
+        "node.max_lanes": max_lanes,
+        "log.level": log_level,
+    }
+    settings = configure(config, flags)
     setup_logging(settings.log.level, settings.node.name or "node")
 
     async def main(stop: asyncio.Event) -> None:
@@ -66,4 +70,6 @@ def node(
             end_with_parent(stop, settings.node.drain_grace_s + HARD_END_S)
         await serve(settings, stop)
 
-    run(main)
+    # A device that is not there is found out late.
+    with naming_settings(flags):
+        run(main)

@@ -2,51 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from argus.config import Config, load_config
+from argus.errors import ConfigError, InvalidArgumentError
+from argus.rpc.address import parse_address
+
+DEFAULTS = Config()
 
 ServerFlag = Annotated[str, typer.Option("--server", help="Coordinator, HOST:PORT.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, nothing else.")]
 ConfigFlag = Annotated[
-    Path | None, typer.Option("--config", help="TOML file with settings; flags win over it.")
+    Path | None,
+    typer.Option("--config", help="TOML file with settings; flags win over it. Default: none."),
 ]
 BindFlag = Annotated[
-    str | None, typer.Option("--bind", help="Where to listen, HOST:PORT; port 0: any free one.")
+    str | None,
+    typer.Option(
+        "--bind",
+        help="Where to listen, HOST:PORT; port 0: any free one. "
+        f"Default: {DEFAULTS.coordinator.bind}.",
+    ),
 ]
-LevelsFlag = Annotated[str | None, typer.Option("--levels", help="Level file (JSON).")]
+LevelsFlag = Annotated[
+    str | None,
+    typer.Option("--levels", help="Level file (JSON). Default: the bundled family's, if served."),
+]
 ModelFlag = Annotated[
     list[str] | None,
     typer.Option("--model", help="Diffusers folder to serve; may be repeated. Default: bundled."),
 ]
-DeviceFlag = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:N or auto.")]
+DeviceFlag = Annotated[
+    str | None,
+    typer.Option("--device", help=f"cpu, cuda, cuda:N or auto. Default: {DEFAULTS.node.device}."),
+]
 DtypeFlag = Annotated[
-    str | None, typer.Option("--dtype", help="float32, float16, bfloat16 or auto.")
+    str | None,
+    typer.Option(
+        "--dtype", help=f"float32, float16, bfloat16 or auto. Default: {DEFAULTS.node.dtype}."
+    ),
 ]
 ThreadsFlag = Annotated[
-    int | None, typer.Option("--threads", help="Compute threads on the CPU; 0: torch's choice.")
+    int | None,
+    typer.Option(
+        "--threads",
+        help="Compute threads on the CPU. Default: torch's choice; of `argus up`, a share of the "
+        "cores.",
+    ),
 ]
-SlotsFlag = Annotated[int | None, typer.Option("--slots", help="Rows a node can hold at once.")]
+SlotsFlag = Annotated[
+    int | None,
+    typer.Option("--slots", help=f"Rows a node can hold at once. Default: {DEFAULTS.node.slots}."),
+]
 MaxLanesFlag = Annotated[
-    int | None, typer.Option("--max-lanes", help="Lanes of the widest forward, at least 2.")
+    int | None,
+    typer.Option(
+        "--max-lanes",
+        help=f"Lanes of the widest forward, at least 2. Default: {DEFAULTS.node.max_lanes}.",
+    ),
 ]
 LogLevelFlag = Annotated[
-    str | None, typer.Option("--log-level", help="debug, info, warning or error.")
+    str | None,
+    typer.Option(
+        "--log-level", help=f"debug, info, warning or error. Default: {DEFAULTS.log.level}."
+    ),
 ]
 WatchStdinFlag = Annotated[
     bool,
     typer.Option("--watch-stdin", hidden=True, help="End when stdin closes: the parent is gone."),
 ]
 
+ODD_FLAGS = {"log.level": "--log-level", "node.models": "--model"}
+"""Flags that are not named after their setting."""
+
 
 def configure(file: Path | None, flags: Mapping[str, Any]) -> Config:
     """Return the configuration: defaults < `file` < ARGUS_* variables < `flags` that are not None.
 
     Raises:
-        ConfigError: names the setting that is wrong.
+        InvalidArgumentError: names the setting that is wrong, or the flag that set it.
     """
-    return load_config(file, None, flags)
+    with naming_settings(flags):
+        config = load_config(file, None, flags)
+        parse_address(config.coordinator.bind, "coordinator.bind")
+        parse_address(config.node.coordinator, "node.coordinator")
+    return config
+
+
+@contextmanager
+def naming_settings(flags: Mapping[str, Any]) -> Iterator[None]:
+    """Let a bad setting leave as a bad argument, under the name of the flag that set it."""
+    try:
+        yield
+    except ConfigError as error:
+        setting, _, description = str(error).partition(": ")
+        by_flag = flags.get(setting) is not None
+        raise InvalidArgumentError(_flag(setting) if by_flag else setting, description) from error
+
+
+def _flag(setting: str) -> str:
+    field = setting.rpartition(".")[2].replace("_", "-")
+    return ODD_FLAGS.get(setting, f"--{field}")

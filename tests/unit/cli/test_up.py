@@ -192,11 +192,12 @@ async def test_a_port_in_use_is_told_in_plain_words() -> None:
 
 async def test_a_wrong_setting_ends_it_before_anything_starts(tmp_path: Path) -> None:
     code, errors = await failed("up", "--bind", "127.0.0.1:0", "--max-lanes", "1")
-    assert (code, len(errors.splitlines())) == (1, 1)
-    assert "node.max_lanes" in errors
+    assert (code, len(errors.splitlines())) == (2, 1)
+    assert "argus: --max-lanes: must be at least 2" in errors
     file = tmp_path / "argus.toml"
     file.write_text("[node]\nslotz = 3\n")
     code, errors = await failed("up", "--config", str(file))
+    assert code == 2
     assert "did you mean node.slots?" in errors
 
 
