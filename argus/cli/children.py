@@ -34,11 +34,13 @@ class Child:
         name: for messages.
         arguments: of the `argus` command.
         announces: whether its stdout is read for `first_line`.
+        may_leave: whether it may end by itself, with code 0.
     """
 
     name: str
     arguments: tuple[str, ...]
     announces: bool = False
+    may_leave: bool = False
     _process: Process | None = field(default=None, init=False)
 
     async def start(self) -> None:
@@ -70,11 +72,17 @@ class Child:
         return f"ended with code {code}"
 
     async def keep_alive(self) -> None:
-        """Start the process again whenever it ends, waiting longer each time it dies young."""
+        """Start the process again whenever it ends, waiting longer each time it dies young.
+
+        Returns when it has left of its own accord: a drained node must not come back.
+        """
         wait_s = FIRST_WAIT_S
         while True:
             started_s = time.monotonic()
             how = await self.ended()
+            if self.may_leave and self._running().returncode == 0:
+                log.info("%s has left", self.name)
+                return
             if time.monotonic() - started_s > SETTLED_S:
                 wait_s = FIRST_WAIT_S
             log.error("%s %s; starting it again in %g s", self.name, how, wait_s)

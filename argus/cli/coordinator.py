@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from argus.cli.logs import setup_logging
+from argus.cli.logs import log_bugs, setup_logging
 from argus.cli.parent import end_with_parent
 from argus.cli.settings import (
     BindFlag,
@@ -41,4 +41,5 @@ def coordinator(
             end_with_parent(stop, settings.coordinator.drain_grace_s + HARD_END_S)
         await serve(settings, stop, lambda address: print(LISTENING, address, flush=True))
 
-    run(main)
+    with log_bugs():
+        run(main)

@@ -39,7 +39,7 @@ async def run_family(
 ) -> None:
     """Run until `stop` is set; calls `on_ready` with HOST:PORT when all nodes have joined.
 
-    Afterwards a child that dies is started again.
+    Afterwards a child that dies is started again; a node that leaves in good order is not.
 
     Raises:
         UnavailableError: a child ended before everything was ready.
@@ -74,7 +74,8 @@ class _Family:
         address = await self._coordinator.first_line(LISTENING)
         server = dialled(address)
         for name, arguments in self._plan.nodes.items():
-            node = Child(name, ("node", "--coordinator", server, "--name", name, *arguments))
+            command = ("node", "--coordinator", server, "--name", name, *arguments)
+            node = Child(name, command, may_leave=True)
             self._nodes.append(node)
             await node.start()
         await self._all_joined(server)

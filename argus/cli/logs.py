@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from argus.errors import ArgusError
 
 FORMAT = "%(asctime)s %(levelname)-7s {component} %(name)s: %(message)s"
 
@@ -29,3 +33,15 @@ def setup_logging(level: str, component: str) -> None:
     # Other libraries speak at debug level about things nobody here can act on.
     for library in ("asyncio", "grpc", "PIL", "urllib3"):
         logging.getLogger(library).setLevel(logging.WARNING)
+
+
+@contextmanager
+def log_bugs() -> Iterator[None]:
+    """Log an exception that nobody foresaw with its traceback; it goes on up all the same."""
+    try:
+        yield
+    except ArgusError:
+        raise
+    except Exception:
+        logging.getLogger(__name__).exception("a bug ended the process")
+        raise

@@ -1,9 +1,8 @@
-"""The `argus` command: one readable line for every error, never a traceback."""
+"""The `argus` command: one readable line for every error; daemons log a bug's traceback."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from typing import Annotated
 
@@ -20,8 +19,6 @@ from argus.errors import ArgusError, InvalidArgumentError, NotFoundError
 
 FAILED = 1
 BAD_ARGUMENTS = 2
-
-log = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="argus",
@@ -64,7 +61,6 @@ def main() -> None:
     except asyncio.CancelledError:
         _fail("ended by a second signal, without waiting for what was running", FAILED)
     except Exception as error:
-        log.debug("unexpected error", exc_info=True)
         _fail(f"internal error: {type(error).__name__}: {error}", FAILED)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from argus.cli.coordinator import HARD_END_S
-from argus.cli.logs import setup_logging
+from argus.cli.logs import log_bugs, setup_logging
 from argus.cli.parent import end_with_parent
 from argus.cli.settings import (
     DEFAULTS,
@@ -71,5 +71,5 @@ def node(
         await serve(settings, stop)
 
     # A device that is not there is found out late.
-    with naming_settings(flags):
+    with naming_settings(flags), log_bugs():
         run(main)

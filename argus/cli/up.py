@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from argus.cli.logs import setup_logging
+from argus.cli.devices import deal
+from argus.cli.logs import log_bugs, setup_logging
 from argus.cli.settings import (
     BindFlag,
     ConfigFlag,
@@ -23,7 +24,10 @@ from argus.cli.settings import (
 )
 from argus.config import Config
 
-DEVICE_HELP = "cpu, cuda, cuda:N or auto; several, separated by commas, are dealt to the nodes."
+DEVICE_HELP = (
+    "cpu, cuda, cuda:N or auto; several, separated by commas, are dealt to the nodes; auto deals "
+    "the GPUs there are."
+)
 
 
 def up(
@@ -41,7 +45,8 @@ def up(
 ) -> None:
     """Run a coordinator and nodes; prints `ready HOST:PORT` when the first request can be served.
 
-    Ends everything in good order on SIGTERM or Ctrl-C. A node that dies is started again.
+    Ends everything in good order on SIGTERM or Ctrl-C. A node that dies is started again,
+    one that was drained is not.
     """
     from argus.cli.family import FamilyPlan, run_family
     from argus.rpc.loop import run
@@ -62,16 +67,18 @@ def up(
     )
     setup_logging(settings.log.level, "up")
     shared = _shared_arguments(config, log_level)
+    devices = deal(settings.node.device, nodes)
     plan = FamilyPlan(
         bind=settings.coordinator.bind,
         coordinator=(*shared, *_optional("--levels", levels)),
         nodes={
-            f"node-{i}": (*shared, *_node_arguments(settings, model, threads, nodes, i))
-            for i in range(nodes)
+            f"node-{i}": (*shared, *_node_arguments(settings, model, threads, nodes, device))
+            for i, device in enumerate(devices)
         },
         grace_s=max(settings.coordinator.drain_grace_s, settings.node.drain_grace_s),
     )
-    run(lambda stop: run_family(plan, stop, lambda address: print("ready", address, flush=True)))
+    with log_bugs():
+        run(lambda stop: run_family(plan, stop, lambda at: print("ready", at, flush=True)))
 
 
 def _shared_arguments(config: Path | None, log_level: str | None) -> tuple[str, ...]:
@@ -80,12 +87,10 @@ def _shared_arguments(config: Path | None, log_level: str | None) -> tuple[str, 
 
 
 def _node_arguments(
-    settings: Config, model: list[str] | None, threads: int | None, nodes: int, position: int
+    settings: Config, model: list[str] | None, threads: int | None, nodes: int, device: str
 ) -> tuple[str, ...]:
-    """Return the arguments of the node at `position` of `nodes`."""
+    """Return the arguments of one of `nodes` nodes, which runs on `device`."""
     node = settings.node
-    devices = node.device.split(",")
-    device = devices[position % len(devices)].strip()
     if threads is None and node.threads == 0 and not device.startswith("cuda"):
         threads = max(1, usable_cores() // nodes)
     models = [argument for folder in model or () for argument in ("--model", folder)]

@@ -1,7 +1,8 @@
 """The `argus` command with a coordinator and nodes that make no images, for tests of processes.
 
 Run as a script: it puts two small services in the place of the real ones and starts the command.
-A node with a `broken` model ends at once, one with a `stubborn` model not at all.
+A node with a `broken` model ends at once, with a `buggy` one by a bug, with a `stubborn` one not
+at all.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ async def never() -> None:
 async def serve_node(config: Config, stop: asyncio.Event) -> None:
     if "broken" in config.node.models:
         raise ModelError("broken: no model_index.json")
+    if "buggy" in config.node.models:
+        raise RuntimeError("nobody foresaw this")
     print("nodes may speak on stdout")
     device = f"{config.node.device} {config.node.threads}"
     hello = cluster_pb2.NodeHello(node=config.node.name, device=device)

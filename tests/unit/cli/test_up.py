@@ -115,6 +115,17 @@ async def test_a_killed_node_and_a_killed_coordinator_come_back_where_they_were(
         await up.has_members(2)
 
 
+async def test_a_node_that_leaves_in_good_order_does_not_come_back() -> None:
+    async with running("--nodes", "2") as up:
+        up.child("node-1").terminate()
+        await up.has_members(1)
+        await asyncio.sleep(1.5)  # it would be back: the first wait is 0.05 s here
+        assert list(await up.members()) == ["node-0"]
+        up.child("node-0").kill()
+        await up.has_members(0)
+        await up.has_members(1)
+
+
 async def test_a_second_signal_does_not_wait_for_a_child_that_will_not_end() -> None:
     async with running("--model", "stubborn") as up:
         up.process.terminate()
@@ -175,6 +186,16 @@ async def test_a_broken_model_ends_everything_with_its_reason() -> None:
         "argus: broken: no model_index.json",
         "argus: node-0 ended with code 1 before it was ready",
     ]
+
+
+async def test_a_bug_leaves_its_traceback_in_the_log() -> None:
+    process = await start("node", "--model", "buggy")
+    output, errors = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+    logged, said = errors.decode().splitlines()
+    assert "ERROR   node argus.cli.logs: a bug ended the process | Traceback" in logged
+    assert "in serve_node" in logged
+    assert said == "argus: internal error: RuntimeError: nobody foresaw this"
+    assert (process.returncode, output) == (1, b"")
 
 
 async def test_a_port_in_use_is_told_in_plain_words() -> None:
