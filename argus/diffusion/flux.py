@@ -12,6 +12,7 @@ from diffusers import FluxPipeline
 from argus.diffusion.adapter import GUIDANCE, Conditioning
 from argus.diffusion.flow_adapter import FlowAdapter
 from argus.diffusion.text import truncated_words
+from argus.diffusion.weights import check_tokenizer, load_modules
 from argus.errors import ModelError
 
 DEFAULT_GUIDANCE = 3.5
@@ -25,9 +26,8 @@ def load_flux(name: str, folder: Path, device: torch.device, dtype: torch.dtype)
     """Load the modules of a FluxPipeline folder, from safetensors only."""
     pipeline = FluxPipeline.from_pretrained(  # type: ignore[no-untyped-call]
         folder,
-        dtype=dtype,
         local_files_only=True,
-        use_safetensors=True,
+        **load_modules(folder, dtype),
         image_encoder=None,
         feature_extractor=None,
     )
@@ -50,6 +50,7 @@ class FluxAdapter(FlowAdapter):
         if pipeline.text_encoder is None or pipeline.text_encoder_2 is None:
             raise ModelError(f"{folder}: both text encoders, CLIP and T5, are needed")
         super().__init__(folder, pipeline, device, dtype, PATCH)
+        check_tokenizer(folder, "tokenizer", pipeline.tokenizer)
         self._clip_tokenizer = pipeline.tokenizer
         self._clip = pipeline.text_encoder.to(device).eval()
         self._t5_tokenizer = pipeline.tokenizer_2

@@ -13,6 +13,7 @@ from argus.diffusion.adapter import Conditioning
 from argus.diffusion.flow_adapter import FlowAdapter
 from argus.diffusion.folder import read_json
 from argus.diffusion.text import truncated_words
+from argus.diffusion.weights import check_tokenizer, load_modules
 from argus.errors import ModelError
 
 DEFAULT_GUIDANCE = 7.0
@@ -34,9 +35,8 @@ def load_stable_diffusion_3(
             left_out[part] = None
     pipeline = StableDiffusion3Pipeline.from_pretrained(  # type: ignore[no-untyped-call]
         folder,
-        dtype=dtype,
         local_files_only=True,
-        use_safetensors=True,
+        **load_modules(folder, dtype),
         **left_out,
     )
     return StableDiffusion3Adapter(name, folder, pipeline, device, dtype)
@@ -56,6 +56,7 @@ class StableDiffusion3Adapter(FlowAdapter):
             raise ModelError(f"{folder}: both CLIP text encoders are needed")
         config = pipeline.transformer.config
         super().__init__(folder, pipeline, device, dtype, int(config.patch_size))
+        check_tokenizer(folder, "tokenizer", pipeline.tokenizer)
         self._clips = tuple(
             (tokenizer, encoder.to(device).eval())
             for tokenizer, encoder in (

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, StableDiffusion3Pipeline
+from safetensors.torch import load_file, save_file
 
 from argus.diffusion.adapter import PipelineAdapter, load_variant
 from argus.diffusion.flow import FLOW_SAMPLERS, build_flow_table
@@ -305,4 +306,18 @@ def test_folders_that_would_be_drawn_wrong_do_not_load(
     config = json.loads((folder / part).read_text()) | change
     (folder / part).write_text(json.dumps(config))
     with pytest.raises(ModelError, match=message):
+        load_variant(folder, CPU, torch.float32)
+
+
+@pytest.mark.parametrize("lost", ["transformer", "text_encoder_2"])
+def test_a_flux_folder_without_some_weights_does_not_load(
+    tiny_flux_folders: dict[str, Path], tmp_path: Path, lost: str
+) -> None:
+    folder = tmp_path / "halved"
+    shutil.copytree(tiny_flux_folders["tiny-flux"], folder)
+    (file,) = (folder / lost).glob("*.safetensors")
+    weights = load_file(file)
+    weights.pop(sorted(weights)[0])
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="1 weights are missing"):
         load_variant(folder, CPU, torch.float32)
