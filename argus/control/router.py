@@ -92,15 +92,17 @@ def route(
     if remaining_s is None:
         return earliest(offers[0], nodes, due_s, queue_s, held_s) if offers else None
     by_name = {node.info.name: node for node in nodes}
-    best: tuple[float, float] | None = None
+    best = math.inf, math.inf
     chosen: Decision | None = None
-    for offer in offers:
+    for offer in sorted(offers, key=lambda offer: -offer.quality):
+        if -offer.quality > best[0]:
+            break  # even at no cost it would be worse, and so would all that follow
         option = earliest(offer, nodes, due_s, queue_s, held_s)
         if option is None or option.predicted_finish_s > remaining_s:
             continue
         cost_s = by_name[option.node].device_s(offer.row) if price else 0.0
         rank = (price * cost_s - offer.quality, option.predicted_finish_s)
-        if best is None or rank < best:
+        if rank < best:
             best, chosen = rank, option
     return chosen
 

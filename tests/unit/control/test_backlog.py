@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 
+from argus.control import backlog
 from argus.control.backlog import NodeBacklog, RowShape, due_s
+from argus.control.forecast import Job, finish_times
 from argus.errors import NotFoundError
 from argus.types import VariantCosts
 from tests.unit.control.build import COSTS, SMALL_COSTS, node, row
@@ -110,6 +113,34 @@ def test_rows_end_one_after_the_other_in_the_order_they_are_due() -> None:
     behind_s = 50 * 0.12 + 0.20 + 0.05 + 10 * 0.12 + 0.20
     assert model.finish_s(row(10), due_s=60.0) == pytest.approx(behind_s), "then by arrival"
     assert model.finish_s(row(10), due_s=90.0) == pytest.approx(behind_s)
+
+
+def test_answers_are_remembered_until_a_row_comes_moves_or_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs: list[int] = []
+
+    def counted(jobs: Sequence[Job], *limits: int | None) -> list[float]:
+        runs.append(len(jobs))
+        return finish_times(jobs, *limits)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(backlog, "finish_times", counted)
+    model = node()
+    changes = [
+        lambda: model.add("a", row(50), 20.0),
+        lambda: model.add("b", row(50), 40.0),
+        lambda: model.start("a"),
+        lambda: model.progress("a", 3),
+        lambda: model.remove("a"),
+    ]
+    for change in changes:
+        change()
+        runs.clear()
+        first_s = model.finish_s(row(10), 30.0)
+        assert model.finish_s(row(10), 31.0) == first_s, "its place is the same"
+        assert len(runs) == 1
+    model.finish_s(row(10), 50.0)
+    assert len(runs) == 2, "behind b its place is another"
 
 
 def test_a_slot_is_kept_to_the_last_step_and_then_goes_to_the_row_due_first() -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 
 import pytest
 
-from argus.control.backlog import NodeBacklog
+from argus.control.backlog import NodeBacklog, RowShape
 from argus.control.offers import Offer
 from argus.control.router import earliest, fastest, idle_finish_s, route, takers
 from argus.types import Level
@@ -76,6 +77,30 @@ def test_a_price_trades_quality_for_device_seconds() -> None:
     assert cheap is not None
     assert free is not None
     assert (cheap.offer.level.name, free.offer.level.name) == ("base-10", "base-50")
+
+
+def test_lower_levels_cost_nothing_when_a_better_one_is_on_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    finish_s = NodeBacklog.finish_s
+
+    def counted(self: NodeBacklog, shape: RowShape, due_s: float = math.inf) -> float:
+        asked.append(f"{shape.variant}-{shape.forwards}")
+        return finish_s(self, shape, due_s)
+
+    monkeypatch.setattr(NodeBacklog, "finish_s", counted)
+    assert route(LADDER, [node(costs=BOTH)], 10.0) is not None
+    assert asked == ["base-50"]
+    asked.clear()
+    assert route(LADDER, [node(costs=BOTH)], 4.0) is not None
+    assert asked == ["base-50", "base-25"]
+    asked.clear()
+    twin = offer("twin", 1.0, 10)
+    decision = route((*LADDER, twin), [node(costs=BOTH)], 10.0)
+    assert decision is not None
+    assert decision.offer is twin, "among equals the earliest"
+    assert asked == ["base-50", "base-10"]
 
 
 @pytest.mark.parametrize("seed", range(20))
