@@ -164,15 +164,3 @@ def test_a_folder_may_state_its_own_defaults(tiny_folders: dict[str, Path]) -> N
             load_variant(folder, cpu, torch.float32)
     finally:
         settings.unlink()
-
-
-def test_pickled_weights_are_not_loaded(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
-    import shutil
-
-    folder = tmp_path / "pickled"
-    shutil.copytree(tiny_folders["tiny-eps"], folder)
-    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
-    torch.save({}, folder / "unet" / "diffusion_pytorch_model.bin")
-    weights.unlink()
-    with pytest.raises(ModelError, match="cannot be loaded"):
-        load_variant(folder, torch.device("cpu"), torch.float32)
