@@ -114,6 +114,10 @@ def load_variant(folder: Path, device: torch.device, dtype: torch.dtype) -> Pipe
     }
     try:
         return loaders[kind](folder.resolve().name, folder, device, dtype)
+    except ModelError as error:
+        if str(folder) in str(error):
+            raise
+        raise ModelError(f"{folder}: {error}") from error
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         first = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"{folder}: cannot be loaded: {first[0]}") from error
