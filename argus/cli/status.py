@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import sys
+from textwrap import wrap
 
 import typer
 from google.protobuf.json_format import MessageToJson
-from rich.console import Console
-from rich.table import Table
 
 from argus.cli.connect import DEFAULT_SERVER, connect
 from argus.cli.settings import JsonFlag, ServerFlag
 from argus.v1 import admin_pb2
 
-PIPE_WIDTH = 160
+WIDTH = 80
+"""Columns of the narrowest terminal the text must be readable on."""
+LONGEST_NAME = 20
+"""Longer names of nodes do not widen the column."""
 
 
 def status(server: ServerFlag = DEFAULT_SERVER, json: JsonFlag = False) -> None:
@@ -27,61 +28,75 @@ def status(server: ServerFlag = DEFAULT_SERVER, json: JsonFlag = False) -> None:
             )
         )
         return
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
-    console.print(_summary(answer))
-    console.print(_nodes(answer))
-    console.print(_levels(answer))
+    for line in describe(answer):
+        typer.echo(line)
 
 
-def _summary(answer: admin_pb2.GetStatusResponse) -> str:
+def describe(answer: admin_pb2.GetStatusResponse) -> list[str]:
+    """Return the state in lines for people, readable on a terminal of 80 columns."""
+    return [*_summary(answer), *_nodes(answer), *_levels(answer)]
+
+
+def _summary(answer: admin_pb2.GetStatusResponse) -> list[str]:
     counts = answer.counters
-    return (
-        f"argus {answer.argus_version}, up {answer.uptime_s:.0f} s, "
-        f"{answer.in_flight} of {answer.capacity} requests in flight ({answer.queued} queued)\n"
+    state = (
+        f"argus {answer.argus_version}, up {answer.uptime_s:.0f} s, {answer.in_flight} of "
+        f"{answer.capacity} requests in flight ({answer.queued} queued)"
+    )
+    since = (
         f"since the start: {counts.accepted} accepted, {counts.answered} answered, "
         f"{counts.on_time} on time, {counts.refused} refused, {counts.cancelled} cancelled, "
         f"{counts.failed} failed, {counts.replayed} replayed"
     )
+    return [*_lines(state), *_lines(since)]
 
 
-def _nodes(answer: admin_pb2.GetStatusResponse) -> Table:
-    table = Table(title="nodes", title_justify="left")
-    table.add_column("node", no_wrap=True)
-    for column in ("device", "state", "variants"):
-        table.add_column(column)
-    for column in ("rows", "waiting", "lanes", "peak", "free slots", "backlog s", "images", "seen"):
-        table.add_column(column, justify="right")
+def _nodes(answer: admin_pb2.GetStatusResponse) -> list[str]:
+    """Return for each node its figures, and on a second line what has no fixed length."""
+    lines = ["", "nodes"] if answer.nodes else ["", "no node"]
+    longest = max((len(node.hello.node) for node in answer.nodes), default=0)
     for node in answer.nodes:
         hello, beat = node.hello, node.heartbeat
-        table.add_row(
-            hello.node,
-            hello.device,
-            "draining" if node.draining else "serving",
-            ", ".join(resident.variant.name for resident in hello.variants),
-            str(beat.rows),
-            str(beat.waiting),
-            f"{beat.lanes}/{hello.max_lanes}",
-            str(beat.peak_lanes),
-            f"{beat.slots_free}/{hello.slots}",
-            f"{node.backlog_s:.1f}",
-            str(beat.images_total),
-            f"{node.heartbeat_age_s:.1f} s ago",
+        state = "draining" if node.draining else "serving"
+        lines += _lines(
+            f"  {hello.node:{min(longest, LONGEST_NAME)}}  {state:8}  "
+            f"lanes {beat.lanes}/{hello.max_lanes}  "
+            f"slots {hello.slots - beat.slots_free}/{hello.slots}  "
+            f"{beat.waiting} waiting  backlog {node.backlog_s:.1f} s"
         )
-    return table
+        variants = ", ".join(resident.variant.name for resident in hello.variants)
+        device = f"{hello.device} ({hello.device_name})" if hello.device_name else hello.device
+        lines += _lines(
+            f"variants {variants}; {device}; peak {beat.peak_lanes} lanes; "
+            f"{beat.images_total} images; seen {node.heartbeat_age_s:.1f} s ago",
+            first="    ",
+        )
+    return lines
 
 
-def _levels(answer: admin_pb2.GetStatusResponse) -> Table:
-    table = Table(title="levels, best first", title_justify="left")
-    table.add_column("level")
-    table.add_column("variant")
-    for column in ("steps", "quality", "answered"):
-        table.add_column(column, justify="right")
+def _levels(answer: admin_pb2.GetStatusResponse) -> list[str]:
+    """Return one line for each level, the figures first and the names last."""
+    lines = ["", "levels, best first", "  quality  steps  answered  level"]
     for level in answer.levels:
-        table.add_row(
-            level.name,
-            level.variant,
-            f"{level.steps_fraction:.0%}",
-            f"{level.quality:.2f}",
-            str(level.answered),
-        )
-    return table
+        figures = f"  {level.quality:7.2f}  {level.steps_fraction:5.0%}  {level.answered:8}"
+        name = f"{level.name} on {level.variant}"
+        lines += _lines(name, indent=" " * (len(figures) + 2), first=f"{figures}  ")
+    return lines
+
+
+def _lines(text: str, indent: str = "    ", first: str = "") -> list[str]:
+    """Return `text` in lines of at most WIDTH, broken between words.
+
+    Args:
+        text: words.
+        indent: what stands before every line but the first.
+        first: what stands before the first.
+    """
+    return wrap(
+        text,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -1,0 +1,83 @@
+"""What `argus status` shows people."""
+
+from __future__ import annotations
+
+from argus.cli.status import WIDTH, describe
+from argus.v1 import admin_pb2, cluster_pb2, image_pb2
+
+
+def node(name: str, device: str, *variants: str) -> admin_pb2.NodeStatus:
+    return admin_pb2.NodeStatus(
+        hello=cluster_pb2.NodeHello(
+            node=name,
+            device=device,
+            device_name="NVIDIA H200",
+            slots=16,
+            max_lanes=8,
+            variants=[
+                cluster_pb2.ResidentVariant(variant=image_pb2.Variant(name=v)) for v in variants
+            ],
+        ),
+        heartbeat=cluster_pb2.Heartbeat(
+            rows=3, waiting=1, lanes=6, peak_lanes=8, slots_free=13, images_total=12345
+        ),
+        heartbeat_age_s=0.21,
+        backlog_s=12.34,
+    )
+
+
+def answer(nodes: list[admin_pb2.NodeStatus], *levels: tuple[str, str]) -> list[str]:
+    return describe(
+        admin_pb2.GetStatusResponse(
+            argus_version="0.1.0",
+            uptime_s=93.0,
+            nodes=nodes,
+            levels=[
+                admin_pb2.LevelStatus(
+                    name=name, variant=variant, steps_fraction=1.0, quality=1.0, answered=12345
+                )
+                for name, variant in levels
+            ],
+            in_flight=4,
+            queued=1,
+            capacity=1024,
+            counters=admin_pb2.Counters(accepted=123456, answered=123450, on_time=123400),
+        )
+    )
+
+
+def test_a_usual_cluster_has_two_lines_a_node_and_one_a_level() -> None:
+    lines = answer(
+        [node("node-0", "cuda:0", "scenes-base", "scenes-small"), node("node-1", "cuda:1", "x")],
+        ("scenes-base-reference", "scenes-base"),
+    )
+    assert lines == [
+        "argus 0.1.0, up 93 s, 4 of 1024 requests in flight (1 queued)",
+        "since the start: 123456 accepted, 123450 answered, 123400 on time, 0 refused, 0",
+        "    cancelled, 0 failed, 0 replayed",
+        "",
+        "nodes",
+        "  node-0  serving   lanes 6/8  slots 3/16  1 waiting  backlog 12.3 s",
+        "    variants scenes-base, scenes-small; cuda:0 (NVIDIA H200); peak 8 lanes;",
+        "    12345 images; seen 0.2 s ago",
+        "  node-1  serving   lanes 6/8  slots 3/16  1 waiting  backlog 12.3 s",
+        "    variants x; cuda:1 (NVIDIA H200); peak 8 lanes; 12345 images; seen 0.2 s ago",
+        "",
+        "levels, best first",
+        "  quality  steps  answered  level",
+        "     1.00   100%     12345  scenes-base-reference on scenes-base",
+    ]
+
+
+def test_long_names_are_whole_and_no_line_is_wider_than_the_terminal() -> None:
+    name, variant = "n" * 63, "stable-diffusion-xl-base-1.0"
+    lines = answer([node(name, "cuda:0", variant, variant)], (f"{variant}-reference", variant))
+    assert max(len(line) for line in lines) <= WIDTH
+    text = " ".join(" ".join(lines).split())
+    assert name in text
+    assert f"variants {variant}, {variant};" in text
+    assert f"{variant}-reference on {variant}" in text
+
+
+def test_an_empty_cluster_says_so() -> None:
+    assert "no node" in answer([])
