@@ -26,7 +26,7 @@ from diffusers import StableDiffusionPipeline
 from argus.models import bundled_variants
 
 pipeline = StableDiffusionPipeline.from_pretrained(bundled_variants()["scenes-base"])
-pipeline("a large red circle on a white background", guidance_scale=4.0).images[0]
+pipeline("a large red circle on a white background", guidance_scale=1.5).images[0]
 ```
 
 ![samples](samples.png)
@@ -105,11 +105,12 @@ def write_card(weights: Path) -> None:
         *_fact_table(results),
         "",
     ]
-    recall = report["scorer_recall_at_1_of_256"]
+    recall = ", ".join(
+        f"{v['recall']:.2f} of {v['n']} with {k} object{'s' * (k != '1')}"
+        for k, v in report["scorer_recall_at_1"].items()
+    )
     lines += [
-        "Scorer, held-out captions, own picture ranked first of 256: "
-        + ", ".join(f"{v:.2f} with {k} object{'s' * (k != '1')}" for k, v in recall.items())
-        + ".",
+        f"Scorer, held-out captions that rank their own picture first: {recall}.",
         "",
         "| UNet | parameters | one call, 1 lane | 8 lanes |",
         "|---|---|---|---|",

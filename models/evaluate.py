@@ -28,7 +28,7 @@ from .scenes import Scene, render, scene_at
 from .scorer import recall_at_one, similarities
 from .verifier import Verdict, see, verify
 
-GUIDANCE = 4.0
+GUIDANCE = 1.5
 Images = NDArray[np.uint8]
 
 
@@ -71,7 +71,7 @@ def to_bytes(images: torch.Tensor) -> Images:
 def load_pipeline(folder: Path, device: str = "cpu") -> Any:
     """Load an exported pipeline in float32 without touching the network."""
     pipeline = StableDiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
-        folder, torch_dtype=torch.float32, local_files_only=True
+        folder, dtype=torch.float32, local_files_only=True
     ).to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -182,9 +182,7 @@ def evaluate(weights: Path, number: int) -> dict[str, Any]:
     """Run everything the card reports; images come from the folders in `weights`."""
     prompts = held_out_prompts(number)
     texts = [p.text for p in prompts]
-    scorer = CLIPModel.from_pretrained(
-        weights / SCORER, torch_dtype=torch.float32, local_files_only=True
-    )
+    scorer = CLIPModel.from_pretrained(weights / SCORER, dtype=torch.float32, local_files_only=True)
     pipelines = {name: load_pipeline(weights / name) for name in VARIANTS}
     base = pipelines["scenes-base"]
     edge = base.unet.config.sample_size * base.vae_scale_factor
@@ -209,7 +207,7 @@ def evaluate(weights: Path, number: int) -> dict[str, Any]:
         "guidance": GUIDANCE,
         "sampler": "DDIM, trailing steps",
         "results": results,
-        "scorer_recall_at_1_of_256": recall_at_one(scorer, 0, edge),
+        "scorer_recall_at_1": recall_at_one(scorer, 0, edge),
         "unet_step": {name: step_times(p) for name, p in pipelines.items()},
         "unet_parameters": {
             name: sum(w.numel() for w in p.unet.parameters()) for name, p in pipelines.items()

@@ -46,6 +46,11 @@ def export_variant(work: Path, variant: str, out: Path, resolution: int) -> Path
     fresh = out / f".{variant}.partial"
     shutil.rmtree(fresh, ignore_errors=True)
     build_pipeline(work, variant, resolution).to(torch.float16).save_pretrained(fresh)
+    # diffusers writes this derived entry, then warns about it on loading.
+    config = fresh / "vae" / "config.json"
+    entries = json.loads(config.read_text())
+    entries.pop("block_out_channels", None)
+    config.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
     return folder

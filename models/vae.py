@@ -125,11 +125,17 @@ def train_vae(
             psnr = -10 * torch.log10(torch.stack(recent).mean() / 4)
             rate = budget.seen / budget.spent_s
             print(
-                f"vae {budget.seen} samples, {rate:.0f}/s, psnr {psnr:.2f} dB, "
+                f"{path.stem} {budget.seen} samples, {rate:.0f}/s, psnr {psnr:.2f} dB, "
                 f"cell classes {mean_loss(recent_head):.3f}",
                 flush=True,
             )
             recent, recent_head = [], []
+    # The UNets know the latents at the frozen encoder's scale: it must not be measured again.
+    scale = (
+        load_checkpoint(frozen_encoder)["scale"]
+        if frozen_encoder
+        else _latent_scale(vae, resolution, seed, device)
+    )
     save_checkpoint(
         path,
         {
@@ -138,7 +144,7 @@ def train_vae(
             "optimizer": optimizer.state_dict(),
             "seen": budget.seen,
             "spent_s": budget.spent_s,
-            "scale": _latent_scale(vae, resolution, seed, device),
+            "scale": scale,
             "done": budget.progress >= 1,
         },
     )
