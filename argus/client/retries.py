@@ -113,8 +113,8 @@ class Attempts:
 
     def _is_safe_after(self, error: ArgusError) -> bool:
         if isinstance(error, NotFoundError):
-            # The names of an accepted request exist: a new coordinator lacks its nodes still.
-            return self._accepted
+            # The names were known before the loss: a new coordinator still lacks its nodes.
+            return self._lost_s is not None
         return isinstance(error, UnavailableError | OverloadedError)
 
     def _note_loss(self) -> None:

@@ -100,7 +100,15 @@ def test_an_accepted_request_is_asked_for_again_until_a_coordinator_is_back(
 ) -> None:
     trying, clock = attempts(attempts=4)
     trying.received()
+    trying.wait_s(AWAY)
     assert PATIENCE_S <= lost_for_s(trying, clock, error) <= PATIENCE_S + 1
+
+
+def test_an_unknown_name_is_final_while_the_server_is_there() -> None:
+    trying, _ = attempts()
+    trying.received()
+    with pytest.raises(NotFoundError):
+        trying.wait_s(NotFoundError("variant", "base", []))
 
 
 def test_patience_starts_anew_when_the_request_is_accepted_again() -> None:
