@@ -78,6 +78,7 @@ class NodeBacklog:
         }
         self._rows: dict[str, _Row] = {}
         self._line: list[_Row] | None = None
+        self._jobs: list[Job] | None = None
         self._answers: dict[tuple[RowShape, int], float] = {}
         self._ends_s: list[float] | None = None
 
@@ -134,8 +135,9 @@ class NodeBacklog:
         place = bisect_right(line, due_s, key=_due_s)
         answer = self._answers.get((shape, place))
         if answer is None:
-            new = _Row(shape, due_s, shape.forwards)
-            answer = self._finishes([*line[:place], new, *line[place:]], place)[place]
+            jobs = self._jobs_in_order().copy()
+            jobs.insert(place, self._job(_Row(shape, due_s, shape.forwards)))
+            answer = self._finishes(jobs, place)[place]
             if len(self._answers) >= _MOST_ANSWERS:
                 self._answers.clear()
             self._answers[shape, place] = answer
@@ -184,7 +186,7 @@ class NodeBacklog:
         return resident
 
     def _changed(self) -> None:
-        self._line = self._ends_s = None
+        self._line = self._jobs = self._ends_s = None
         self._answers.clear()
         held = sum(row.holds_slot and row.steps_left > 0 for row in self._rows.values())
         if held < min(self.info.slots, len(self._rows)):
@@ -200,11 +202,15 @@ class NodeBacklog:
 
     def _ends(self) -> list[float]:
         if self._ends_s is None:
-            self._ends_s = self._finishes(self._in_order())
+            self._ends_s = self._finishes(self._jobs_in_order())
         return self._ends_s
 
-    def _finishes(self, rows: list[_Row], until: int | None = None) -> list[float]:
-        jobs = [self._job(row) for row in rows]
+    def _jobs_in_order(self) -> list[Job]:
+        if self._jobs is None:
+            self._jobs = [self._job(row) for row in self._in_order()]
+        return self._jobs
+
+    def _finishes(self, jobs: list[Job], until: int | None = None) -> list[float]:
         return finish_times(jobs, self.info.slots, self._max_lanes, until)
 
     def _job(self, row: _Row) -> Job:

@@ -97,7 +97,8 @@ def route(
     for offer in sorted(offers, key=lambda offer: -offer.quality):
         if -offer.quality > best[0]:
             break  # even at no cost it would be worse, and so would all that follow
-        option = earliest(offer, nodes, due_s, queue_s, held_s)
+        able = [node for node in takers(offer, nodes) if node.idle_s(offer.row) <= remaining_s]
+        option = earliest(offer, able, due_s, queue_s, held_s)
         if option is None or option.predicted_finish_s > remaining_s:
             continue
         cost_s = by_name[option.node].device_s(offer.row) if price else 0.0

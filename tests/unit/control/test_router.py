@@ -94,6 +94,11 @@ def test_lower_levels_cost_nothing_when_a_better_one_is_on_time(
     assert asked == ["base-50"]
     asked.clear()
     assert route(LADDER, [node(costs=BOTH)], 4.0) is not None
+    assert asked == ["base-25"], "50 steps take 6 s even on an idle node"
+    asked.clear()
+    busy = node(slots=1, costs=BOTH)
+    busy.add("a", row(10))
+    assert route(LADDER, [busy], 7.0) is not None
     assert asked == ["base-50", "base-25"]
     asked.clear()
     twin = offer("twin", 1.0, 10)
