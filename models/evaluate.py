@@ -29,6 +29,7 @@ from .scorer import recall_at_one, similarities
 from .verifier import Verdict, see, verify
 
 GUIDANCE = 1.5
+RUNS = tuple((name, steps) for name in ("base", "small") for steps in (50, 25, 10, 5, 3))
 Images = NDArray[np.uint8]
 
 
@@ -190,7 +191,7 @@ def evaluate(weights: Path, number: int) -> dict[str, Any]:
     results = {"renderings": judge(to_bytes(real), prompts, scorer)}
     results["reconstructions"] = judge(to_bytes(reconstruct(base, real)), prompts, scorer)
     drawn: dict[str, Images] = {}
-    for name, steps in (("base", 50), ("base", 25), ("base", 10), ("small", 50), ("small", 10)):
+    for name, steps in RUNS:
         start = time.perf_counter()
         images = generate(pipelines[f"scenes-{name}"], texts, steps)
         results[f"{name}, {steps} steps"] = judge(images, prompts, scorer)
@@ -200,7 +201,7 @@ def evaluate(weights: Path, number: int) -> dict[str, Any]:
     results["base, 50 steps, shuffled captions"] = judge(
         drawn["base 50"], _shuffled(prompts), scorer
     )
-    sheet = {k: drawn[k] for k in ("base 50", "small 50", "base 10")}
+    sheet = {k: drawn[k] for k in ("base 50", "small 50", "base 10", "small 3")}
     write_sheet(weights.parent / "samples.png", texts, sheet)
     return {
         "prompts": len(prompts),

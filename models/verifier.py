@@ -172,7 +172,7 @@ def _relation_holds(relation: str, first: SeenObject, second: SeenObject) -> boo
     dx, dy = second.x - first.x, second.y - first.y
     along = {"left of": dx, "right of": -dx, "above": dy, "below": -dy}[relation]
     across = dy if relation in ("left of", "right of") else dx
-    return along > abs(across)
+    return bool(along > abs(across))
 
 
 def _compare(fact: ObjectFact, item: SeenObject | None, count: int) -> dict[str, bool]:
