@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from argus.errors import ConfigError, NotFoundError
+from argus.errors import ConfigError, NotFoundError, UnavailableError
 from argus.types import Level, VariantInfo
 
 _MAX_QUALITY = 2.0
@@ -86,7 +86,10 @@ class Ladder:
 
         Raises:
             NotFoundError: no such variant or level, or the level is not one of the variant's.
+            UnavailableError: no node has joined, so nothing is known of any name.
         """
+        if not self.all:
+            raise UnavailableError("no node is connected yet")
         seen = self.of_variant(variant) if variant else self.levels
         if variant and not seen:
             raise NotFoundError("variant", variant, dict.fromkeys(x.variant for x in self.all))

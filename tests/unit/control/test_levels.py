@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from argus.control.levels import Ladder, parse_profile
-from argus.errors import ConfigError, NotFoundError
+from argus.errors import ConfigError, NotFoundError, UnavailableError
 from argus.types import Level
 from tests.unit.control.build import variant
 
@@ -65,7 +65,6 @@ def test_a_file_about_other_variants_does_not_apply() -> None:
 def test_an_empty_cluster_has_an_empty_ladder() -> None:
     ladder = Ladder.build(None, [])
     assert ladder.default_variant == ""
-    assert ladder.visible("", "") == ()
 
 
 def test_a_named_variant_sees_its_own_levels_and_a_named_level_only_itself() -> None:
@@ -114,3 +113,10 @@ def test_a_wrong_level_file_is_refused_with_the_field_named(text: str, words: st
     with pytest.raises(ConfigError) as caught:
         parse_profile(text, "f")
     assert words in str(caught.value)
+
+
+def test_before_any_node_has_joined_no_name_is_called_unknown() -> None:
+    empty = Ladder.build(None, [])
+    for variant, level in (("", ""), ("x", ""), ("", "y")):
+        with pytest.raises(UnavailableError, match="no node is connected"):
+            empty.visible(variant, level)

@@ -74,7 +74,7 @@ async def test_a_node_that_sends_images_but_no_heartbeats_yet_is_alive() -> None
 
 
 async def test_a_node_whose_device_is_dead_is_given_up_though_it_beats() -> None:
-    async with coordinated(lease_s=0.3, heartbeat_interval_s=0.1) as cluster:
+    async with coordinated(lease_s=1.0, heartbeat_interval_s=0.1) as cluster:
         quick = VariantCosts(StepCosts((2,), (0.001,)), text_encode_s=0.001, decode_s=0.001)
         stuck = ScriptedNode("a", hold_at=1, device_idle_s=60.0, costs=quick)
         async with stuck.joined(cluster.address):
