@@ -58,13 +58,25 @@ def write_sheet(path: Path, prompts: Sequence[str], columns: dict[str, NDArray[n
     sheet.save(path, optimize=True)
 
 
+def _ordered(results: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Runs with the bounds first, then each model from many steps to few."""
+
+    def place(item: tuple[str, Any]) -> tuple[int, int]:
+        model, _, rest = item[0].partition(", ")
+        steps = rest.partition(" ")[0]
+        group = ("base", "small").index(model) + 1 if model in ("base", "small") else 0
+        return (3, 0) if "shuffled" in rest else (group, -int(steps or 0))
+
+    return sorted(results.items(), key=place)
+
+
 def _score_table(results: dict[str, Any]) -> list[str]:
     lines = [
         "| run | n | all facts: 1 object | 2 objects | 3 objects | all | object right, 1 / 2 / 3 "
         "| mean fact score | scorer cosine |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, rows in results.items():
+    for name, rows in _ordered(results):
         by_count = [f"{rows[k]['all_facts']:.2f}" for k in ("1", "2", "3", "all")]
         objects = " / ".join(f"{rows[k]['object']:.2f}" for k in ("1", "2", "3"))
         total = rows["all"]
@@ -78,7 +90,7 @@ def _score_table(results: dict[str, Any]) -> list[str]:
 def _fact_table(results: dict[str, Any]) -> list[str]:
     kinds = ("count", "colour", "shape", "size", "relation", "background")
     lines = ["| run | " + " | ".join(kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
-    for name, rows in results.items():
+    for name, rows in _ordered(results):
         facts = rows["all"]["facts"]
         lines.append(f"| {name} | " + " | ".join(f"{facts[k]:.2f}" for k in kinds) + " |")
     return lines

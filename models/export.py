@@ -14,6 +14,10 @@ from .training import load_checkpoint
 from .unet import build_scheduler, load_unet
 from .vae import FACTOR, load_vae
 
+SERVING_DEFAULTS = {"default_steps": 50, "default_guidance": 1.5}
+"""What a server asks of these pipelines unless told otherwise; 7.5, the usual guidance, is far too
+much for them."""
+
 
 def build_pipeline(work: Path, variant: str, resolution: int) -> Any:
     """Assemble one variant's pipeline in float32 from the checkpoints in `work`."""
@@ -51,6 +55,7 @@ def export_variant(work: Path, variant: str, out: Path, resolution: int) -> Path
     entries = json.loads(config.read_text())
     entries.pop("block_out_channels", None)
     config.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
+    (fresh / "argus.json").write_text(json.dumps(SERVING_DEFAULTS, indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
     return folder

@@ -17,8 +17,9 @@ from .scenes import BACKGROUNDS, COLOURS
 from .shapes import SHAPES, distance
 
 UNKNOWN = "unknown"
-# Least overlap (soft intersection over union) with the fitted outline: the 5th percentile over
-# autoencoder reconstructions of held-out scenes, measured by `evaluate.calibrate`.
+# Least overlap (soft intersection over union) with the fitted outline. Set at the 2nd to 5th
+# percentile over reconstructions by the autoencoder before its decoder was polished;
+# `evaluate.calibrate` reports where reconstructions lie now.
 LEAST_OVERLAP = {"circle": 0.90, "square": 0.88, "triangle": 0.86, "cross": 0.80, "ring": 0.82}
 LEAST_MARGIN = 0.02
 # Nothing in this world is smaller; a speck of a few pixels fits a circle by chance.
