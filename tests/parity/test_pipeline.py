@@ -45,7 +45,7 @@ def request(sampler: str, steps: int, guidance: float, **changes: Any) -> Resolv
 
 
 def diffusers_picture(folder: Path, wanted: ResolvedRequest, output: str) -> Any:
-    pipeline = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     config = dict(pipeline.scheduler.config) | {"_class_name": type(pipeline.scheduler).__name__}
     pipeline.scheduler = make_scheduler(wanted.sampler, config)
     pipeline.set_progress_bar_config(disable=True)
