@@ -30,7 +30,10 @@ from .scorer import recall_at_one, similarities
 from .verifier import Verdict, see, verify
 
 GUIDANCE = 1.5
-RUNS = (("base", 50), ("base", 25), ("base", 10), ("small", 50), ("small", 10))
+RUNS = (
+    *(("base", steps) for steps in (50, 25, 10, 5, 3, 2, 1)),
+    *(("small", steps) for steps in (50, 10, 5, 3, 2, 1)),
+)
 Images = NDArray[np.uint8]
 
 
