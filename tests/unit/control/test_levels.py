@@ -117,6 +117,6 @@ def test_a_wrong_level_file_is_refused_with_the_field_named(text: str, words: st
 
 def test_before_any_node_has_joined_no_name_is_called_unknown() -> None:
     empty = Ladder.build(None, [])
-    for variant, level in (("", ""), ("x", ""), ("", "y")):
+    for name, level in (("", ""), ("x", ""), ("", "y")):
         with pytest.raises(UnavailableError, match="no node is connected"):
-            empty.visible(variant, level)
+            empty.visible(name, level)
