@@ -63,8 +63,13 @@ class Ladder:
         return self.levels[0].variant if self.levels else ""
 
     def of_variant(self, variant: str) -> tuple[Level, ...]:
-        """Return the levels that run on `variant`, best first."""
-        return tuple(level for level in self.all if level.variant == variant)
+        """Return the levels that run on `variant`, the one with all steps first, then best first.
+
+        Who names a variant and no deadline is served without approximation, even where fewer
+        steps were measured to be better.
+        """
+        own = (level for level in self.all if level.variant == variant)
+        return tuple(sorted(own, key=lambda level: level.steps_fraction != 1.0))
 
     def by_name(self, name: str) -> Level:
         """Return one level.

@@ -115,3 +115,12 @@ def test_a_sampler_that_looks_twice_costs_twice() -> None:
         request = ImageRequest("r", "a star", steps=10, sampler=sampler)
         (offer,) = make_offers(request, ladder, {"base": both}, LevelMeans())
         assert (offer.steps, offer.row.forwards) == (10, forwards)
+
+
+def test_a_named_variant_without_a_deadline_runs_all_its_steps() -> None:
+    """Even where fewer steps were measured to be better."""
+    levels = (*LEVELS[:1], Level("small-2", "small", 0.04, 0.9), Level("small-50", "small", 1, 0.8))
+    ladder = Ladder.build(LevelProfile("base", levels), [BASE, SMALL])
+    request = ImageRequest("r", "a star", variant="small")
+    (offer,) = make_offers(request, ladder, {"base": BASE, "small": SMALL}, LevelMeans())
+    assert (offer.level.name, offer.steps) == ("small-50", 50)
