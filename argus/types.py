@@ -44,6 +44,9 @@ class ImageRequest:
     min_quality: float | None = None
     format: ImageFormat = ImageFormat.PNG
     preview_every: int = 0
+    eta: float = 0.0
+    guidance_rescale: float = 0.0
+    true_guidance: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,8 @@ class VariantInfo:
     """One set of weights and what it allows; sizes in pixels.
 
     `guidance_embedded` is set where guidance was distilled into the weights: it is then an input
-    of the model, if anything, and no row takes a second lane for it.
+    of the model, if anything, and no row takes a second lane for it. `accepts` names the optional
+    fields of a request that mean something to the family: eta, guidance_rescale, true_guidance.
     """
 
     name: str
@@ -65,6 +69,7 @@ class VariantInfo:
     default_steps: int
     default_guidance: float
     guidance_embedded: bool = False
+    accepts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +136,21 @@ def forwards(sampler: str, steps: int) -> int:
     return 2 * steps - 1 if sampler == "heun" else steps
 
 
-def lanes(guidance: float, guidance_embedded: bool) -> int:
-    """Return the lanes a row takes: two with classifier-free guidance, as diffusers decides it."""
-    return 2 if guidance > 1.0 and not guidance_embedded else 1
+def lanes(guidance: float, guidance_embedded: bool, true_guidance: float = 1.0) -> int:
+    """Return the lanes a row takes: two with classifier-free guidance, as diffusers decides it.
+
+    Where guidance is embedded in the weights, `true_guidance` is what takes a second lane.
+    """
+    return 2 if (true_guidance if guidance_embedded else guidance) > 1.0 else 1
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRequest:
-    """A request with a level chosen and every default filled in: what a node runs."""
+    """A request with a level chosen and every default filled in: what a node runs.
+
+    `skip` is the number of steps not run because a cached state takes their place: the row starts
+    before step `skip` of `steps`. `checkpoints` are the steps before which the latents are kept.
+    """
 
     request_id: str
     attempt: int
@@ -155,6 +167,11 @@ class ResolvedRequest:
     deadline_s: float | None = None
     format: ImageFormat = ImageFormat.PNG
     preview_every: int = 0
+    eta: float = 0.0
+    guidance_rescale: float = 0.0
+    true_guidance: float = 1.0
+    skip: int = 0
+    checkpoints: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

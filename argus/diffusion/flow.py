@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 from diffusers import FlowMatchEulerDiscreteScheduler
-from numpy.typing import NDArray
 
-from argus.diffusion.samplers import Line
-from argus.diffusion.tables import StepTable
+from argus.diffusion.tables import Line, StepTable, table_of
 from argus.errors import InvalidArgumentError, ModelError
 
 FLOW_SAMPLERS = ("flow_euler",)
@@ -77,8 +75,7 @@ def build_flow_table(
     if not np.isfinite(sigmas).all():
         # One step cannot end at shift_terminal and begin at 1; diffusers divides by zero there.
         raise InvalidArgumentError("steps", f"{steps} is too few for this variant's schedule")
-    lines: NDArray[np.float64] = np.array(_euler(scheduler), dtype=np.float64)
-    return StepTable(sampler, lines, initial_scale=1.0)
+    return table_of(sampler, _euler(scheduler), initial_scale=1.0)
 
 
 def _shift(config: Any, image_tokens: int) -> float:
@@ -92,6 +89,6 @@ def _shift(config: Any, image_tokens: int) -> float:
 def _euler(scheduler: Any) -> list[Line]:
     sigmas, times = scheduler.sigmas.double().tolist(), scheduler.timesteps.tolist()
     return [
-        Line(t, in_x=1.0, in_m=0.0, a=1.0, b=after - sigma, c=0.0, d=0.0, p=1.0, q=0.0, r=-sigma)
-        for t, sigma, after in zip(times, sigmas, sigmas[1:], strict=False)
+        Line(t, i, a=1.0, b=after - sigma, p=1.0, r=-sigma)
+        for i, (t, sigma, after) in enumerate(zip(times, sigmas, sigmas[1:], strict=False))
     ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from diffusers import (
     DDIMScheduler,
@@ -22,36 +22,7 @@ from diffusers import (
     LCMScheduler,
 )
 
-
-class Line(NamedTuple):
-    """One line of a table; argus.diffusion.tables says what each number does."""
-
-    timestep: float
-    in_x: float
-    in_m: float
-    a: float
-    b: float
-    c: float
-    d: float
-    p: float
-    q: float
-    r: float
-
-
-def _line(
-    timestep: float,
-    *,
-    a: float,
-    b: float,
-    p: float,
-    r: float,
-    in_x: float = 1.0,
-    in_m: float = 0.0,
-    c: float = 0.0,
-    d: float = 0.0,
-    q: float = 0.0,
-) -> Line:
-    return Line(float(timestep), in_x, in_m, a, b, c, d, p, q, r)
+from argus.diffusion.tables import Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +71,7 @@ def _ddim(scheduler: Any) -> list[Line]:
     alphas = scheduler.alphas_cumprod.double().numpy()
     jump = config.num_train_timesteps // len(scheduler.timesteps)
     lines: list[Line] = []
-    for t in scheduler.timesteps.tolist():
+    for i, t in enumerate(scheduler.timesteps.tolist()):
         before = alphas[t - jump] if t >= jump else float(scheduler.final_alpha_cumprod)
         alpha, sigma = math.sqrt(alphas[t]), math.sqrt(1.0 - alphas[t])
         alpha_next, sigma_next = math.sqrt(before), math.sqrt(1.0 - before)
@@ -114,7 +85,7 @@ def _ddim(scheduler: Any) -> list[Line]:
             noise_x, noise_e = 1.0 / sigma, -alpha / sigma
         a = alpha_next * p + sigma_next * noise_x
         b = alpha_next * r + sigma_next * noise_e
-        lines.append(_line(t, a=a, b=b, p=p, r=r))
+        lines.append(Line(t, i, a=a, b=b, p=p, r=r))
     return lines
 
 
@@ -123,7 +94,7 @@ def _ddpm(scheduler: Any) -> list[Line]:
     config = scheduler.config
     alphas = scheduler.alphas_cumprod.double().numpy()
     lines: list[Line] = []
-    for t in scheduler.timesteps.tolist():
+    for i, t in enumerate(scheduler.timesteps.tolist()):
         previous = int(scheduler.previous_timestep(t))
         whole, before = float(alphas[t]), float(alphas[previous]) if previous >= 0 else 1.0
         here = whole / before
@@ -134,7 +105,7 @@ def _ddpm(scheduler: Any) -> list[Line]:
         if config.variance_type == "fixed_small":
             variance *= (1.0 - before) / (1.0 - whole)
         d = math.sqrt(max(variance, 1e-20)) if t > 0 else 0.0
-        lines.append(_line(t, a=of_x0 * p + of_x, b=of_x0 * r, d=d, p=p, r=r))
+        lines.append(Line(t, i, a=of_x0 * p + of_x, b=of_x0 * r, d=d, p=p, r=r))
     return lines
 
 
@@ -147,7 +118,7 @@ def _euler(scheduler: Any) -> list[Line]:
         p, r = _sigma_x0(scheduler.config.prediction_type, sigma)
         slope = (sigmas[i + 1] - sigma) / sigma
         a = 1.0 + slope * (1.0 - p)
-        lines.append(_line(t, in_x=_scale_in(sigma), a=a, b=-slope * r, p=p, r=r))
+        lines.append(Line(t, i, in_x=_scale_in(sigma), a=a, b=-slope * r, p=p, r=r))
     return lines
 
 
@@ -161,7 +132,7 @@ def _euler_ancestral(scheduler: Any) -> list[Line]:
         up = math.sqrt(after**2 * (sigma**2 - after**2)) / sigma
         slope = (math.sqrt(after**2 - up**2) - sigma) / sigma
         a = 1.0 + slope * (1.0 - p)
-        lines.append(_line(t, in_x=_scale_in(sigma), a=a, b=-slope * r, d=up, p=p, r=r))
+        lines.append(Line(t, i, in_x=_scale_in(sigma), a=a, b=-slope * r, d=up, p=p, r=r))
     return lines
 
 
@@ -181,15 +152,18 @@ def _heun(scheduler: Any) -> list[Line]:
         p, r = _sigma_x0(prediction, sigma)
         in_x = _scale_in(sigma)
         if i + 1 == len(times):
-            lines.append(_line(times[i], in_x=in_x, a=k + (1 - k) * p, b=(1 - k) * r, p=p, r=r))
+            lines.append(
+                Line(times[i], i // 2, in_x=in_x, a=k + (1 - k) * p, b=(1 - k) * r, p=p, r=r)
+            )
             break
-        lines.append(_line(times[i], in_x=in_x, a=1.0, b=0.0, p=p, r=r))
+        lines.append(Line(times[i], i // 2, in_x=in_x, a=1.0, b=0.0, p=p, r=r))
         p, r = _sigma_x0(prediction, after)
         # slopes: (x - m) / sigma, then (x1 - p x1 - r e) / after
         half, rest, scale = 0.5 * (after - sigma), (1.0 - p) / after, _scale_in(after)
         lines.append(
-            _line(
+            Line(
                 times[i + 1],
+                i // 2,
                 in_x=scale * k,
                 in_m=scale * (1.0 - k),
                 a=1.0 + half * (1.0 / sigma + rest * k),
@@ -235,7 +209,7 @@ def _dpmpp_2m(scheduler: Any) -> list[Line]:
             m_now += correction * inverse_ratio
             m_before = -correction * inverse_ratio
         a = sigma_next / sigma + m_now * p
-        lines.append(_line(t, a=a, b=m_now * r, c=m_before, p=p, r=r))
+        lines.append(Line(t, i, a=a, b=m_now * r, c=m_before, p=p, r=r))
     return lines
 
 
@@ -257,7 +231,7 @@ def _lcm(scheduler: Any) -> list[Line]:
             keep, d = math.sqrt(after), math.sqrt(1.0 - after)
         else:
             keep, d = 1.0, 0.0
-        lines.append(_line(t, a=keep * p, b=keep * r, d=d, p=p, r=r))
+        lines.append(Line(t, i, a=keep * p, b=keep * r, d=d, p=p, r=r))
     return lines
 
 

@@ -6,11 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from argus.diffusion.samplers import SAMPLERS
-from argus.diffusion.tables import StepTable
+from argus.diffusion.tables import StepTable, table_of
 from argus.errors import InvalidArgumentError, ModelError
 
 log = logging.getLogger(__name__)
@@ -98,8 +95,12 @@ def build_table(sampler: str, config: Mapping[str, Any], steps: int) -> StepTabl
         raise InvalidArgumentError("steps", f"{steps} is too many for this variant's schedule")
     chosen = SAMPLERS[sampler]
     try:
-        lines: NDArray[np.float64] = np.array(chosen.lines(scheduler), dtype=np.float64)
-        return StepTable(sampler, lines, float(scheduler.init_noise_sigma), chosen.draws_noise)
+        return table_of(
+            sampler,
+            chosen.lines(scheduler),
+            float(scheduler.init_noise_sigma),
+            draws_noise=chosen.draws_noise,
+        )
     except (ArithmeticError, ValueError) as error:
         # For one, two equal sigmas, where more steps are wanted than the schedule tells apart.
         raise InvalidArgumentError(

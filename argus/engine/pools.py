@@ -62,7 +62,8 @@ class Pools:
             pool = self._pool(row.key, adapter)
             row.slot = pool.take()
         noise = row.draw_noise(adapter.dtype).to(adapter.device).float()
-        pool.put(row.slot, noise * row.table.initial_scale, prompt, negative, request.guidance)
+        latents = noise * row.table.initial_scale
+        pool.put(row.slot, latents, row.table.states, prompt, negative, request.guidance)
 
     def free(self, row: Row) -> None:
         """Give back the row's slot, if it has one."""

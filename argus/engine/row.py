@@ -75,7 +75,13 @@ class Row:
     @property
     def lanes(self) -> int:
         """Lanes taken in a forward."""
-        return lanes(self.request.guidance, self.guidance_embedded)
+        wanted = self.request
+        return lanes(wanted.guidance, self.guidance_embedded, wanted.true_guidance)
+
+    @property
+    def guidance_scale(self) -> float:
+        """What the difference between the two lanes is multiplied by."""
+        return self.request.true_guidance if self.guidance_embedded else self.request.guidance
 
     @property
     def steps_left(self) -> int:

@@ -7,7 +7,11 @@ from collections.abc import Mapping
 import torch
 
 from argus.diffusion.adapter import GUIDANCE, Conditioning
+from argus.diffusion.tables import CLEAN, LATENTS
 from argus.engine.row import BatchKey
+
+FEWEST_STATES = 2
+"""x and m: what every sampler keeps."""
 
 
 class SlotPool:
@@ -15,6 +19,11 @@ class SlotPool:
 
     Slot `size` is the padding slot: its latents are zero and whatever is computed from it is
     thrown away, so padding lanes are inert.
+
+    Attributes:
+        states: float32 (S, size + 1, channels, height, width), the state of every slot's sampler;
+            see `argus.diffusion.tables`. S grows when a sampler that keeps more comes along.
+        conditioning: encoded texts by name; row 2s is the negative of slot s, 2s + 1 its prompt.
     """
 
     def __init__(
@@ -27,16 +36,22 @@ class SlotPool:
     ) -> None:
         self.key = key
         self.size = size
-        self.latents = torch.zeros((size + 1, *key.latent), device=device)
-        """Float32 latents before the next step."""
-        self.clean = torch.zeros((size + 1, *key.latent), device=device)
-        """Float32 clean latents predicted by the last step."""
+        self.states = torch.zeros((FEWEST_STATES, size + 1, *key.latent), device=device)
         self.conditioning = {
             name: torch.zeros((2 * (size + 1), *shape), dtype=dtype, device=device)
             for name, shape in conditioning.items()
         }
-        """Encoded texts by name: row 2s is the negative of slot s, row 2s + 1 its prompt."""
         self._free = list(range(size - 1, -1, -1))
+
+    @property
+    def latents(self) -> torch.Tensor:
+        """Latents before the next step, (size + 1, channels, height, width)."""
+        return self.states[LATENTS]
+
+    @property
+    def clean(self) -> torch.Tensor:
+        """Clean latents predicted by the last step, shaped as `latents`."""
+        return self.states[CLEAN]
 
     @property
     def padding(self) -> int:
@@ -61,14 +76,25 @@ class SlotPool:
     def put(
         self,
         slot: int,
-        noise: torch.Tensor,
+        latents: torch.Tensor,
+        states: int,
         prompt: Conditioning,
         negative: Conditioning | None,
         guidance: float,
     ) -> None:
-        """Fill a slot for a new row; `negative` is None for a row that takes one lane."""
-        self.latents[slot].copy_(noise)
-        self.clean[slot].zero_()
+        """Fill a slot for a new row.
+
+        Args:
+            slot: taken before.
+            latents: (channels, height, width), those before the row's first step.
+            states: tensors that the row's sampler keeps.
+            prompt: the encoded prompt.
+            negative: the encoded negative prompt; None for a row that takes one lane.
+            guidance: what a model with guidance embedded is told.
+        """
+        self._grow(states)
+        self.states[:, slot] = 0.0
+        self.states[LATENTS, slot] = latents
         for name, rows in self.conditioning.items():
             if name == GUIDANCE:
                 rows[2 * slot : 2 * slot + 2] = guidance
@@ -76,3 +102,10 @@ class SlotPool:
             rows[2 * slot + 1].copy_(prompt.tensors[name])
             if negative is not None:
                 rows[2 * slot].copy_(negative.tensors[name])
+
+    def _grow(self, states: int) -> None:
+        more = states - len(self.states)
+        if more > 0:
+            self.states = torch.cat(
+                [self.states, self.states.new_zeros((more, *self.states.shape[1:]))]
+            )

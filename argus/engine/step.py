@@ -10,12 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from argus.diffusion.adapter import PipelineAdapter
-from argus.diffusion.tables import COLUMNS
 from argus.engine.row import Row
 from argus.engine.slots import SlotPool
-
-_TIMESTEP, _IN_X, _IN_M = (COLUMNS.index(name) for name in ("timestep", "in_x", "in_m"))
-_A, _B, _C, _D, _P, _Q, _R = (COLUMNS.index(name) for name in "abcdpqr")
 
 
 class LanePlan:
@@ -49,57 +45,97 @@ class LanePlan:
             lane = end
 
 
+class Lines:
+    """The line of each row's table that is due, as arrays on the CPU.
+
+    Rows whose samplers keep fewer tensors than others have zeros for the rest.
+
+    Attributes:
+        states: S, the most tensors that a row of the batch keeps.
+        timesteps: (rows,) float32.
+        inputs: (rows, S) float32.
+        updates: (rows, S, S + 2) float32.
+        noisy: whether some row draws noise.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.states = max(row.table.states for row in rows)
+        self.timesteps = np.empty(len(rows), dtype=np.float32)
+        self.inputs = np.zeros((len(rows), self.states), dtype=np.float32)
+        self.updates = np.zeros((len(rows), self.states, self.states + 2), dtype=np.float32)
+        self.noisy = False
+        for i, row in enumerate(rows):
+            table, line = row.table, row.position
+            kept = table.states
+            self.timesteps[i] = table.timesteps[line]
+            self.inputs[i, :kept] = table.inputs[line]
+            self.updates[i, :kept, :kept] = table.updates[line, :, :kept]
+            self.updates[i, :kept, -2:] = table.updates[line, :, kept:]
+            self.noisy |= table.draws_noise
+
+
 def run_step(adapter: PipelineAdapter, pool: SlotPool, rows: Sequence[Row], bucket: int) -> None:
-    """Advance every row by one step, in one forward of `bucket` lanes.
+    """Advance every row by one line of its table, in one forward of `bucket` lanes.
 
     The rows may differ in sampler, step count, position and guidance. Their positions are counted
-    up and the pool's `latents` and `clean` overwritten. Nothing here waits for the device.
+    up and the pool's `states` overwritten. Nothing here waits for the device.
     """
-    device = pool.latents.device
-    plan = LanePlan(rows, pool.padding, bucket)
-    lines = np.stack([row.table.lines[row.position] for row in rows])
-    lane_lines = lines[plan.owner]
-
+    device = pool.states.device
+    plan, lines = LanePlan(rows, pool.padding, bucket), Lines(rows)
+    weights = lines.inputs[plan.owner]
     slots = _send(plan.slots, device)
-    inputs = _spread(lane_lines[:, _IN_X], device) * pool.latents[slots]
-    if lane_lines[:, _IN_M].any():
-        inputs = inputs + _spread(lane_lines[:, _IN_M], device) * pool.clean[slots]
+    inputs = _spread(weights[:, 0], device) * pool.states[0][slots]
+    for j in range(1, lines.states):
+        if weights[:, j].any():
+            inputs = inputs + _spread(weights[:, j], device) * pool.states[j][slots]
     texts = _send(plan.texts, device)
     output = adapter.forward(
         inputs.to(adapter.dtype),
-        _send(lane_lines[:, _TIMESTEP].astype(np.float32), device),
+        _send(lines.timesteps[plan.owner], device),
         {name: rows[texts] for name, rows in pool.conditioning.items()},
     ).float()
-
-    without = output[_send(plan.negative, device)]
-    guidance = np.array([row.request.guidance for row in rows])
-    # For a row without guidance both lanes are the same one and the difference is zero.
-    difference = output[_send(plan.positive, device)] - without
-    model_output = without + _spread(guidance, device) * difference
-    _update(pool, rows, lines, model_output, adapter.dtype)
+    _update(pool, rows, lines, _guided(rows, output, plan, device), adapter.dtype)
     for row in rows:
         row.position += 1
 
 
+def _guided(
+    rows: Sequence[Row], output: torch.Tensor, plan: LanePlan, device: torch.device
+) -> torch.Tensor:
+    """Return e for each row: classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598)."""
+    without = output[_send(plan.negative, device)]
+    positive = output[_send(plan.positive, device)]
+    scale = np.array([row.guidance_scale for row in rows])
+    # For a row without guidance both lanes are the same one and the difference is zero.
+    e = without + _spread(scale, device) * (positive - without)
+    for i, row in enumerate(rows):
+        rescale = row.request.guidance_rescale
+        if rescale > 0.0 and row.lanes == 2:
+            # Lin et al. 2023 (arXiv 2305.08891), section 3.4; row by row, so that a reduction
+            # over one never depends on the others.
+            ratio = positive[i].std() / e[i].std()
+            e[i] *= rescale * ratio + (1.0 - rescale)
+    return e
+
+
 def _update(
-    pool: SlotPool,
-    rows: Sequence[Row],
-    lines: NDArray[np.float64],
-    e: torch.Tensor,
-    dtype: torch.dtype,
+    pool: SlotPool, rows: Sequence[Row], lines: Lines, e: torch.Tensor, dtype: torch.dtype
 ) -> None:
     """Apply one line of each row's table to its slot; see `argus.diffusion.tables`."""
-    device = pool.latents.device
+    device = pool.states.device
     index = _send(np.array([row.slot for row in rows], dtype=np.int64), device)
-    a, b, c, d, p, q, r = (
-        _spread(lines[:, column], device) for column in (_A, _B, _C, _D, _P, _Q, _R)
-    )
-    x, m = pool.latents[index], pool.clean[index]
-    new = a * x + b * e + c * m
-    if any(row.table.draws_noise for row in rows):
-        new = new + d * _noise(rows, x, dtype)
-    pool.latents[index] = new
-    pool.clean[index] = p * x + q * m + r * e
+    old = [pool.states[j][index] for j in range(lines.states)]
+    terms = [*old, e]
+    if lines.noisy:
+        terms.append(_noise(rows, e, dtype))
+    for j in range(lines.states):
+        columns = lines.updates[:, j]
+        new = _spread(columns[:, 0], device) * terms[0]
+        for k, term in enumerate(terms[1:], start=1):
+            # A zero column adds nothing; leaving it out keeps a row's sum the same in any company.
+            if columns[:, k].any():
+                new = new + _spread(columns[:, k], device) * term
+        pool.states[j][index] = new
 
 
 def _noise(rows: Sequence[Row], like: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -113,7 +149,7 @@ def _noise(rows: Sequence[Row], like: torch.Tensor, dtype: torch.dtype) -> torch
     return z
 
 
-def _spread(values: NDArray[np.float64], device: torch.device) -> torch.Tensor:
+def _spread(values: NDArray[Any], device: torch.device) -> torch.Tensor:
     """Return float32 coefficients shaped (n, 1, 1, 1)."""
     return _send(values.astype(np.float32), device).view(-1, 1, 1, 1)
 

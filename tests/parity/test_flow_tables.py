@@ -51,10 +51,11 @@ def test_table_equals_diffusers_step(options: dict[str, Any], steps: int, even: 
     x = noise
     assert table.forwards == forwards("flow_euler", steps) == len(scheduler.timesteps)
     assert (table.initial_scale, table.draws_noise) == (1.0, False)
-    for i, (line, t) in enumerate(zip(table.lines, scheduler.timesteps, strict=True)):
-        timestep, in_x, in_m, a, b, c, d, p, q, r = (float(v) for v in line)
-        assert timestep == pytest.approx(float(t), rel=1e-6)
-        assert (in_x, in_m, c, d, q) == (1.0, 0.0, 0.0, 0.0, 0.0)
+    for i, t in enumerate(scheduler.timesteps):
+        assert table.timesteps[i] == pytest.approx(float(t), rel=1e-6)
+        assert table.inputs[i].tolist() == [1.0, 0.0]
+        (a, c, b, d), (p, q, r, _) = table.updates[i].tolist()
+        assert (c, d, q) == (0.0, 0.0, 0.0)
         seen = scheduler.scale_noise(clean, t[None], noise) if i == 0 else x
         e = noise - clean + 0.1 * torch.randn(clean.shape, generator=generator)
         theirs = scheduler.step(e, t, seen).prev_sample

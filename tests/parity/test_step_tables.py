@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,10 @@ import torch
 
 from argus.diffusion.samplers import SAMPLERS
 from argus.diffusion.schedules import build_table, make_scheduler
-from argus.diffusion.tables import COLUMNS
+from argus.diffusion.tables import CLEAN, LATENTS
 from argus.errors import InvalidArgumentError, ModelError
 from argus.types import forwards
 
-IN_M = COLUMNS.index("in_m")
 BASE: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -35,6 +35,10 @@ CASES = list(
 )
 
 
+def combine(weights: Sequence[float], tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.stack([float(w) * t for w, t in zip(weights, tensors, strict=True)]).sum(0)
+
+
 def follow(sampler: str, config: dict[str, Any], steps: int) -> float:
     """Return the largest difference over all steps, each taken from the same latents.
 
@@ -48,30 +52,25 @@ def follow(sampler: str, config: dict[str, Any], steps: int) -> float:
     clean = torch.randn(1, 4, 8, 8, generator=generator)
     x = torch.randn(1, 4, 8, 8, generator=generator) * scheduler.init_noise_sigma
     assert table.initial_scale == pytest.approx(float(scheduler.init_noise_sigma))
-    m = torch.zeros_like(x)
+    state = [x] + [torch.zeros_like(x) for _ in range(table.states - 1)]
     noise, their_noise = (torch.Generator().manual_seed(3) for _ in range(2))
     worst = 0.0
     theirs = x
-    for position, (line, t) in enumerate(zip(table.lines, scheduler.timesteps, strict=True)):
-        timestep, in_x, in_m, a, b, c, d, p, q, r = (float(v) for v in line)
-        assert timestep == pytest.approx(float(t))
+    for line, t in enumerate(scheduler.timesteps):
+        assert table.timesteps[line] == pytest.approx(float(t))
         scaled = scheduler.scale_model_input(theirs, t)
-        worst = max(worst, (scaled - (in_x * x + in_m * m)).abs().max().item())
+        worst = max(worst, (scaled - combine(table.inputs[line], state)).abs().max().item())
         # e that predicts the clean image, kept bounded where r is tiny
-        e = (clean - p * x - q * m) / r if abs(r) > 0.05 else torch.zeros_like(x)
+        *of_state, r, _ = table.updates[line, CLEAN]
+        e = (clean - combine(of_state, state)) / r if abs(r) > 0.05 else torch.zeros_like(x)
         e = e + 0.1 * torch.randn(1, 4, 8, 8, generator=generator)
-        ours = a * x + b * e + c * m
-        if table.draws_noise:
-            ours = ours + d * torch.randn(x.shape, generator=noise)
-        m = p * x + q * m + r * e
+        z = torch.randn(x.shape, generator=noise) if table.draws_noise else torch.zeros_like(x)
+        state = [combine(row, [*state, e, z]) for row in table.updates[line]]
         extra = {"generator": their_noise} if table.draws_noise else {}
         theirs = scheduler.step(e, t, theirs, **extra).prev_sample
-        between = position + 1 < table.forwards and table.lines[position + 1][IN_M] != 0
-        if between:
-            x = ours
-        else:
-            worst = max(worst, (ours - theirs).abs().max().item())
-            x = theirs
+        if line + 1 == table.forwards or table.starts_step(line + 1):
+            worst = max(worst, (state[LATENTS] - theirs).abs().max().item())
+            state[LATENTS] = theirs
     return worst
 
 
@@ -122,9 +121,9 @@ def test_predicted_clean_latent_is_the_true_one_for_a_perfect_model() -> None:
         scheduler = make_scheduler(sampler, config)
         scheduler.set_timesteps(20)
         clean, noise = torch.randn(1, 4, 4, 4), torch.randn(1, 4, 4, 4)
-        for line, t in zip(table.lines, scheduler.timesteps, strict=True):
+        for line, t in zip(table.updates[:, CLEAN], scheduler.timesteps, strict=True):
             x = scheduler.add_noise(clean, noise, t[None])
-            p, q, r = (float(v) for v in line[-3:])
+            p, q, r = (float(v) for v in line[:3])
             if q:
                 continue  # starts from between two steps
             torch.testing.assert_close(p * x + r * noise, clean, atol=2e-3, rtol=1e-3)
@@ -149,7 +148,8 @@ def test_schedules_that_are_not_linear_are_refused(extra: dict[str, Any]) -> Non
 
 def test_tables_hold_finite_float64() -> None:
     table = build_table("dpmpp_2m", BASE, 50)
-    assert table.lines.dtype == np.float64
+    for part in (table.timesteps, table.inputs, table.updates):
+        assert part.dtype == np.float64
     assert table.forwards == 50
     for sampler in SAMPLERS:
         assert build_table(sampler, BASE, 20).forwards == forwards(sampler, 20)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argus.diffusion.tables import COLUMNS, StepTable
+from argus.diffusion.tables import Line, table_of
 from argus.engine.buckets import choose_sizes, describe, probe_sizes
 from argus.engine.row import PATIENCE_S, BatchKey, Row
 from argus.engine.schedule import fill, next_batch, slack_s
@@ -22,7 +21,7 @@ from .conftest import make_request
 
 def make_row(name: str, submitted_s: float = 0.0, steps: int = 10, **changes: Any) -> Row:
     request = make_request(name, **changes)
-    table = StepTable("ddim", np.ones((steps, len(COLUMNS))), 1.0)
+    table = table_of("ddim", [Line(1, i, a=1, b=1, p=1, r=1) for i in range(steps)], 1.0)
     key = BatchKey(request.variant, (4, 4, 4))
     return Row(request, lambda _: None, key, table, submitted_s)
 
