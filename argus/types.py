@@ -131,9 +131,23 @@ class Level:
         return max(1, round(reference_steps * self.steps_fraction))
 
 
-def forwards(sampler: str, steps: int) -> int:
-    """Return the forwards that `steps` steps take: Heun's looks twice in each but the last."""
-    return 2 * steps - 1 if sampler == "heun" else steps
+TWO_LOOKS = frozenset({"heun", "flow_heun"})
+"""Samplers that look twice in each step but the last."""
+
+
+def forwards(sampler: str, steps: int, left_out: int = 0) -> int:
+    """Return the forwards that a run takes.
+
+    Args:
+        sampler: its name.
+        steps: of the full schedule.
+        left_out: how many of them are not run. PNDM's second look is in step 0 of a schedule that
+            is run as a whole; of a single step there is none.
+    """
+    run = steps - left_out
+    if sampler in TWO_LOOKS:
+        return 2 * run - 1
+    return run + 1 if sampler == "pndm" and run == steps > 1 else run
 
 
 def lanes(guidance: float, guidance_embedded: bool, true_guidance: float = 1.0) -> int:

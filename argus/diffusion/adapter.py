@@ -48,14 +48,25 @@ class PipelineAdapter(Protocol):
         """Return (channels, height, width) of the latents of an image of that many pixels."""
         ...
 
-    def step_table(self, sampler: str, steps: int, width: int, height: int) -> StepTable:
+    def step_table(
+        self,
+        sampler: str,
+        steps: int,
+        width: int,
+        height: int,
+        *,
+        kept: tuple[int, ...] | None = None,
+        eta: float = 0.0,
+    ) -> StepTable:
         """Return the table of that sampler under the variant's own schedule.
 
         Args:
             sampler: one of the variant's.
-            steps: of the table.
+            steps: of the full schedule.
             width: of the picture, pixels; schedules of flow models may shift with the size.
             height: of the picture, pixels.
+            kept: the steps that are run, ascending; None for all.
+            eta: DDIM's share of fresh noise, from 0 to 1.
         """
         ...
 

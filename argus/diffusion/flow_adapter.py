@@ -9,7 +9,12 @@ from typing import Any
 
 import torch
 
-from argus.diffusion.flow import FLOW_SAMPLERS, build_flow_table, make_flow_scheduler
+from argus.diffusion.flow import (
+    FLOW_SAMPLERS,
+    build_flow_table,
+    default_flow_sampler,
+    make_flow_scheduler,
+)
 from argus.diffusion.folder import own_defaults
 from argus.diffusion.pixels import to_pixels
 from argus.diffusion.tables import StepTable
@@ -70,19 +75,42 @@ class FlowAdapter:
             size_multiple=self.patch,
             max_size=min(2 * side, max_size),
             samplers=FLOW_SAMPLERS,
-            default_sampler=FLOW_SAMPLERS[0],
+            default_sampler=default_flow_sampler(self._scheduler_config),
             default_steps=int(own.get("default_steps", DEFAULT_STEPS)),
             default_guidance=float(own.get("default_guidance", default_guidance)),
             guidance_embedded=guidance_embedded,
         )
 
-    def step_table(self, sampler: str, steps: int, width: int, height: int) -> StepTable:
+    def step_table(
+        self,
+        sampler: str,
+        steps: int,
+        width: int,
+        height: int,
+        *,
+        kept: tuple[int, ...] | None = None,
+        eta: float = 0.0,
+    ) -> StepTable:
         """Return the table under the folder's scheduler config; tables are kept."""
-        return self._table(sampler, steps, (height // self.patch) * (width // self.patch))
+        tokens = (height // self.patch) * (width // self.patch)
+        return self._table(sampler, steps, tokens, kept, eta)
 
-    def _build_table(self, sampler: str, steps: int, image_tokens: int) -> StepTable:
+    def _build_table(
+        self,
+        sampler: str,
+        steps: int,
+        image_tokens: int,
+        kept: tuple[int, ...] | None,
+        eta: float,
+    ) -> StepTable:
         return build_flow_table(
-            sampler, self._scheduler_config, steps, image_tokens, even_sigmas=self.even_sigmas
+            sampler,
+            self._scheduler_config,
+            steps,
+            image_tokens,
+            even_sigmas=self.even_sigmas,
+            kept=kept,
+            eta=eta,
         )
 
     def _tokens(self, tokenizer: Any, text: str, length: int) -> torch.Tensor:

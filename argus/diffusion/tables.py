@@ -11,7 +11,7 @@ and one line of coefficients is all there is to a step:
     s'_j = Σ_k updates[j, k] · s_k + updates[j, S] · e + updates[j, S + 1] · z
 
 so that rows with different samplers, step counts and positions advance in one fused update. With
-S = 2 this holds DDIM, DDPM, Euler, Heun, DPM-Solver++ 2M and LCM.
+S = 2 this holds DDIM, DDPM, Euler, Heun, DPM-Solver++ 2M and LCM; UniPC takes 3, PNDM and LMS 5.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class StepTable:
         initial_scale: what unit normal noise is multiplied by to start.
         draws_noise: whether z is drawn for every line, also for those whose coefficient is zero,
             as the diffusers scheduler does; the numbers drawn later depend on it.
+        noise_in_float32: whether it is drawn in float32 whatever the model's dtype.
     """
 
     sampler: str
@@ -52,6 +53,7 @@ class StepTable:
     steps: tuple[int, ...]
     initial_scale: float
     draws_noise: bool = False
+    noise_in_float32: bool = False
 
     def __post_init__(self) -> None:
         n, s = len(self.timesteps), self.states
@@ -106,20 +108,47 @@ class Line:
     d: float = 0.0
     q: float = 0.0
 
+    @property
+    def inputs(self) -> Sequence[float]:
+        """(2,) what the model sees."""
+        return (self.in_x, self.in_m)
+
+    @property
+    def updates(self) -> Sequence[Sequence[float]]:
+        """(2, 4) the next state."""
+        return ((self.a, self.c, self.b, self.d), (self.p, self.q, self.r, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class WideLine:
+    """One line of a table with S states: `inputs` is (S,), `updates` holds S rows of (S + 2,)."""
+
+    timestep: float
+    step: int
+    inputs: NDArray[np.float64]
+    updates: Sequence[NDArray[np.float64]]
+
 
 def table_of(
-    sampler: str, lines: Sequence[Line], initial_scale: float, *, draws_noise: bool = False
+    sampler: str,
+    lines: Sequence[Line] | Sequence[WideLine],
+    initial_scale: float,
+    *,
+    draws_noise: bool = False,
+    noise_in_float32: bool = False,
 ) -> StepTable:
-    """Return the table of a sampler that keeps nothing beside x and m."""
+    """Return the table of those lines.
+
+    Raises:
+        ValueError: there is none, or a coefficient is not finite.
+    """
     return StepTable(
         sampler,
         np.array([line.timestep for line in lines], dtype=np.float64),
-        np.array([(line.in_x, line.in_m) for line in lines], dtype=np.float64),
-        np.array(
-            [((line.a, line.c, line.b, line.d), (line.p, line.q, line.r, 0.0)) for line in lines],
-            dtype=np.float64,
-        ),
+        np.array([line.inputs for line in lines], dtype=np.float64),
+        np.array([line.updates for line in lines], dtype=np.float64),
         tuple(line.step for line in lines),
         initial_scale,
         draws_noise,
+        noise_in_float32,
     )

@@ -73,12 +73,23 @@ class UNetAdapter:
         channels = int(self._unet.config.in_channels)
         return channels, height // self._vae_scale, width // self._vae_scale
 
-    def step_table(self, sampler: str, steps: int, width: int, height: int) -> StepTable:
+    def step_table(
+        self,
+        sampler: str,
+        steps: int,
+        width: int,
+        height: int,
+        *,
+        kept: tuple[int, ...] | None = None,
+        eta: float = 0.0,
+    ) -> StepTable:
         """Return the table under the folder's scheduler config; tables are kept."""
-        return self._table(sampler, steps)
+        return self._table(sampler, steps, kept, eta)
 
-    def _build_table(self, sampler: str, steps: int) -> StepTable:
-        return build_table(sampler, self._scheduler_config, steps)
+    def _build_table(
+        self, sampler: str, steps: int, kept: tuple[int, ...] | None, eta: float
+    ) -> StepTable:
+        return build_table(sampler, self._scheduler_config, steps, kept=kept, eta=eta)
 
     def _added(self, conditioning: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
         """Return the UNet's added_cond_kwargs; None where the family has none."""

@@ -143,7 +143,8 @@ def _noise(rows: Sequence[Row], like: torch.Tensor, dtype: torch.dtype) -> torch
     z = torch.zeros(like.shape)
     for i, row in enumerate(rows):
         if row.table.draws_noise:
-            z[i] = row.draw_noise(dtype).float()
+            drawn_as = torch.float32 if row.table.noise_in_float32 else dtype
+            z[i] = row.draw_noise(drawn_as).float()
     if like.is_cuda:
         return z.pin_memory().to(like.device, non_blocking=True)
     return z

@@ -161,7 +161,7 @@ def test_a_variant_says_what_it_allows(engine: Engine) -> None:
     assert (info.pipeline, info.width, info.height) == ("StableDiffusion3Pipeline", 32, 32)
     # 12 positions of 2 latents of 4 pixels would be 96; twice the native side is less.
     assert (info.size_multiple, info.max_size) == (8, 64)
-    assert (info.samplers, info.default_sampler) == (("flow_euler",), "flow_euler")
+    assert (info.samplers, info.default_sampler) == (("flow_euler", "flow_heun"), "flow_euler")
     assert (info.default_steps, info.default_guidance) == (28, 7.0)
     with pytest.raises(InvalidArgumentError, match="sampler: must be one of flow_euler"):
         engine.submit(request("tiny-sd3", 4, 1.0, sampler="euler"), print)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler
+from step_difference import difference
 
-from argus.diffusion.flow import FLOW_SAMPLERS, build_flow_table
+from argus.diffusion.flow import FLOW_SAMPLERS, build_flow_table, default_flow_sampler
 from argus.diffusion.samplers import SAMPLERS
 from argus.diffusion.schedules import build_table
 from argus.errors import InvalidArgumentError, ModelError
@@ -66,6 +68,58 @@ def test_table_equals_diffusers_step(options: dict[str, Any], steps: int, even: 
         x = theirs
 
 
+HEUN = CONFIG | {"_class_name": "FlowMatchHeunDiscreteScheduler"}
+
+
+def unscaled(scheduler: Any) -> Any:
+    """Return a flow scheduler with the method that other schedulers have; nothing is scaled."""
+    scheduler.scale_model_input = lambda x, _: x
+    return scheduler
+
+
+@pytest.mark.parametrize("options", [{}, {"shift": 3.0}, {"num_train_timesteps": 500}])
+@pytest.mark.parametrize("steps", [1, 2, 10, 28])
+def test_heun_table_equals_diffusers_step(options: dict[str, Any], steps: int) -> None:
+    scheduler = unscaled(FlowMatchHeunDiscreteScheduler(**options))
+    for config in (CONFIG, HEUN):
+        table = build_flow_table("flow_heun", config | options, steps, TOKENS)
+        scheduler.set_timesteps(steps)
+        assert table.forwards == forwards("flow_heun", steps)
+        # A second slope is divided by its sigma, as little as 0.001 / 1 with two steps.
+        bound = 1e-3 if steps == 2 else 1e-5
+        assert difference(table, scheduler, scheduler.timesteps, seed=steps) <= bound
+
+
+@pytest.mark.parametrize("sampler", FLOW_SAMPLERS)
+@pytest.mark.parametrize("kept", [range(5, 20), (3, 4, 6, 9, 10, 13)])
+def test_kept_steps_equal_diffusers_with_those_sigmas(sampler: str, kept: Sequence[int]) -> None:
+    options = {"use_dynamic_shifting": True}
+    whole = FlowMatchEulerDiscreteScheduler(**options)
+    whole.set_timesteps(20, mu=MU)
+    scheduler: Any = unscaled(whole)
+    if sampler == "flow_heun":
+        scheduler = unscaled(FlowMatchHeunDiscreteScheduler())
+    looks = scheduler.order
+    points = [k for i, k in enumerate(kept) for _ in range(looks if i else 1)]
+    scheduler.timesteps = whole.timesteps[points]
+    scheduler.sigmas = torch.cat([whole.sigmas[points], whole.sigmas[-1:]])
+    scheduler.prev_derivative = scheduler.dt = None
+    table = build_flow_table(sampler, CONFIG | options, 20, TOKENS, kept=kept)
+    assert tuple(dict.fromkeys(table.steps)) == tuple(kept)
+    assert difference(table, scheduler, scheduler.timesteps, seed=2) <= 1e-5
+
+
+def test_a_folder_runs_its_own_scheduler() -> None:
+    assert default_flow_sampler(CONFIG) == "flow_euler"
+    assert default_flow_sampler(HEUN) == "flow_heun"
+
+
+def test_eta_is_refused_by_field() -> None:
+    for sampler in FLOW_SAMPLERS:
+        with pytest.raises(InvalidArgumentError, match=f"eta: must be 0 with sampler {sampler}"):
+            build_flow_table(sampler, CONFIG, 10, TOKENS, eta=0.5)
+
+
 def test_samplers_of_the_other_kind_are_refused_by_name() -> None:
     for sampler in (*SAMPLERS, "magic"):
         with pytest.raises(InvalidArgumentError, match=r"sampler: must be one of flow_euler"):
@@ -88,7 +142,7 @@ def test_impossible_steps_name_the_field() -> None:
     [
         ({"stochastic_sampling": True}, "stochastic_sampling is not served"),
         ({"invert_sigmas": True}, "invert_sigmas is not served"),
-        ({"_class_name": "FlowMatchHeunDiscreteScheduler"}, "is not served for flow matching"),
+        ({"_class_name": "FlowMatchLCMScheduler"}, "is not served for flow matching"),
     ],
 )
 def test_schedules_outside_the_table_are_refused(change: dict[str, Any], message: str) -> None:

@@ -2,105 +2,67 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from step_difference import BASE, PREDICTIONS, cases, follow
 
 from argus.diffusion.samplers import SAMPLERS
-from argus.diffusion.schedules import build_table, make_scheduler
-from argus.diffusion.tables import CLEAN, LATENTS
+from argus.diffusion.schedules import build_table, default_sampler, make_scheduler
+from argus.diffusion.tables import CLEAN
 from argus.errors import InvalidArgumentError, ModelError
 from argus.types import forwards
 
-BASE: dict[str, Any] = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
-CASES = list(
-    itertools.product(
-        SAMPLERS,
-        ("epsilon", "v_prediction", "sample"),
-        ("leading", "trailing", "linspace"),
-        (1, 2, 10, 20, 50),
-    )
-)
+
+def bound(sampler: str, spacing: str, steps: int) -> float:
+    # Two steps end at sigma 0.03 or 0.04. Heun's second slope divides by it, and float32 rounding
+    # of latents near 30 is magnified in both; one linspace step comes there from sigma 14.6.
+    if sampler == "heun" and steps == 2:
+        return 2e-3 if spacing == "linspace" else 2e-5
+    return 1e-5
 
 
-def combine(weights: Sequence[float], tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    return torch.stack([float(w) * t for w, t in zip(weights, tensors, strict=True)]).sum(0)
-
-
-def follow(sampler: str, config: dict[str, Any], steps: int) -> float:
-    """Return the largest difference over all steps, each taken from the same latents.
-
-    The model's output is what a model that always sees the same clean image would say, plus a
-    little noise, so that latents keep the size they have in use.
-    """
-    table = build_table(sampler, config, steps)
-    scheduler = make_scheduler(sampler, config)
-    scheduler.set_timesteps(steps)
-    generator = torch.Generator().manual_seed(steps)
-    clean = torch.randn(1, 4, 8, 8, generator=generator)
-    x = torch.randn(1, 4, 8, 8, generator=generator) * scheduler.init_noise_sigma
-    assert table.initial_scale == pytest.approx(float(scheduler.init_noise_sigma))
-    state = [x] + [torch.zeros_like(x) for _ in range(table.states - 1)]
-    noise, their_noise = (torch.Generator().manual_seed(3) for _ in range(2))
-    worst = 0.0
-    theirs = x
-    for line, t in enumerate(scheduler.timesteps):
-        assert table.timesteps[line] == pytest.approx(float(t))
-        scaled = scheduler.scale_model_input(theirs, t)
-        worst = max(worst, (scaled - combine(table.inputs[line], state)).abs().max().item())
-        # e that predicts the clean image, kept bounded where r is tiny
-        *of_state, r, _ = table.updates[line, CLEAN]
-        e = (clean - combine(of_state, state)) / r if abs(r) > 0.05 else torch.zeros_like(x)
-        e = e + 0.1 * torch.randn(1, 4, 8, 8, generator=generator)
-        z = torch.randn(x.shape, generator=noise) if table.draws_noise else torch.zeros_like(x)
-        state = [combine(row, [*state, e, z]) for row in table.updates[line]]
-        extra = {"generator": their_noise} if table.draws_noise else {}
-        theirs = scheduler.step(e, t, theirs, **extra).prev_sample
-        if line + 1 == table.forwards or table.starts_step(line + 1):
-            worst = max(worst, (state[LATENTS] - theirs).abs().max().item())
-            state[LATENTS] = theirs
-    return worst
-
-
-UNKNOWN_TO_DIFFUSERS = {("euler_a", "sample")}
-"""Pairs that the scheduler's own step() does not implement."""
-
-
-@pytest.mark.parametrize(
-    ("sampler", "prediction", "spacing", "steps"),
-    [case for case in CASES if case[:2] not in UNKNOWN_TO_DIFFUSERS],
-)
+@pytest.mark.parametrize(("sampler", "prediction", "spacing", "steps"), list(cases()))
 def test_table_equals_diffusers_step(
     sampler: str, prediction: str, spacing: str, steps: int
 ) -> None:
     config = BASE | {"prediction_type": prediction, "timestep_spacing": spacing}
-    # Two linspace steps go from sigma 14.6 to 0.03 in one: Heun's second slope divides by the
-    # latter, and float32 rounding of latents near 30 is magnified 500-fold, in both.
-    bound = 2e-3 if (sampler, spacing, steps) == ("heun", "linspace", 2) else 1e-5
-    assert follow(sampler, config, steps) <= bound
+    assert follow(sampler, config, steps) <= bound(sampler, spacing, steps)
+
+
+BETWEEN = {"lower_order_final": False, "final_sigmas_type": "sigma_min"}
 
 
 @pytest.mark.parametrize(
     ("sampler", "extra"),
     [
         ("euler", {"use_karras_sigmas": True}),
+        ("euler", {"interpolation_type": "log_linear"}),
+        ("euler", {"final_sigmas_type": "sigma_min"}),
+        ("lms", {"use_karras_sigmas": True}),
+        ("pndm", {"set_alpha_to_one": True}),
+        ("pndm", {"steps_offset": 0}),
         ("dpmpp_2m", {"use_karras_sigmas": True}),
+        ("dpmpp_2m", {"use_lu_lambdas": True}),
         ("dpmpp_2m", {"final_sigmas_type": "sigma_min"}),
         ("dpmpp_2m", {"solver_type": "heun"}),
         ("dpmpp_2m", {"solver_order": 1}),
         ("dpmpp_2m", {"euler_at_final": True}),
+        ("dpmpp_3m", {"use_karras_sigmas": True}),
+        ("dpmpp_3m", {"euler_at_final": True}),
+        ("dpmpp_3m", BETWEEN),
+        ("dpmpp_2m_sde", {"use_karras_sigmas": True}),
+        ("dpmpp_2m_sde", {"solver_type": "heun"}),
+        ("dpmpp_2m_sde", {"final_sigmas_type": "sigma_min", "solver_order": 1}),
+        ("unipc", {"use_karras_sigmas": True}),
+        ("unipc", {"solver_order": 1}),
+        ("unipc", {"solver_order": 3}),
+        ("unipc", {"solver_type": "bh1", "final_sigmas_type": "sigma_min"}),
+        ("unipc", {"disable_corrector": [0, 1, 5]}),
+        ("unipc", {"solver_order": 3, **BETWEEN}),
+        ("unipc", {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}),
         ("euler_a", {"timestep_spacing": "trailing"}),
         ("heun", {"use_karras_sigmas": True}),
         ("ddpm", {"variance_type": "fixed_large"}),
@@ -114,6 +76,31 @@ def test_table_follows_the_scheduler_options(sampler: str, extra: dict[str, Any]
     assert follow(sampler, config, 25) <= 1e-5
 
 
+@pytest.mark.parametrize("eta", [0.3, 1.0])
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_ddim_with_eta_equals_diffusers_step(prediction: str, eta: float) -> None:
+    for spacing, steps in (("leading", 10), ("linspace", 10), ("trailing", 2)):
+        config = BASE | {"prediction_type": prediction, "timestep_spacing": spacing}
+        assert follow("ddim", config, steps, eta) <= 1e-5
+
+
+def test_noise_is_drawn_for_ddim_only_when_eta_asks_for_it() -> None:
+    assert not build_table("ddim", BASE, 20).draws_noise
+    noisy = build_table("ddim", BASE, 20, eta=0.5)
+    assert noisy.draws_noise
+    assert not noisy.noise_in_float32
+    assert build_table("dpmpp_2m_sde", BASE, 20).noise_in_float32
+
+
+def test_an_eta_that_means_nothing_is_refused_by_field() -> None:
+    for eta in (-0.1, 1.1, float("nan")):
+        with pytest.raises(InvalidArgumentError, match="eta: must be from 0 to 1"):
+            build_table("ddim", BASE, 20, eta=eta)
+    for sampler in SAMPLERS.keys() - {"ddim"}:
+        with pytest.raises(InvalidArgumentError, match=f"eta: must be 0 with sampler {sampler}"):
+            build_table(sampler, BASE, 20, eta=0.5)
+
+
 def test_predicted_clean_latent_is_the_true_one_for_a_perfect_model() -> None:
     for sampler in set(SAMPLERS) - {"lcm"}:  # whose m is the consistency model's output
         config = BASE | {"prediction_type": "epsilon"}
@@ -123,10 +110,40 @@ def test_predicted_clean_latent_is_the_true_one_for_a_perfect_model() -> None:
         clean, noise = torch.randn(1, 4, 4, 4), torch.randn(1, 4, 4, 4)
         for line, t in zip(table.updates[:, CLEAN], scheduler.timesteps, strict=True):
             x = scheduler.add_noise(clean, noise, t[None])
-            p, q, r = (float(v) for v in line[:3])
-            if q:
+            p, *rest, r, _ = (float(v) for v in line)
+            if any(rest):
                 continue  # starts from between two steps
             torch.testing.assert_close(p * x + r * noise, clean, atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "sampler"),
+    [
+        ("DDIMScheduler", {}, "ddim"),
+        ("PNDMScheduler", {"skip_prk_steps": True}, "pndm"),
+        ("PNDMScheduler", {"skip_prk_steps": False}, "ddim"),
+        ("UniPCMultistepScheduler", {}, "unipc"),
+        ("UniPCMultistepScheduler", {"solver_order": 3}, "unipc"),
+        ("UniPCMultistepScheduler", {"predict_x0": False}, "ddim"),
+        ("DPMSolverMultistepScheduler", {}, "dpmpp_2m"),
+        ("DPMSolverMultistepScheduler", {"solver_order": 1}, "dpmpp_2m"),
+        ("DPMSolverMultistepScheduler", {"solver_order": 3}, "dpmpp_3m"),
+        ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}, "dpmpp_2m_sde"),
+        (
+            "DPMSolverMultistepScheduler",
+            {"algorithm_type": "sde-dpmsolver++", "solver_order": 3},
+            "ddim",
+        ),
+        ("LMSDiscreteScheduler", {}, "lms"),
+        ("DEISMultistepScheduler", {}, "ddim"),
+    ],
+)
+def test_a_folder_runs_its_own_scheduler_where_that_is_served(
+    kind: str, options: dict[str, Any], sampler: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    substituted = sampler == "ddim" and kind != "DDIMScheduler"
+    assert default_sampler(BASE | options | {"_class_name": kind}) == sampler
+    assert (f"own scheduler, {kind}, is not served" in caplog.text) is substituted
 
 
 def test_unknown_sampler_and_impossible_steps_name_the_field() -> None:
@@ -138,12 +155,33 @@ def test_unknown_sampler_and_impossible_steps_name_the_field() -> None:
 
 
 @pytest.mark.parametrize(
-    "extra",
-    [{"clip_sample": True}, {"thresholding": True}, {"prediction_type": "dream"}],
+    ("sampler", "extra"),
+    [
+        ("ddim", {"clip_sample": True}),
+        ("ddim", {"thresholding": True}),
+        ("ddim", {"prediction_type": "dream"}),
+        ("pndm", {"prediction_type": "sample"}),
+        ("ddpm", {"variance_type": "learned"}),
+        ("dpmpp_2m", {"use_flow_sigmas": True}),
+        ("unipc", {"lower_order_final": False}),
+    ],
 )
-def test_schedules_that_are_not_linear_are_refused(extra: dict[str, Any]) -> None:
+def test_schedules_that_are_not_linear_or_not_finite_are_refused(
+    sampler: str, extra: dict[str, Any]
+) -> None:
     with pytest.raises(ModelError, match="scheduler config"):
-        build_table("ddim", BASE | extra, 20)
+        build_table(sampler, BASE | extra, 20)
+
+
+def test_ends_that_diffusers_cannot_compute_are_finite_here() -> None:
+    # Both are 0 times infinity or the root of a rounding error below 0 in diffusers' float32.
+    bh1 = build_table("unipc", BASE | {"solver_type": "bh1"}, 20)
+    assert bh1.updates[-1, 0].tolist() == bh1.updates[-1, CLEAN].tolist()
+    zero_snr = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    config = BASE | zero_snr | {"prediction_type": "v_prediction"}
+    first = build_table("ddim", config, 10, eta=1.0).updates[0, 0]
+    # Nothing is left of noise that is drawn anew: only x0 = -e and the fresh noise are.
+    assert first[:2].tolist() == [0.0, 0.0]
 
 
 def test_tables_hold_finite_float64() -> None:
@@ -151,5 +189,11 @@ def test_tables_hold_finite_float64() -> None:
     for part in (table.timesteps, table.inputs, table.updates):
         assert part.dtype == np.float64
     assert table.forwards == 50
-    for sampler in SAMPLERS:
-        assert build_table(sampler, BASE, 20).forwards == forwards(sampler, 20)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_forwards_are_counted_without_a_table_as_with_one(sampler: str) -> None:
+    for steps in (1, 2, 3, 20):
+        assert build_table(sampler, BASE, steps).forwards == forwards(sampler, steps)
+    kept = (0, 1, 5, 6, 19)
+    assert build_table(sampler, BASE, 20, kept=kept).forwards == forwards(sampler, 20, 15)

@@ -101,11 +101,11 @@ def test_weights_stored_as_the_fp16_variant_are_found(folder: Path) -> None:
 
 
 def test_a_folder_offers_only_the_samplers_it_can_run() -> None:
-    assert "dpmpp_2m" in served_samplers(SD15_SCHEDULE)
-    sde = SD15_SCHEDULE | {"algorithm_type": "sde-dpmsolver++"}
-    assert "dpmpp_2m" not in served_samplers(sde)
-    with pytest.raises(ModelError, match="dpmpp_2m"):
-        served_samplers(sde | {"_class_name": "DPMSolverMultistepScheduler"})
+    assert "pndm" in served_samplers(SD15_SCHEDULE)
+    clean = SD15_SCHEDULE | {"prediction_type": "sample"}
+    assert "pndm" not in served_samplers(clean | {"_class_name": "DDIMScheduler"})
+    with pytest.raises(ModelError, match="sampler pndm: .*'sample' is not served"):
+        served_samplers(clean)
 
 
 def test_more_steps_than_a_schedule_can_tell_apart_are_refused_by_field() -> None:
