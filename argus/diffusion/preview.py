@@ -58,7 +58,7 @@ def fit_preview(encode: Coder | None, decode: Coder, channels: int, scale: int) 
 
     Args:
         encode: pictures (n, 3, h, w) in [-1, 1] to latents (n, channels, h / scale, w / scale) as
-            the pipeline holds them; None where the VAE has none, which leaves random smooth latents.
+            the pipeline holds them; None where the VAE cannot, and random smooth latents will do.
         decode: the other way.
         channels: of the latents.
         scale: pixels for one latent.

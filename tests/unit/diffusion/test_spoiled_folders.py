@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from argus.diffusion.adapter import load_variant
+from argus.diffusion.unet import check_unet
 from argus.errors import ModelError
 
 from .spoil import (
@@ -148,11 +149,6 @@ UNET_CASES = [
         configure("unet/config.json", encoder_hid_dim=8, encoder_hid_dim_type="ip_image_proj"),
         "unet: cannot be loaded: .*ip_image_proj",
     ),
-    (
-        "added pictures",
-        rebuild_unet(addition_embed_type="image"),
-        "unet has addition_embed_type 'image'",
-    ),
     ("oblong", configure("unet/config.json", sample_size=[8, 16]), "sample_size as one number"),
     ("no merges", write("tokenizer/tokenizer.json", "{"), "cannot be loaded"),
     (
@@ -209,3 +205,10 @@ def test_a_refiners_unet_in_an_xl_folder_is_refused(
     spoil = rebuild_unet(projection_class_embeddings_input_dim=5 * 8 + 16)
     words = "unet takes 56 numbers beside the text, .* a refiner is not served"
     refused(tiny_xl_folders["tiny-xl"], tmp_path / "copy", spoil, words)
+
+
+def test_a_unet_that_wants_pictures_as_conditions_is_refused() -> None:
+    whole = {"in_channels": 4, "out_channels": 4, "sample_size": 8}
+    check_unet(Path("folder"), whole, {"latent_channels": 4})
+    with pytest.raises(ModelError, match="folder: unet has addition_embed_type 'image'"):
+        check_unet(Path("folder"), whole | {"addition_embed_type": "image"}, {"latent_channels": 4})
