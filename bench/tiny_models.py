@@ -3,6 +3,7 @@ pictures of noise. Tests and benchmarks serve them where trained weights would o
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    LCMScheduler,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
@@ -89,17 +91,34 @@ def _unet(width: int, text_width: int, **changes: Any) -> UNet2DConditionModel:
     )
 
 
-def save_tiny_sd(folder: Path, seed: int, prediction: str, width: int = 16) -> Path:
-    """Save a random StableDiffusionPipeline, 32x32 pixels, and return its folder."""
+def save_tiny_sd(
+    folder: Path,
+    seed: int,
+    prediction: str,
+    width: int = 16,
+    *,
+    guidance: int | None = None,
+    **schedule: Any,
+) -> Path:
+    """Save a random StableDiffusionPipeline, 32x32 pixels, and return its folder.
+
+    Args:
+        folder: where to.
+        seed: of the weights.
+        prediction: prediction_type of the scheduler.
+        width: channels of the UNet's first level.
+        guidance: numbers that guidance is embedded in; the folder is then a consistency model's.
+        schedule: further options of the scheduler.
+    """
     torch.manual_seed(seed)
-    scheduler = DDIMScheduler(
-        **SCHEDULE, clip_sample=False, set_alpha_to_one=False, prediction_type=prediction
-    )
+    kind = DDIMScheduler if guidance is None else LCMScheduler
+    options = {"clip_sample": False, "set_alpha_to_one": False, "prediction_type": prediction}
+    scheduler = kind(**{**SCHEDULE, **options, **schedule})
     pipeline = StableDiffusionPipeline(
         vae=_vae(),
         text_encoder=CLIPTextModel(_text_config(1)),
         tokenizer=_tokenizer(),
-        unet=_unet(width, 16),
+        unet=_unet(width, 16, time_cond_proj_dim=guidance),
         scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
@@ -109,9 +128,20 @@ def save_tiny_sd(folder: Path, seed: int, prediction: str, width: int = 16) -> P
     return folder
 
 
-def save_tiny_sdxl(folder: Path, seed: int, *, zero_empty_negative: bool = True) -> Path:
-    """Save a random StableDiffusionXLPipeline, 32x32 pixels, and return its folder."""
+def save_tiny_sdxl(
+    folder: Path, seed: int, *, zero_empty_negative: bool = True, guidance: int | None = None
+) -> Path:
+    """Save a random StableDiffusionXLPipeline, 32x32 pixels, and return its folder.
+
+    Args:
+        folder: where to.
+        seed: of the weights.
+        zero_empty_negative: whether an empty negative prompt becomes zeros.
+        guidance: as in `save_tiny_sd`.
+    """
     torch.manual_seed(seed)
+    leading = {"timestep_spacing": "leading"}
+    kind = EulerDiscreteScheduler if guidance is None else LCMScheduler
     time_width = 8
     unet = _unet(
         16,
@@ -119,6 +149,7 @@ def save_tiny_sdxl(folder: Path, seed: int, *, zero_empty_negative: bool = True)
         addition_embed_type="text_time",
         addition_time_embed_dim=time_width,
         projection_class_embeddings_input_dim=6 * time_width + 16,
+        time_cond_proj_dim=guidance,
     )
     pipeline = StableDiffusionXLPipeline(
         vae=_vae(),
@@ -127,7 +158,7 @@ def save_tiny_sdxl(folder: Path, seed: int, *, zero_empty_negative: bool = True)
         tokenizer=_tokenizer(),
         tokenizer_2=_tokenizer(),
         unet=unet,
-        scheduler=EulerDiscreteScheduler(**SCHEDULE, timestep_spacing="leading"),
+        scheduler=kind(**SCHEDULE, **(leading if guidance is None else {"clip_sample": False})),
         force_zeros_for_empty_prompt=zero_empty_negative,
         add_watermarker=False,
     )
@@ -238,3 +269,21 @@ def save_tiny_flux(folder: Path, seed: int, *, guidance: bool = True, **schedule
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+TINY: Mapping[str, Callable[[Path], Path]] = {
+    "tiny-eps": lambda f: save_tiny_sd(f, 1, "epsilon"),
+    "tiny-v": lambda f: save_tiny_sd(f, 2, "v_prediction", width=24),
+    "tiny-v-zero-snr": lambda f: save_tiny_sd(
+        f, 12, "v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing"
+    ),
+    "tiny-xl": lambda f: save_tiny_sdxl(f, 3),
+    "tiny-xl-coded": lambda f: save_tiny_sdxl(f, 4, zero_empty_negative=False),
+    "tiny-lcm": lambda f: save_tiny_sd(f, 10, "epsilon", guidance=32),
+    "tiny-lcm-xl": lambda f: save_tiny_sdxl(f, 11, guidance=32),
+    "tiny-sd3": lambda f: save_tiny_sd3(f, 5),
+    "tiny-sd3-no-t5": lambda f: save_tiny_sd3(f, 6, t5=False, use_dynamic_shifting=True),
+    "tiny-flux": lambda f: save_tiny_flux(f, 8, use_dynamic_shifting=True, shift=3.0),
+    "tiny-flux-fast": lambda f: save_tiny_flux(f, 9, guidance=False),
+}
+"""Every kind of folder that is served, by name; each takes the folder to write and returns it."""

@@ -36,13 +36,25 @@ class PipelineAdapter(Protocol):
     """One resident variant. Text and forward are called by one thread, decode by another."""
 
     info: VariantInfo
-    device: torch.device
     dtype: torch.dtype
+    decode_dtype: torch.dtype
+    """Of the VAE, which may need float32 where the rest does not."""
     conditioning: Mapping[str, tuple[int, ...]]
     """Name and shape of every tensor that `encode` gives and `forward` takes.
 
-    One named `GUIDANCE`, of shape (), is each row's guidance and not given by `encode`.
+    One named `GUIDANCE`, of shape (), is each row's guidance and not given by `encode`; it is kept
+    in float32 whatever the dtype, since models multiply it by a thousand.
     """
+
+    @property
+    def device(self) -> torch.device:
+        """Where the modules are; "meta" when their weights are on disk only."""
+        ...
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of all parameters and buffers, wherever they are."""
+        ...
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """Return (channels, height, width) of the latents of an image of that many pixels."""
@@ -96,8 +108,46 @@ class PipelineAdapter(Protocol):
         """
         ...
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Turn latents (n, channels, height, width) into uint8 pixels (n, height, width, 3)."""
+    def decode(self, latents: torch.Tensor, tiled: bool = False) -> torch.Tensor:
+        """Turn latents (n, channels, height, width) into uint8 pixels (n, height, width, 3).
+
+        Args:
+            latents: unscaled, as the step tables leave them.
+            tiled: whether to go tile by tile, in less memory and not with quite the same picture.
+
+        Raises:
+            ArithmeticError: the picture is not finite.
+        """
+        ...
+
+    def preview(self, latents: torch.Tensor) -> torch.Tensor:
+        """Turn latents (channels, h, w) into a thumbnail, uint8 (h, w, 3), without the VAE.
+
+        The first call fits `preview_map`, which runs the VAE some times.
+
+        Raises:
+            ArithmeticError: a value is not finite.
+        """
+        ...
+
+    def preview_map(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (3, channels) and (3,): RGB in [0, 1] as a linear function of latents."""
+        ...
+
+    def forward_modules(self) -> Mapping[str, torch.nn.Module]:
+        """Return the modules that `forward` runs, by name."""
+        ...
+
+    def move(self, device: torch.device) -> None:
+        """Move all modules to a device, to the host, or to "meta", which drops their weights.
+
+        For one thread, while no other uses the adapter or captures a CUDA graph. When it fails,
+        everything is where it was before.
+
+        Raises:
+            ModelError: they come back from "meta" and the folder can no longer be read.
+            torch.OutOfMemoryError: no room for them.
+        """
         ...
 
 
@@ -116,9 +166,11 @@ def load_variant(folder: Path, device: torch.device, dtype: torch.dtype) -> Pipe
     from argus.diffusion.stable_diffusion import load_stable_diffusion
     from argus.diffusion.stable_diffusion_3 import load_stable_diffusion_3
     from argus.diffusion.stable_diffusion_xl import load_stable_diffusion_xl
+    from argus.diffusion.weights import first_line
 
     loaders: dict[str, Loader] = {
         "StableDiffusionPipeline": load_stable_diffusion,
+        "LatentConsistencyModelPipeline": load_stable_diffusion,
         "StableDiffusionXLPipeline": load_stable_diffusion_xl,
         "StableDiffusion3Pipeline": load_stable_diffusion_3,
         "FluxPipeline": load_flux,
@@ -129,9 +181,8 @@ def load_variant(folder: Path, device: torch.device, dtype: torch.dtype) -> Pipe
         if str(folder) in str(error):
             raise
         raise ModelError(f"{folder}: {error}") from error
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        first = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"{folder}: cannot be loaded: {first[0]}") from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
+        raise ModelError(f"{folder}: cannot be loaded: {first_line(error)}") from error
 
 
 def _quiet_libraries() -> None:

@@ -16,7 +16,7 @@ from argus.diffusion.flow import (
     make_flow_scheduler,
 )
 from argus.diffusion.folder import own_defaults
-from argus.diffusion.pixels import to_pixels
+from argus.diffusion.loaded import LoadedPipeline
 from argus.diffusion.tables import StepTable
 from argus.errors import ModelError
 from argus.types import VariantInfo
@@ -24,7 +24,7 @@ from argus.types import VariantInfo
 DEFAULT_STEPS = 28
 
 
-class FlowAdapter:
+class FlowAdapter(LoadedPipeline):
     """A transformer, a VAE with shifted latents and a flow matching schedule.
 
     Subclasses set `conditioning` and `info`, and implement `encode`, `forward` and `latent_shape`.
@@ -35,6 +35,8 @@ class FlowAdapter:
 
     conditioning: Mapping[str, tuple[int, ...]]
     info: VariantInfo
+    packed = 1
+    """Latents that the transformer sees as channels of one token's input."""
     even_sigmas = False
     """Whether the pipeline names its own sigmas; see `build_flow_table`."""
 
@@ -43,11 +45,16 @@ class FlowAdapter:
     ) -> None:
         if pipeline.vae.config.shift_factor is None:
             raise ModelError(f"{folder}: the VAE's config lacks shift_factor")
-        self.device = device
-        self.dtype = dtype
-        self._transformer = pipeline.transformer.to(device).eval()
-        self._vae = pipeline.vae.to(device).eval()
-        self._vae_scale = int(pipeline.vae_scale_factor)
+        channels = int(pipeline.vae.config.latent_channels)
+        taken = int(pipeline.transformer.config.in_channels) // self.packed
+        if taken != channels:
+            raise ModelError(
+                f"{folder}: transformer takes {taken} channels and the VAE's latents have "
+                f"{channels}: one with other pictures as input is not served"
+            )
+        super().__init__(folder, pipeline, device, dtype, denoiser="transformer")
+        self._shift = float(pipeline.vae.config.shift_factor)
+        self._transformer_config = pipeline.transformer.config
         self.patch = patch * self._vae_scale
         self._scheduler_config = dict(pipeline.scheduler.config)
         self._scheduler_config["_class_name"] = type(pipeline.scheduler).__name__
@@ -63,6 +70,7 @@ class FlowAdapter:
         max_size: int,
         *,
         guidance_embedded: bool = False,
+        accepts: tuple[str, ...] = (),
     ) -> VariantInfo:
         """Return what the folder allows; an argus.json in it may state its own defaults."""
         own = own_defaults(folder)
@@ -79,6 +87,7 @@ class FlowAdapter:
             default_steps=int(own.get("default_steps", DEFAULT_STEPS)),
             default_guidance=float(own.get("default_guidance", default_guidance)),
             guidance_embedded=guidance_embedded,
+            accepts=accepts,
         )
 
     def step_table(
@@ -121,9 +130,8 @@ class FlowAdapter:
         ids: torch.Tensor = tokens.input_ids
         return ids.to(self.device)
 
-    @torch.inference_mode()
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Decode to uint8 pixels on the CPU; these families' VAE also shifts its latents."""
-        config = self._vae.config
-        scaled = latents / config.scaling_factor + config.shift_factor
-        return to_pixels(self._vae.decode(scaled.to(self.dtype), return_dict=False)[0])
+    def _to_vae(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents / self._scaling + self._shift
+
+    def _from_vae(self, latents: torch.Tensor) -> torch.Tensor:
+        return (latents - self._shift) * self._scaling

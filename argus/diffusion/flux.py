@@ -13,7 +13,6 @@ from argus.diffusion.adapter import GUIDANCE, Conditioning
 from argus.diffusion.flow_adapter import FlowAdapter
 from argus.diffusion.text import truncated_words
 from argus.diffusion.weights import check_tokenizer, load_modules
-from argus.errors import ModelError
 
 DEFAULT_GUIDANCE = 3.5
 T5_TOKENS = 512
@@ -38,24 +37,22 @@ class FluxAdapter(FlowAdapter):
     """A transformer over text and 2x2 patches of latents, with guidance distilled into it.
 
     T5's states are the text, CLIP's pooled embedding goes with the time step. Guidance is one more
-    input where the weights know it (dev) and without effect where they do not (schnell), as in
-    FluxPipeline without true_cfg_scale; a negative prompt is without effect, too.
+    input where the weights know it (dev) and without effect where they do not (schnell). A negative
+    prompt takes effect through true guidance, FluxPipeline's true_cfg_scale; both lanes of such a
+    row are told the same guidance.
     """
 
+    packed = PATCH**2
     even_sigmas = True
 
     def __init__(
         self, name: str, folder: Path, pipeline: Any, device: torch.device, dtype: torch.dtype
     ) -> None:
-        if pipeline.text_encoder is None or pipeline.text_encoder_2 is None:
-            raise ModelError(f"{folder}: both text encoders, CLIP and T5, are needed")
         super().__init__(folder, pipeline, device, dtype, PATCH)
-        check_tokenizer(folder, "tokenizer", pipeline.tokenizer)
+        check_tokenizer(folder, "tokenizer", pipeline.tokenizer, pipeline.text_encoder)
         self._clip_tokenizer = pipeline.tokenizer
-        self._clip = pipeline.text_encoder.to(device).eval()
         self._t5_tokenizer = pipeline.tokenizer_2
-        self._t5 = pipeline.text_encoder_2.to(device).eval()
-        config = self._transformer.config
+        config = self._transformer_config
         self.conditioning = {
             "hidden": (T5_TOKENS, int(config.joint_attention_dim)),
             "pooled": (int(config.pooled_projection_dim),),
@@ -64,20 +61,27 @@ class FluxAdapter(FlowAdapter):
             self.conditioning[GUIDANCE] = ()
         side = 2 * int(pipeline.default_sample_size) * self._vae_scale
         self.info = self._describe(
-            name, folder, pipeline, DEFAULT_GUIDANCE, side, guidance_embedded=True
+            name,
+            folder,
+            pipeline,
+            DEFAULT_GUIDANCE,
+            side,
+            guidance_embedded=True,
+            accepts=("true_guidance",),
         )
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """Return (channels, height, width) of the latents, which are packed in `forward` only."""
-        channels = int(self._transformer.config.in_channels) // PATCH**2
+        channels = int(self._transformer_config.in_channels) // PATCH**2
         return channels, height // self._vae_scale, width // self._vae_scale
 
     @torch.inference_mode()
     def encode(self, text: str, negative: bool, width: int, height: int) -> Conditioning:
         """Encode one text with both encoders, as FluxPipeline does."""
         length = int(self._clip_tokenizer.model_max_length)
-        pooled = self._clip(self._tokens(self._clip_tokenizer, text, length)).pooler_output[0]
-        hidden = self._t5(self._tokens(self._t5_tokenizer, text, T5_TOKENS))[0][0]
+        clip, t5 = self._modules["text_encoder"], self._modules["text_encoder_2"]
+        pooled = clip(self._tokens(self._clip_tokenizer, text, length)).pooler_output[0]
+        hidden = t5(self._tokens(self._t5_tokenizer, text, T5_TOKENS))[0][0]
         parts = {"hidden": hidden.to(self.dtype), "pooled": pooled.to(self.dtype)}
         return Conditioning(parts, truncated_words(self._t5_tokenizer, text, T5_TOKENS))
 
@@ -90,7 +94,7 @@ class FluxAdapter(FlowAdapter):
     ) -> torch.Tensor:
         """Return the transformer's output; shapes as in `PipelineAdapter.forward`."""
         height, width = latents.shape[-2:]
-        output = self._transformer(
+        output = self._modules["transformer"](
             pack(latents),
             # Divided in the model's dtype, as the pipeline does; the transformer multiplies again.
             timestep=timesteps.to(latents.dtype) / 1000,

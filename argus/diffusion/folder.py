@@ -10,11 +10,14 @@ from argus.errors import ModelError
 
 FAMILIES = (
     "StableDiffusionPipeline",
+    "LatentConsistencyModelPipeline",
     "StableDiffusionXLPipeline",
     "StableDiffusion3Pipeline",
     "FluxPipeline",
 )
 """Pipeline classes of model_index.json that are served."""
+NOT_TEXT_TO_IMAGE = ("Img2Img", "Inpaint", "ControlNet", "Upscale", "Kontext", "Fill", "Adapter")
+"""Marks, in a pipeline's name, of one that needs more than a text."""
 
 
 def pipeline_class(folder: Path) -> str:
@@ -24,11 +27,12 @@ def pipeline_class(folder: Path) -> str:
         ModelError: the folder is missing or broken, or its class is not served.
     """
     kind = read_json(folder, "model_index.json").get("_class_name")
-    if kind not in FAMILIES:
-        raise ModelError(
-            f"{folder}: pipeline {kind!r} is not served; served: {', '.join(FAMILIES)}"
-        )
-    return str(kind)
+    if kind in FAMILIES:
+        return str(kind)
+    why = "is not served"
+    if any(mark in str(kind) for mark in NOT_TEXT_TO_IMAGE):
+        why = "needs more than a text, such as a picture, and is not served"
+    raise ModelError(f"{folder}: pipeline {kind!r} {why}; served: {', '.join(FAMILIES)}")
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:

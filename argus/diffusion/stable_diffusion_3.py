@@ -52,23 +52,15 @@ class StableDiffusion3Adapter(FlowAdapter):
     def __init__(
         self, name: str, folder: Path, pipeline: Any, device: torch.device, dtype: torch.dtype
     ) -> None:
-        if pipeline.text_encoder is None or pipeline.text_encoder_2 is None:
-            raise ModelError(f"{folder}: both CLIP text encoders are needed")
         config = pipeline.transformer.config
         super().__init__(folder, pipeline, device, dtype, int(config.patch_size))
-        check_tokenizer(folder, "tokenizer", pipeline.tokenizer)
-        self._clips = tuple(
-            (tokenizer, encoder.to(device).eval())
-            for tokenizer, encoder in (
-                (pipeline.tokenizer, pipeline.text_encoder),
-                (pipeline.tokenizer_2, pipeline.text_encoder_2),
-            )
-        )
+        check_tokenizer(folder, "tokenizer", pipeline.tokenizer, pipeline.text_encoder)
+        check_tokenizer(folder, "tokenizer_2", pipeline.tokenizer_2, pipeline.text_encoder_2)
+        if (pipeline.tokenizer_3 is None) != (pipeline.text_encoder_3 is None):
+            raise ModelError(f"{folder}: tokenizer_3 and text_encoder_3 go together")
+        self._tokenizers = (pipeline.tokenizer, pipeline.tokenizer_2)
         self._clip_tokens = int(pipeline.tokenizer.model_max_length)
         self._t5_tokenizer = pipeline.tokenizer_3
-        self._t5 = None
-        if pipeline.text_encoder_3 is not None:
-            self._t5 = pipeline.text_encoder_3.to(device).eval()
         self.conditioning = {
             "hidden": (self._clip_tokens + T5_TOKENS, int(config.joint_attention_dim)),
             "pooled": (int(config.pooled_projection_dim),),
@@ -79,13 +71,15 @@ class StableDiffusion3Adapter(FlowAdapter):
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """Return (channels, height, width) of the latents."""
-        channels = int(self._transformer.config.in_channels)
+        channels = int(self._transformer_config.in_channels)
         return channels, height // self._vae_scale, width // self._vae_scale
 
     @torch.inference_mode()
     def encode(self, text: str, negative: bool, width: int, height: int) -> Conditioning:
         """Encode one text with all encoders, as StableDiffusion3Pipeline does."""
-        clip, pooled = zip(*(self._clip(*module, text) for module in self._clips), strict=True)
+        encoders = (self._modules["text_encoder"], self._modules["text_encoder_2"])
+        clips = zip(self._tokenizers, encoders, strict=True)
+        clip, pooled = zip(*(self._clip(*module, text) for module in clips), strict=True)
         joined = torch.cat(clip, dim=-1)
         t5 = self._t5_states(text)
         padded = torch.nn.functional.pad(joined, (0, t5.shape[-1] - joined.shape[-1]))
@@ -103,16 +97,17 @@ class StableDiffusion3Adapter(FlowAdapter):
 
     def _t5_states(self, text: str) -> torch.Tensor:
         """Return T5's last states (T5_TOKENS, width), zeros without T5."""
-        if self._t5 is None:
+        if self._t5_tokenizer is None:
             width = self.conditioning["hidden"][-1]
             return torch.zeros((T5_TOKENS, width), dtype=self.dtype, device=self.device)
-        states: torch.Tensor = self._t5(self._tokens(self._t5_tokenizer, text, T5_TOKENS))[0][0]
+        ids = self._tokens(self._t5_tokenizer, text, T5_TOKENS)
+        states: torch.Tensor = self._modules["text_encoder_3"](ids)[0][0]
         return states
 
     def _left_out(self, text: str) -> str:
         """Return the words that no encoder sees; T5 reads further than CLIP."""
-        if self._t5 is None:
-            return truncated_words(self._clips[0][0], text, self._clip_tokens)
+        if self._t5_tokenizer is None:
+            return truncated_words(self._tokenizers[0], text, self._clip_tokens)
         return truncated_words(self._t5_tokenizer, text, T5_TOKENS)
 
     @torch.inference_mode()
@@ -123,7 +118,7 @@ class StableDiffusion3Adapter(FlowAdapter):
         conditioning: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
         """Return the transformer's output; shapes as in `PipelineAdapter.forward`."""
-        output = self._transformer(
+        output = self._modules["transformer"](
             latents,
             timestep=timesteps,
             encoder_hidden_states=conditioning["hidden"],

@@ -1,7 +1,8 @@
-"""What the UNet families share: schedule, forward, decoding."""
+"""What the UNet families share: schedule, forward, and what a UNet must be."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -9,20 +10,22 @@ from typing import Any
 
 import torch
 
+from argus.diffusion.adapter import GUIDANCE
 from argus.diffusion.folder import own_defaults
-from argus.diffusion.pixels import to_pixels
+from argus.diffusion.loaded import LoadedPipeline
 from argus.diffusion.schedules import build_table, default_sampler, served_samplers
 from argus.diffusion.tables import StepTable
 from argus.errors import ModelError
 from argus.types import VariantInfo
 
 DEFAULT_STEPS = 50
+LONGEST_PERIOD = 10000.0
 
 
-class UNetAdapter:
+class UNetAdapter(LoadedPipeline):
     """A UNet2DConditionModel, a VAE and a schedule; families add their text encoders.
 
-    Subclasses set `conditioning` and implement `encode` and `_added`.
+    Subclasses set `conditioning` through `_conditions` and implement `encode` and `_added`.
     """
 
     conditioning: Mapping[str, tuple[int, ...]]
@@ -35,25 +38,34 @@ class UNetAdapter:
         device: torch.device,
         dtype: torch.dtype,
         default_guidance: float,
+        decode_dtype: torch.dtype | None = None,
     ) -> None:
-        self.device = device
-        self.dtype = dtype
-        self._unet = pipeline.unet.to(device).eval()
-        self._vae = pipeline.vae.to(device).eval()
-        self._vae_dtype = dtype
-        if self._unet.config.time_cond_proj_dim is not None:
-            raise ModelError(f"{folder}: a UNet with guidance embedding is not served")
+        check_unet(folder, pipeline.unet.config, pipeline.vae.config)
+        super().__init__(
+            folder,
+            pipeline,
+            device,
+            dtype,
+            denoiser="unet",
+            decode_dtype=decode_dtype,
+            channels_last=True,
+        )
+        self._unet_config = pipeline.unet.config
         self._scheduler_config = dict(pipeline.scheduler.config)
         self._scheduler_config["_class_name"] = type(pipeline.scheduler).__name__
         self._table = lru_cache(maxsize=256)(self._build_table)
-        self._vae_scale = int(pipeline.vae_scale_factor)
         self.info = self._describe(name, folder, type(pipeline).__name__, default_guidance)
 
     def _describe(self, name: str, folder: Path, kind: str, default_guidance: float) -> VariantInfo:
         """Return what the folder allows; an argus.json in it may state its own defaults."""
         own = own_defaults(folder)
-        side = int(self._unet.config.sample_size) * self._vae_scale
-        levels = len(self._unet.config.block_out_channels)
+        side = int(self._unet_config.sample_size) * self._vae_scale
+        levels = len(self._unet_config.block_out_channels)
+        samplers = served_samplers(self._scheduler_config)
+        embedded = self._unet_config.time_cond_proj_dim is not None
+        accepts: tuple[str, ...] = ("eta",) if "ddim" in samplers else ()
+        if not embedded:
+            accepts += ("guidance_rescale",)
         return VariantInfo(
             name=name,
             pipeline=kind,
@@ -62,15 +74,21 @@ class UNetAdapter:
             # Each UNet level halves the latents; sizes that do not divide are not served.
             size_multiple=self._vae_scale * 2 ** (levels - 1),
             max_size=2 * side,
-            samplers=served_samplers(self._scheduler_config),
+            samplers=samplers,
             default_sampler=default_sampler(self._scheduler_config),
             default_steps=int(own.get("default_steps", DEFAULT_STEPS)),
             default_guidance=float(own.get("default_guidance", default_guidance)),
+            guidance_embedded=embedded,
+            accepts=accepts,
         )
+
+    def _conditions(self, **shapes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of a family's conditions, and of guidance if the UNet takes it."""
+        return {**shapes, GUIDANCE: ()} if self.info.guidance_embedded else shapes
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """Return (channels, height, width) of the latents."""
-        channels = int(self._unet.config.in_channels)
+        channels = int(self._unet_config.in_channels)
         return channels, height // self._vae_scale, width // self._vae_scale
 
     def step_table(
@@ -103,24 +121,65 @@ class UNetAdapter:
         conditioning: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
         """Return the UNet's output; shapes as in `PipelineAdapter.forward`."""
-        output = self._unet(
+        guidance = None
+        if GUIDANCE in conditioning:
+            width = int(self._unet_config.time_cond_proj_dim)
+            guidance = embed_guidance(conditioning[GUIDANCE], width).to(latents.dtype)
+        output = self._modules["unet"](
             latents,
             timesteps,
             encoder_hidden_states=conditioning["hidden"],
+            timestep_cond=guidance,
             added_cond_kwargs=self._added(conditioning),
             return_dict=False,
         )
         result: torch.Tensor = output[0]
         return result
 
-    @torch.inference_mode()
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Decode to uint8 pixels on the CPU, rounded as diffusers' image processor does."""
-        config = self._vae.config
-        scaled = latents / config.scaling_factor
-        mean, std = config.get("latents_mean"), config.get("latents_std")
-        if mean is not None and std is not None:
-            spread = torch.tensor(std, device=latents.device).view(1, -1, 1, 1)
-            scaled = scaled * spread + torch.tensor(mean, device=latents.device).view(1, -1, 1, 1)
-        image = self._vae.decode(scaled.to(self._vae_dtype), return_dict=False)[0]
-        return to_pixels(image)
+
+def embed_guidance(guidance: torch.Tensor, width: int) -> torch.Tensor:
+    """Return sines and cosines (lanes, width) of a guidance (lanes,), in float32.
+
+    As `get_guidance_scale_embedding` of diffusers' pipelines, after Kingma et al. 2021 (arXiv
+    2107.00630); a UNet that was distilled to take it was told of guidance - 1 in thousandths.
+    """
+    half = width // 2
+    turns = torch.arange(half, dtype=torch.float32, device=guidance.device)
+    turns = torch.exp(turns * -(math.log(LONGEST_PERIOD) / (half - 1)))
+    angles = ((guidance.float() - 1.0) * 1000.0)[:, None] * turns[None, :]
+    waves = torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
+    return torch.nn.functional.pad(waves, (0, width % 2))
+
+
+def check_unet(folder: Path, unet: Mapping[str, Any], vae: Mapping[str, Any]) -> None:
+    """Refuse a UNet that asks for more than noisy latents, a time, a text and SDXL's sizes.
+
+    Args:
+        folder: named in errors.
+        unet: config of the UNet.
+        vae: config of the VAE.
+
+    Raises:
+        ModelError: says what it asks for.
+    """
+    channels, latents = unet["in_channels"], vae["latent_channels"]
+    if channels != latents:
+        raise ModelError(
+            f"{folder}: unet takes {channels} channels and the VAE's latents have {latents}: one "
+            "for inpainting or for other pictures as input is not served"
+        )
+    if unet["out_channels"] != latents:
+        raise ModelError(f"{folder}: unet gives {unet['out_channels']} channels, not {latents}")
+    if unet.get("encoder_hid_dim_type") is not None:
+        raise ModelError(
+            f"{folder}: unet has encoder_hid_dim_type {unet['encoder_hid_dim_type']!r}; an image "
+            "prompt adapter is not served"
+        )
+    if unet.get("class_embed_type") is not None or unet.get("num_class_embeds") is not None:
+        raise ModelError(f"{folder}: unet wants class labels; not served")
+    if unet.get("addition_embed_type") not in {None, "text", "text_time"}:
+        raise ModelError(
+            f"{folder}: unet has addition_embed_type {unet['addition_embed_type']!r}; not served"
+        )
+    if not isinstance(unet["sample_size"], int):
+        raise ModelError(f"{folder}: unet/config.json must state sample_size as one number")

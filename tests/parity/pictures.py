@@ -24,9 +24,9 @@ class Recorder:
         self.latents: list[torch.Tensor] = []
         decode = adapter.decode
 
-        def record(latents: torch.Tensor) -> torch.Tensor:
+        def record(latents: torch.Tensor, tiled: bool = False) -> torch.Tensor:
             self.latents.append(latents.clone())
-            return decode(latents)
+            return decode(latents, tiled)
 
         monkeypatch.setattr(adapter, "decode", record)
 
