@@ -15,10 +15,9 @@ from argus.cli.connect import DEFAULT_SERVER, connect
 from argus.cli.flags import naming_flags
 from argus.cli.output import STDOUT, choose_output
 from argus.cli.progress import Bars
-from argus.cli.series import Series, plan_series
 from argus.cli.settings import JsonFlag, ServerFlag
 from argus.client import Client, ImageResult, Options
-from argus.errors import UnavailableError
+from argus.client.series import Series, plan_series
 from argus.rpc.convert import parse_size
 
 MOST_AT_A_TIME = 8
@@ -129,10 +128,8 @@ def _pictures(
         on_event=bars.show,
         **options,
     )
-    try:
+    with series.in_whole():
         yield from pictures
-    except UnavailableError as error:
-        raise UnavailableError(series.in_whole(str(error))) from error
 
 
 def _described(result: ImageResult, file: str) -> dict[str, Any]:
