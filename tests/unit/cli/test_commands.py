@@ -108,6 +108,10 @@ async def test_every_flag_reaches_the_server(scripted: Scripted, here: Here) -> 
         "level": "base-25",
         "min_quality": 0.5,
         "request_id": "mine",
+        "eta": 0.25,
+        "guidance_rescale": 0.5,
+        "true_guidance": 3.5,
+        "preview_every": 3,
     }
     arguments = [a for name, v in flags.items() for a in (f"--{name.replace('_', '-')}", str(v))]
     done = await here(
@@ -149,6 +153,26 @@ async def test_a_picture_can_go_to_stdout(scripted: Scripted, here: Here, tmp_pa
     done = await here("generate", "p", "--server", scripted.address, "-o", "-")
     assert done.stdout == PNG
     assert os.listdir(tmp_path) == []
+
+
+async def test_previews_are_kept_beside_each_other_under_id_and_step(
+    scripted: Scripted, here: Here, tmp_path: Path
+) -> None:
+    (tmp_path / "looks").mkdir()
+    done = await here(
+        *("generate", "p", "--server", scripted.address, "-n", "2", "--request-id", "r"),
+        *("--preview-every", "3", "--preview-dir", "looks", "-o", "a.png"),
+    )
+    assert done.code == 0
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "looks").iterdir()}
+    assert kept == {"r-1-3.jpg": b"jpeg", "r-2-3.jpg": b"jpeg"}
+
+
+async def test_previews_nobody_asked_for_are_not_kept(
+    scripted: Scripted, here: Here, tmp_path: Path
+) -> None:
+    await here("generate", "p", "--server", scripted.address, "-o", "a.png")
+    assert os.listdir(tmp_path) == ["a.png"]
 
 
 async def test_a_format_can_be_named_where_the_file_does_not_tell(
@@ -215,6 +239,11 @@ async def test_ids_of_a_lost_series_lead_back_to_the_whole_of_it(
         (["-o", ".", "-n", "2"], "cannot write '.': it is a folder"),
         (["-o", "a.jpg", "--format", "png"], "-o: the extension of 'a.jpg' does not fit --format"),
         (["--server", "nowhere"], "--server: must be HOST:PORT"),
+        (["--eta", "1.5"], "--eta: must be a number 0 to 1, not 1.5"),
+        (["--guidance-rescale", "-1"], "--guidance-rescale: must be a number 0 to 1"),
+        (["--true-guidance", "51"], "--true-guidance: must be a number 0 to 50"),
+        (["--preview-every", "-1"], "--preview-every: must be a whole number"),
+        (["--preview-every", "3", "--preview-dir", "no"], "--preview-dir: cannot write to 'no'"),
     ],
 )
 async def test_bad_arguments_are_refused_before_anything_is_sent(

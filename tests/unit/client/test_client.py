@@ -142,6 +142,9 @@ async def test_every_option_reaches_the_server(do: Either, scripted: Scripted) -
         "min_quality": 0.5,
         "request_id": "mine",
         "preview_every": 5,
+        "eta": 0.25,
+        "guidance_rescale": 0.5,
+        "true_guidance": 3.5,
     }
     await do(scripted.address, "generate", "p", size=(32, 64), format="webp", **options)
     (message,) = scripted.images.received
@@ -176,6 +179,9 @@ async def test_an_unknown_option_is_a_type_error(do: Either, scripted: Scripted)
         ({"format": "gif"}, "format"),
         ({"guidance": float("nan")}, "guidance"),
         ({"request_id": ""}, "request_id"),
+        ({"eta": 1.5}, "eta"),
+        ({"guidance_rescale": -0.5}, "guidance_rescale"),
+        ({"true_guidance": 51}, "true_guidance"),
     ],
 )
 async def test_bad_input_is_refused_with_the_field_named(
