@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from google.protobuf.json_format import MessageToDict, ParseDict
 from typer.testing import CliRunner
 
 from argus import __version__
@@ -19,8 +20,10 @@ from argus.cli import generate as generate_module
 from argus.cli.main import app, main
 from argus.client import Retries
 from argus.errors import UnavailableError
-from tests.unit.client.scripted import PNG, Scripted
+from argus.v1 import admin_pb2
+from tests.unit.client.scripted import PNG, STATUS, Scripted
 
+COMMANDS = ("up", "generate", "status", "drain", "coordinator", "node")
 FAST = Retries(attempts=4, first_wait_s=0.01, longest_wait_s=0.02)
 
 
@@ -367,6 +370,18 @@ async def test_status_as_json_keeps_the_names_of_the_proto(scripted: Scripted, h
     assert status["levels"][0]["steps_fraction"] == 1.0
 
 
+async def test_status_as_json_has_numbers_where_the_proto_has_numbers(
+    scripted: Scripted, here: Here
+) -> None:
+    status = json.loads((await here("status", "--server", scripted.address, "--json")).stdout)
+    (node,) = status["nodes"]
+    assert (status["counters"]["accepted"], status["counters"]["failed"]) == (3, 0)
+    assert (node["heartbeat"]["sequence"], node["hello"]["memory_bytes"]) == (3, 80 * 2**30)
+    assert MessageToDict(STATUS, preserving_proto_field_name=True)["counters"]["accepted"] == "3"
+    back = ParseDict(status, admin_pb2.GetStatusResponse())
+    assert back == STATUS, "every protobuf reader still understands it"
+
+
 async def test_status_for_people_shows_lanes_in_use(scripted: Scripted, here: Here) -> None:
     done = await here("status", "--server", scripted.address)
     text = done.stdout.decode()
@@ -397,12 +412,20 @@ def test_version_and_help() -> None:
     runner = CliRunner()
     assert runner.invoke(app, ["--version"]).stdout == f"argus {__version__}\n"
     shown = runner.invoke(app, ["--help"]).stdout
-    for command in ("up", "generate", "status", "drain", "coordinator", "node"):
+    for command in COMMANDS:
         assert command in shown
     flags = runner.invoke(app, ["generate", "--help"]).stdout
     for flag in ("--negative-prompt", "--min-quality", "--request-id", "-o", "-n", "--level"):
         assert flag in flags
     assert "--watch-stdin" not in runner.invoke(app, ["node", "--help"]).stdout
+
+
+@pytest.mark.parametrize("command", [[], *([c] for c in COMMANDS)])
+def test_h_is_short_for_help(command: list[str]) -> None:
+    runner = CliRunner()
+    shown = runner.invoke(app, [*command, "-h"])
+    assert shown.exit_code == 0
+    assert shown.stdout == runner.invoke(app, [*command, "--help"]).stdout
 
 
 async def test_the_command_does_not_import_torch() -> None:
