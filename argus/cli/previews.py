@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from argus.cli.output import refusal
 from argus.client import Event, Preview
-from argus.errors import InvalidArgumentError
 
 FLAG = "--preview-dir"
 
@@ -31,7 +31,7 @@ class Previews:
         try:
             path.write_bytes(event.data)
         except OSError as error:
-            raise _refusal(path, error.strerror or str(error)) from error
+            raise refusal(path, error.strerror or str(error), FLAG) from error
 
 
 def choose_previews(every: int, folder: str) -> Previews:
@@ -48,11 +48,7 @@ def choose_previews(every: int, folder: str) -> Previews:
         return Previews(None)
     path = Path(folder)
     if not path.is_dir():
-        raise _refusal(path, "there is no such folder")
+        raise refusal(path, "there is no such folder", FLAG)
     if not os.access(path, os.W_OK):
-        raise _refusal(path, "permission denied")
+        raise refusal(path, "permission denied", FLAG)
     return Previews(path)
-
-
-def _refusal(path: Path, reason: str) -> InvalidArgumentError:
-    return InvalidArgumentError(FLAG, f"cannot write to {str(path)!r}: {reason}")

@@ -23,7 +23,7 @@ from argus.errors import UnavailableError
 from argus.v1 import admin_pb2
 from tests.unit.client.scripted import PNG, STATUS, Scripted
 
-COMMANDS = ("up", "generate", "status", "drain", "coordinator", "node")
+COMMANDS = ("up", "generate", "status", "drain", "profile", "coordinator", "node")
 FAST = Retries(attempts=4, first_wait_s=0.01, longest_wait_s=0.02)
 
 
@@ -246,7 +246,10 @@ async def test_ids_of_a_lost_series_lead_back_to_the_whole_of_it(
         (["--guidance-rescale", "-1"], "--guidance-rescale: must be a number 0 to 1"),
         (["--true-guidance", "51"], "--true-guidance: must be a number 0 to 50"),
         (["--preview-every", "-1"], "--preview-every: must be a whole number"),
-        (["--preview-every", "3", "--preview-dir", "no"], "--preview-dir: cannot write to 'no'"),
+        (
+            ["--preview-every", "3", "--preview-dir", "no"],
+            "--preview-dir: cannot write 'no': there is no such folder",
+        ),
     ],
 )
 async def test_bad_arguments_are_refused_before_anything_is_sent(
