@@ -97,6 +97,7 @@ def _measure(folder: Path, plan: Plan, device: Device, gauge: Gauge, say: Say) -
 def _measure_loaded(
     folder: Path, plan: Plan, device: Device, gauge: Gauge, say: Say
 ) -> VariantProfile:
+    say("loading")
     adapter, load_s, weights_bytes = _load(folder, device, gauge)
     say(f"loaded in {shown_s(load_s)}, {shown_bytes(weights_bytes)}")
     info = adapter.info
@@ -106,6 +107,7 @@ def _measure_loaded(
         _check_size(info, size)
     text_encode_s = gauge.best_s(lambda: adapter.encode(PROMPT, False, *native))
     say(f"encoding a text {shown_s(text_encode_s)}")
+    say(f"comparing up to {plan.max_lanes} lanes")
     buckets = probe_buckets(adapter, plan.max_lanes)
     say(f"runs {describe(buckets.sizes)} lanes")
     return VariantProfile(
