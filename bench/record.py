@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,12 +14,14 @@ from typing import Any
 
 import torch
 
+from argus.node.device import processor_name
+
 PACKAGES = ("argus-serve", "torch", "diffusers", "numpy", "grpcio")
 
 
 def circumstances() -> dict[str, Any]:
     """Return what a reader needs to know to judge the numbers."""
-    device = cpu_name()
+    device = f"{processor_name()}, {os.cpu_count()} cores"
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name(0)
     return {
@@ -29,16 +32,6 @@ def circumstances() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "versions": {name: version(name) for name in PACKAGES},
     }
-
-
-def cpu_name() -> str:
-    """Return the processor's name as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.machine()
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

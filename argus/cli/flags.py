@@ -11,10 +11,11 @@ FLAGS = {
     field: f"--{field.replace('_', '-')}"
     for field in (
         *("seed", "size", "steps", "guidance", "negative_prompt", "sampler", "variant", "level"),
-        *("min_quality", "format", "request_id"),
+        *("min_quality", "format", "request_id", "preview_every"),
+        *("eta", "guidance_rescale", "true_guidance"),
     )
-} | {"deadline_s": "--deadline", "width": "--size", "height": "--size"}
-"""Flags of `argus generate` by the field of the request."""
+} | {"deadline_s": "--deadline", "width": "--size", "height": "--size", "sizes": "--sizes"}
+"""Flags by the field they end up in: of a request, or of what is to be measured."""
 
 
 @contextmanager

@@ -14,11 +14,11 @@ import typer
 from argus.cli.connect import DEFAULT_SERVER, connect
 from argus.cli.flags import naming_flags
 from argus.cli.output import STDOUT, choose_output
+from argus.cli.previews import Previews, choose_previews
 from argus.cli.progress import Bars
-from argus.cli.series import Series, plan_series
 from argus.cli.settings import JsonFlag, ServerFlag
-from argus.client import Client, ImageResult, Options
-from argus.errors import UnavailableError
+from argus.client import Client, Event, ImageResult, Options
+from argus.client.series import Series, plan_series
 from argus.rpc.convert import parse_size
 
 MOST_AT_A_TIME = 8
@@ -72,6 +72,20 @@ def generate(
         str | None,
         typer.Option(help="Asking again with the same id finds the same picture. Default: made."),
     ] = None,
+    eta: Annotated[
+        float, typer.Option(help="Fresh noise in each step of sampler ddim, 0 to 1.")
+    ] = 0.0,
+    guidance_rescale: Annotated[
+        float, typer.Option(help="Against overexposure by high guidance, 0 to 1.")
+    ] = 0.0,
+    true_guidance: Annotated[
+        float,
+        typer.Option(help="Guidance beside that embedded in the weights (FLUX), 0 to 50."),
+    ] = 1.0,
+    preview_every: Annotated[
+        int, typer.Option(help="Save the unfinished picture every so many steps; 0: never.")
+    ] = 0,
+    preview_dir: Annotated[str, typer.Option(help="Folder for previews, ID-STEP.jpg each.")] = ".",
     count: Annotated[
         int, typer.Option("-n", "--count", min=1, help="Pictures; files are numbered.")
     ] = 1,
@@ -87,6 +101,7 @@ def generate(
     """
     with naming_flags():
         destination = choose_output(output, format, count, json)
+        previews = choose_previews(preview_every, preview_dir)
         series = plan_series(seed, request_id, count)
         options: Options = {
             "size": None if size is None else parse_size(size),
@@ -99,11 +114,15 @@ def generate(
             "deadline_s": deadline,
             "min_quality": min_quality,
             "format": destination.format,
+            "eta": eta,
+            "guidance_rescale": guidance_rescale,
+            "true_guidance": true_guidance,
+            "preview_every": preview_every,
         }
     with (
         connect(server) as client,
         Bars() as bars,
-        closing(_pictures(client, prompt, series, options, bars)) as pictures,
+        closing(_pictures(client, prompt, series, options, bars, previews)) as pictures,
     ):
         for position, result in enumerate(pictures):
             file = destination.write(result, position)
@@ -114,7 +133,12 @@ def generate(
 
 
 def _pictures(
-    client: Client, prompt: str, series: Series, options: Options, bars: Bars
+    client: Client,
+    prompt: str,
+    series: Series,
+    options: Options,
+    bars: Bars,
+    previews: Previews,
 ) -> Generator[ImageResult, None, None]:
     """Iterate over the pictures of a series in order; several are made at a time."""
 
@@ -122,17 +146,19 @@ def _pictures(
         bars.begin(series.id_of(position))
         return series.options(position)
 
+    def on_event(event: Event) -> None:
+        bars.show(event)
+        previews.keep(event)
+
     pictures = client.map(
         repeat(prompt, series.count),
         concurrency=min(series.count, MOST_AT_A_TIME),
         each=each,
-        on_event=bars.show,
+        on_event=on_event,
         **options,
     )
-    try:
+    with series.in_whole():
         yield from pictures
-    except UnavailableError as error:
-        raise UnavailableError(series.in_whole(str(error))) from error
 
 
 def _described(result: ImageResult, file: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from argus.cli.coordinator import coordinator
 from argus.cli.drain import drain
 from argus.cli.generate import generate
 from argus.cli.node import node
+from argus.cli.profile import profile
 from argus.cli.status import status
 from argus.cli.up import up
 from argus.errors import ArgusError, InvalidArgumentError, NotFoundError
@@ -27,8 +28,9 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (up, generate, status, drain, coordinator, node):
+for command in (up, generate, status, drain, profile, coordinator, node):
     app.command()(command)
 
 

@@ -39,7 +39,7 @@ class Output:
         try:
             path.write_bytes(result.data)
         except OSError as error:
-            raise _refusal(path, error.strerror or str(error)) from error
+            raise refusal(path, error.strerror or str(error)) from error
         return str(path)
 
     def _path(self, result: ImageResult, position: int) -> Path:
@@ -95,27 +95,29 @@ def _check_writable(output: Output) -> None:
     path = Path(output.target)
     try:
         if not output.target:
-            _check_access(path, path)
+            _check_access(path, path, FLAG)
             return
-        _check_file(path)
+        check_file(path)
         if output.count > 1:
-            _check_file(output.numbered(output.count - 1))
+            check_file(output.numbered(output.count - 1))
     except OSError as error:
-        raise _refusal(path, error.strerror or str(error)) from error
+        raise refusal(path, error.strerror or str(error)) from error
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path, flag: str = FLAG) -> None:
+    """Raise InvalidArgumentError, naming `flag`, where a file could not be written."""
     if path.is_dir():
-        raise _refusal(path, "it is a folder")
+        raise refusal(path, "it is a folder", flag)
     if not path.parent.is_dir():
-        raise _refusal(path, f"there is no folder {str(path.parent)!r}")
-    _check_access(path, path if path.exists() else path.parent)
+        raise refusal(path, f"there is no folder {str(path.parent)!r}", flag)
+    _check_access(path, path if path.exists() else path.parent, flag)
 
 
-def _check_access(path: Path, writable: Path) -> None:
+def _check_access(path: Path, writable: Path, flag: str) -> None:
     if not os.access(writable, os.W_OK):
-        raise _refusal(path, "permission denied")
+        raise refusal(path, "permission denied", flag)
 
 
-def _refusal(path: Path, reason: str) -> InvalidArgumentError:
-    return InvalidArgumentError(FLAG, f"cannot write {str(path)!r}: {reason}")
+def refusal(path: Path, reason: str, flag: str = FLAG) -> InvalidArgumentError:
+    """Return the error for a path, given by `flag`, that cannot be written."""
+    return InvalidArgumentError(flag, f"cannot write {str(path)!r}: {reason}")

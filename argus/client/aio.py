@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
+from itertools import repeat
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -15,6 +16,7 @@ from argus.client.events import Event, Image, event_from_proto
 from argus.client.request import Options, build_request
 from argus.client.result import ImageResult
 from argus.client.retries import Attempts, Retries
+from argus.client.series import plan_series
 from argus.client.variants import Variant, variants_from_proto
 from argus.errors import ArgusError, InternalError
 from argus.rpc.channel import open_channel
@@ -121,6 +123,43 @@ class AsyncClient:
             raise from_rpc_error(error, self.server) from error
         finally:
             call.cancel()
+
+    async def images(
+        self,
+        prompt: str,
+        n: int,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        on_event: Callable[[Event], None] | None = None,
+        **options: Unpack[Options],
+    ) -> list[ImageResult]:
+        """Return `n` images of one prompt, each by a request of its own.
+
+        With a seed, image i (from 0) is the one that `generate(prompt, seed=seed + i)` returns;
+        without one each gets a seed of its own. With a `request_id` of ID and n above 1 the
+        requests are ID-1 … ID-n, and asking again with the same id finds the same images.
+
+        Args:
+            prompt: what the pictures show.
+            n: how many, at least 1.
+            concurrency: requests at a time, at least 1.
+            on_event: called with each event of each image; its `request_id` tells whose it is.
+            options: see `argus.client.request.Options`.
+
+        The first failure is raised; it and leaving early cancel all that is still running.
+        """
+        series = plan_series(options.get("seed"), options.get("request_id"), n)
+        results = self.map(
+            repeat(prompt, n),
+            concurrency=concurrency,
+            ordered=False,
+            each=series.options,
+            on_event=on_event,
+            **options,
+        )
+        with series.in_whole():
+            async with aclosing(results):
+                return series.in_order([result async for result in results])
 
     async def map(
         self,

@@ -26,6 +26,15 @@ class Options(TypedDict, total=False):
     request_id: 1 to 128 characters of [A-Za-z0-9._:-]; asking again with the same id finds the
         same image. Absent: a new one.
     preview_every: ask for a preview every so many steps; 0: none.
+    eta: share of fresh noise in each DDIM step, 0 to 1; only with the sampler ddim.
+    guidance_rescale: how far the spread of a guided output is drawn back to that of the prompt's
+        own, 0 to 1 (Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps Are
+        Flawed").
+    true_guidance: classifier-free guidance scale beside guidance embedded in the weights, 0 to 50;
+        at or below 1 none is applied.
+
+    The last three are for variants that accept them, see `Variant.info.accepts`; for others every
+    value but the default (0, 0, 1) is refused.
     """
 
     seed: int | None
@@ -41,6 +50,9 @@ class Options(TypedDict, total=False):
     format: ImageFormat | str
     request_id: str | None
     preview_every: int
+    eta: float
+    guidance_rescale: float
+    true_guidance: float
 
 
 def build_request(
@@ -59,6 +71,9 @@ def build_request(
     deadline_s: float | None = None,
     min_quality: float | None = None,
     preview_every: int = 0,
+    eta: float = 0.0,
+    guidance_rescale: float = 0.0,
+    true_guidance: float = 1.0,
 ) -> ImageRequest:
     """Return the request; its fields are checked when it is put on the wire.
 
@@ -82,6 +97,9 @@ def build_request(
         min_quality=min_quality,
         format=format if isinstance(format, ImageFormat) else parse_image_format(format),
         preview_every=preview_every,
+        eta=eta,
+        guidance_rescale=guidance_rescale,
+        true_guidance=true_guidance,
     )
 
 

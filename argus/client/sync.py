@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
+from itertools import repeat
 from types import TracebackType
 from typing import Any, Self, Unpack, cast
 
@@ -21,6 +22,7 @@ from argus.client.events import Event, Image, event_from_proto
 from argus.client.request import Options, build_request
 from argus.client.result import ImageResult
 from argus.client.retries import Attempts, Retries
+from argus.client.series import plan_series
 from argus.client.variants import Variant, variants_from_proto
 from argus.errors import ArgusError, CancelledError, InternalError
 from argus.rpc.channel import open_blocking_channel
@@ -75,6 +77,31 @@ class Client:
     def stream(self, prompt: str, **options: Unpack[Options]) -> Generator[Event, None, None]:
         """Iterate over the events of one request; see `AsyncClient.stream`."""
         return self._stream(build_request(prompt, **options), _Calls())
+
+    def images(
+        self,
+        prompt: str,
+        n: int,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        on_event: Callable[[Event], None] | None = None,
+        **options: Unpack[Options],
+    ) -> list[ImageResult]:
+        """Return `n` images of one prompt, image i as of seed + i; see `AsyncClient.images`.
+
+        `on_event` is called in the threads that wait for the images.
+        """
+        series = plan_series(options.get("seed"), options.get("request_id"), n)
+        results = self.map(
+            repeat(prompt, n),
+            concurrency=concurrency,
+            ordered=False,
+            each=series.options,
+            on_event=on_event,
+            **options,
+        )
+        with series.in_whole(), closing(results):
+            return series.in_order(results)
 
     def map(
         self,

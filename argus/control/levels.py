@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
+from argus.control.fields import Fields
 from argus.errors import ConfigError, NotFoundError, UnavailableError
 from argus.types import Level, VariantInfo
 
@@ -127,8 +127,8 @@ def parse_profile(text: str, source: str) -> LevelProfile:
         data = json.loads(text)
     except ValueError as error:
         raise ConfigError(f"{source}: not JSON: {error}") from error
-    fields = _Fields(source, "", data, ("reference", "levels"))
-    reference = _Fields(source, "reference", fields.value("reference"), ("variant",))
+    fields = Fields(source, "", data, ("reference", "levels"))
+    reference = Fields(source, "reference", fields.value("reference"), ("variant",))
     variant = reference.text("variant")
     rows = fields.value("levels")
     if not isinstance(rows, list) or not rows:
@@ -140,7 +140,7 @@ def parse_profile(text: str, source: str) -> LevelProfile:
 
 def _parse_level(source: str, index: int, row: Any) -> Level:
     known = ("name", "variant", "steps_fraction", "quality", "measured")
-    fields = _Fields(source, f"levels[{index}]", row, known)
+    fields = Fields(source, f"levels[{index}]", row, known)
     fields.text("measured")
     return Level(
         name=fields.text("name"),
@@ -174,39 +174,3 @@ def _sorted(source: str, variant: str, levels: list[Level]) -> tuple[Level, ...]
     rest = [x for x in levels if x is not reference]
     rest.sort(key=lambda level: (-level.quality, level.steps_fraction))
     return (reference, *rest)
-
-
-class _Fields:
-    """One JSON object whose fields are checked as they are read."""
-
-    def __init__(self, source: str, path: str, data: Any, known: Sequence[str]) -> None:
-        self._prefix = f"{source}: {path}" if path else f"{source}: "
-        self._dot = "." if path else ""
-        if not isinstance(data, dict):
-            raise ConfigError(f"{source}: {path or 'the file'}: an object is needed")
-        self._data = data
-        for name in data:
-            if name not in known:
-                near = get_close_matches(name, known, n=1)
-                hint = f" (did you mean {near[0]!r}?)" if near else ""
-                raise ConfigError(f"{self._at(name)}: unknown field{hint}")
-
-    def _at(self, name: str) -> str:
-        return f"{self._prefix}{self._dot}{name}"
-
-    def value(self, name: str) -> Any:
-        if name not in self._data:
-            raise ConfigError(f"{self._at(name)}: missing")
-        return self._data[name]
-
-    def text(self, name: str) -> str:
-        value = self.value(name)
-        if not isinstance(value, str) or not value:
-            raise ConfigError(f"{self._at(name)}: text is needed, not {value!r}")
-        return value
-
-    def number(self, name: str, most: float) -> float:
-        value = self.value(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
-            raise ConfigError(f"{self._at(name)}: must be above 0, at most {most:g}, not {value!r}")
-        return float(value)

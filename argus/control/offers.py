@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from argus.control.backlog import RowShape
+from argus.control.extras import refused_extra
 from argus.control.levels import Ladder
 from argus.control.predictor import QualityPredictor
 from argus.errors import InvalidArgumentError
@@ -39,13 +40,14 @@ def make_offers(
     Size and steps come from the request or from the variant of the first visible level, so that
     they do not change with the level; guidance and sampler, where not asked for, from the variant
     that makes the picture. Lower levels that cannot make the picture asked for (its size, its
-    sampler, less than one step) are left out. Without a deadline there is exactly one offer, the
-    reference: the same request then gives the same picture whatever the load.
+    sampler, less than one step, a field their variant does not accept) are left out. Without a
+    deadline there is exactly one offer, the reference: the same request then gives the same
+    picture whatever the load.
 
     Raises:
         NotFoundError: unknown variant or level.
-        InvalidArgumentError: width, height, sampler or steps are not allowed, or no level reaches
-            min_quality.
+        InvalidArgumentError: width, height, sampler or steps are not allowed, the variant does not
+            accept eta, guidance_rescale or true_guidance, or no level reaches min_quality.
     """
     visible = [x for x in ladder.visible(request.variant, request.level) if x.variant in variants]
     if not visible:
@@ -88,7 +90,7 @@ def _offer(
     steps = level.steps(reference_steps)
     guidance = variant.default_guidance if request.guidance is None else request.guidance
     sampler = request.sampler or variant.default_sampler
-    taken = lanes(guidance, variant.guidance_embedded)
+    taken = lanes(guidance, variant.guidance_embedded, request.true_guidance)
     row = RowShape(variant.name, width, height, forwards(sampler, steps), taken)
     return Offer(level, row, guidance, sampler, quality, steps, reference_steps)
 
@@ -116,6 +118,7 @@ def _can(request: ImageRequest, level: Level, reference: VariantInfo, variant: V
         all(_fits(pixels, variant) for pixels in _size(request, reference))
         and (not request.sampler or request.sampler in variant.samplers)
         and _has_a_step(level, _reference_steps(request, reference))
+        and refused_extra(request, variant) is None
     )
 
 
@@ -141,3 +144,6 @@ def _check(request: ImageRequest, level: Level, variant: VariantInfo) -> None:
             f"level {level.name} runs {level.steps_fraction:g} of the steps, which leaves none "
             f"of {steps}",
         )
+    refusal = refused_extra(request, variant)
+    if refusal is not None:
+        raise InvalidArgumentError(refusal.field, refusal.reason)

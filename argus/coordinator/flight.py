@@ -137,6 +137,9 @@ class Flight:
             level=offer.level.name,
             format=self.request.format,
             preview_every=self.request.preview_every,
+            eta=self.request.eta,
+            guidance_rescale=self.request.guidance_rescale,
+            true_guidance=self.request.true_guidance,
         )
 
     def attach(self, subscription: Subscription) -> None:

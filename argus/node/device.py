@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -47,11 +48,21 @@ def open_device(config: NodeConfig) -> Device:
         properties = torch.cuda.get_device_properties(index)
         name, memory = properties.name, int(properties.total_memory)
     elif device.type == "cpu":
-        name = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+        name = f"{processor_name()}, {torch.get_num_threads()} threads"
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     else:
         raise ConfigError(f"node.device: {wanted!r} is not served; use cpu or cuda")
     return Device(device, _dtype(config.dtype, device), name, memory)
+
+
+def processor_name() -> str:
+    """Return the processor as the system calls it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _dtype(wanted: str, device: torch.device) -> torch.dtype:

@@ -47,6 +47,9 @@ def check_image_request(request: ImageRequest) -> None:
     check_number("deadline_s", request.deadline_s, 0.0, MAX_DEADLINE_S, above_low=True)
     check_number("min_quality", request.min_quality, 0.0, 1.0)
     check_whole("preview_every", request.preview_every, 0, MAX_UINT32)
+    check_number("eta", request.eta, 0.0, 1.0)
+    check_number("guidance_rescale", request.guidance_rescale, 0.0, 1.0)
+    check_number("true_guidance", request.true_guidance, 0.0, MAX_GUIDANCE)
 
 
 def check_request_id(request_id: str) -> None:

@@ -48,6 +48,9 @@ def image_request_from_proto(message: image_pb2.GenerateRequest) -> ImageRequest
         min_quality=message.min_quality if message.HasField("min_quality") else None,
         format=image_format_from_proto(message.format),
         preview_every=message.preview_every,
+        eta=message.eta,
+        guidance_rescale=message.guidance_rescale,
+        true_guidance=message.true_guidance if message.HasField("true_guidance") else 1.0,
     )
     check_image_request(request)
     return request
@@ -76,6 +79,9 @@ def image_request_to_proto(request: ImageRequest) -> image_pb2.GenerateRequest:
         min_quality=request.min_quality,
         format=image_format_to_proto(request.format),
         preview_every=request.preview_every,
+        eta=request.eta,
+        guidance_rescale=request.guidance_rescale,
+        true_guidance=request.true_guidance,
     )
 
 
@@ -153,6 +159,7 @@ def variant_to_proto(
         default_steps=variant.default_steps,
         default_guidance=variant.default_guidance,
         guidance_embedded=variant.guidance_embedded,
+        accepts=variant.accepts,
         levels=levels,
         nodes=nodes,
     )
@@ -172,4 +179,5 @@ def variant_from_proto(message: image_pb2.Variant) -> VariantInfo:
         default_steps=message.default_steps,
         default_guidance=message.default_guidance,
         guidance_embedded=message.guidance_embedded,
+        accepts=tuple(message.accepts),
     )

@@ -134,6 +134,11 @@ def work_to_proto(request: ResolvedRequest, remaining_s: float | None) -> cluste
         deadline_s=remaining_s,
         format=image_format_to_proto(request.format),
         preview_every=request.preview_every,
+        eta=request.eta,
+        guidance_rescale=request.guidance_rescale,
+        true_guidance=request.true_guidance,
+        skip=request.skip,
+        checkpoints=request.checkpoints,
     )
 
 
@@ -159,4 +164,9 @@ def work_from_proto(work: cluster_pb2.Work) -> ResolvedRequest:
         deadline_s=work.deadline_s if work.HasField("deadline_s") else None,
         format=image_format_from_proto(work.format),
         preview_every=work.preview_every,
+        eta=work.eta,
+        guidance_rescale=work.guidance_rescale,
+        true_guidance=work.true_guidance if work.HasField("true_guidance") else 1.0,
+        skip=work.skip,
+        checkpoints=tuple(work.checkpoints),
     )

@@ -354,6 +354,11 @@ class Work(message.Message):
     DEADLINE_S_FIELD_NUMBER: builtins.int
     FORMAT_FIELD_NUMBER: builtins.int
     PREVIEW_EVERY_FIELD_NUMBER: builtins.int
+    ETA_FIELD_NUMBER: builtins.int
+    GUIDANCE_RESCALE_FIELD_NUMBER: builtins.int
+    TRUE_GUIDANCE_FIELD_NUMBER: builtins.int
+    SKIP_FIELD_NUMBER: builtins.int
+    CHECKPOINTS_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Of the client's request."""
     attempt: builtins.int
@@ -384,6 +389,18 @@ class Work(message.Message):
     """Encoding of the image."""
     preview_every: builtins.int
     """Send a preview every so many steps. 0: none."""
+    eta: builtins.float
+    """As in GenerateRequest. 0: none."""
+    guidance_rescale: builtins.float
+    """As in GenerateRequest. 0: none."""
+    true_guidance: builtins.float
+    """As in GenerateRequest. Absent: 1."""
+    skip: builtins.int
+    """Steps not run because a cached state takes their place: the row starts before this step."""
+    @builtins.property
+    def checkpoints(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Steps before which the latents are kept, ascending."""
+
     def __init__(
         self,
         *,
@@ -402,14 +419,24 @@ class Work(message.Message):
         deadline_s: builtins.float | None = ...,
         format: image_pb2.ImageFormat.ValueType = ...,
         preview_every: builtins.int = ...,
+        eta: builtins.float = ...,
+        guidance_rescale: builtins.float = ...,
+        true_guidance: builtins.float | None = ...,
+        skip: builtins.int = ...,
+        checkpoints: abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "deadline_s", b"deadline_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_true_guidance", b"_true_guidance", "deadline_s", b"deadline_s", "true_guidance", b"true_guidance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "attempt", b"attempt", "deadline_s", b"deadline_s", "format", b"format", "guidance", b"guidance", "height", b"height", "level", b"level", "negative_prompt", b"negative_prompt", "preview_every", b"preview_every", "prompt", b"prompt", "request_id", b"request_id", "sampler", b"sampler", "seed", b"seed", "steps", b"steps", "variant", b"variant", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_true_guidance", b"_true_guidance", "attempt", b"attempt", "checkpoints", b"checkpoints", "deadline_s", b"deadline_s", "eta", b"eta", "format", b"format", "guidance", b"guidance", "guidance_rescale", b"guidance_rescale", "height", b"height", "level", b"level", "negative_prompt", b"negative_prompt", "preview_every", b"preview_every", "prompt", b"prompt", "request_id", b"request_id", "sampler", b"sampler", "seed", b"seed", "skip", b"skip", "steps", b"steps", "true_guidance", b"true_guidance", "variant", b"variant", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__deadline_s: _TypeAlias = typing.Literal["deadline_s"]  # noqa: Y015
     _WhichOneofArgType__deadline_s: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s"]  # noqa: Y015
+    _WhichOneofReturnType__true_guidance: _TypeAlias = typing.Literal["true_guidance"]  # noqa: Y015
+    _WhichOneofArgType__true_guidance: _TypeAlias = typing.Literal["_true_guidance", b"_true_guidance"]  # noqa: Y015
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__deadline_s) -> _WhichOneofReturnType__deadline_s | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__true_guidance) -> _WhichOneofReturnType__true_guidance | None: ...
 
 @typing.final
 class CancelWork(message.Message):

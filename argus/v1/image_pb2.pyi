@@ -69,6 +69,9 @@ class GenerateRequest(message.Message):
     MIN_QUALITY_FIELD_NUMBER: builtins.int
     FORMAT_FIELD_NUMBER: builtins.int
     PREVIEW_EVERY_FIELD_NUMBER: builtins.int
+    ETA_FIELD_NUMBER: builtins.int
+    GUIDANCE_RESCALE_FIELD_NUMBER: builtins.int
+    TRUE_GUIDANCE_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Chosen by the client, 1 to 128 characters of [A-Za-z0-9._:-]. Empty: the server makes one."""
     prompt: builtins.str
@@ -101,6 +104,18 @@ class GenerateRequest(message.Message):
     """Encoding of the image."""
     preview_every: builtins.int
     """Send a preview every so many steps. 0: none."""
+    eta: builtins.float
+    """Share of fresh noise in each DDIM step, 0 to 1. Absent: 0, no noise. Only with the sampler ddim,
+    and for variants that accept it.
+    """
+    guidance_rescale: builtins.float
+    """How far the spread of a guided output is drawn back to that of the prompt's own, 0 to
+    1. Absent: 0, not at all. Only for variants that accept it.
+    """
+    true_guidance: builtins.float
+    """Classifier-free guidance scale beside guidance that is embedded in the weights, 0 to 50; at or
+    below 1 none is applied. Absent: 1. Only for variants that accept it.
+    """
     def __init__(
         self,
         *,
@@ -119,31 +134,46 @@ class GenerateRequest(message.Message):
         min_quality: builtins.float | None = ...,
         format: ImageFormat.ValueType = ...,
         preview_every: builtins.int = ...,
+        eta: builtins.float | None = ...,
+        guidance_rescale: builtins.float | None = ...,
+        true_guidance: builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_guidance", b"_guidance", "_min_quality", b"_min_quality", "_seed", b"_seed", "_steps", b"_steps", "deadline_s", b"deadline_s", "guidance", b"guidance", "min_quality", b"min_quality", "seed", b"seed", "steps", b"steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_eta", b"_eta", "_guidance", b"_guidance", "_guidance_rescale", b"_guidance_rescale", "_min_quality", b"_min_quality", "_seed", b"_seed", "_steps", b"_steps", "_true_guidance", b"_true_guidance", "deadline_s", b"deadline_s", "eta", b"eta", "guidance", b"guidance", "guidance_rescale", b"guidance_rescale", "min_quality", b"min_quality", "seed", b"seed", "steps", b"steps", "true_guidance", b"true_guidance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_guidance", b"_guidance", "_min_quality", b"_min_quality", "_seed", b"_seed", "_steps", b"_steps", "deadline_s", b"deadline_s", "format", b"format", "guidance", b"guidance", "height", b"height", "level", b"level", "min_quality", b"min_quality", "negative_prompt", b"negative_prompt", "preview_every", b"preview_every", "prompt", b"prompt", "request_id", b"request_id", "sampler", b"sampler", "seed", b"seed", "steps", b"steps", "variant", b"variant", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_eta", b"_eta", "_guidance", b"_guidance", "_guidance_rescale", b"_guidance_rescale", "_min_quality", b"_min_quality", "_seed", b"_seed", "_steps", b"_steps", "_true_guidance", b"_true_guidance", "deadline_s", b"deadline_s", "eta", b"eta", "format", b"format", "guidance", b"guidance", "guidance_rescale", b"guidance_rescale", "height", b"height", "level", b"level", "min_quality", b"min_quality", "negative_prompt", b"negative_prompt", "preview_every", b"preview_every", "prompt", b"prompt", "request_id", b"request_id", "sampler", b"sampler", "seed", b"seed", "steps", b"steps", "true_guidance", b"true_guidance", "variant", b"variant", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__deadline_s: _TypeAlias = typing.Literal["deadline_s"]  # noqa: Y015
     _WhichOneofArgType__deadline_s: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s"]  # noqa: Y015
+    _WhichOneofReturnType__eta: _TypeAlias = typing.Literal["eta"]  # noqa: Y015
+    _WhichOneofArgType__eta: _TypeAlias = typing.Literal["_eta", b"_eta"]  # noqa: Y015
     _WhichOneofReturnType__guidance: _TypeAlias = typing.Literal["guidance"]  # noqa: Y015
     _WhichOneofArgType__guidance: _TypeAlias = typing.Literal["_guidance", b"_guidance"]  # noqa: Y015
+    _WhichOneofReturnType__guidance_rescale: _TypeAlias = typing.Literal["guidance_rescale"]  # noqa: Y015
+    _WhichOneofArgType__guidance_rescale: _TypeAlias = typing.Literal["_guidance_rescale", b"_guidance_rescale"]  # noqa: Y015
     _WhichOneofReturnType__min_quality: _TypeAlias = typing.Literal["min_quality"]  # noqa: Y015
     _WhichOneofArgType__min_quality: _TypeAlias = typing.Literal["_min_quality", b"_min_quality"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__steps: _TypeAlias = typing.Literal["steps"]  # noqa: Y015
     _WhichOneofArgType__steps: _TypeAlias = typing.Literal["_steps", b"_steps"]  # noqa: Y015
+    _WhichOneofReturnType__true_guidance: _TypeAlias = typing.Literal["true_guidance"]  # noqa: Y015
+    _WhichOneofArgType__true_guidance: _TypeAlias = typing.Literal["_true_guidance", b"_true_guidance"]  # noqa: Y015
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__deadline_s) -> _WhichOneofReturnType__deadline_s | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__eta) -> _WhichOneofReturnType__eta | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance) -> _WhichOneofReturnType__guidance | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_rescale) -> _WhichOneofReturnType__guidance_rescale | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_quality) -> _WhichOneofReturnType__min_quality | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__steps) -> _WhichOneofReturnType__steps | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__true_guidance) -> _WhichOneofReturnType__true_guidance | None: ...
 
 @typing.final
 class GenerateResponse(message.Message):
@@ -483,6 +513,7 @@ class Variant(message.Message):
     NODES_FIELD_NUMBER: builtins.int
     MAX_SIZE_FIELD_NUMBER: builtins.int
     GUIDANCE_EMBEDDED_FIELD_NUMBER: builtins.int
+    ACCEPTS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name to ask for it by."""
     pipeline: builtins.str
@@ -515,6 +546,12 @@ class Variant(message.Message):
     def nodes(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Live nodes that hold it."""
 
+    @builtins.property
+    def accepts(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Optional fields of GenerateRequest that mean something to this family: eta, guidance_rescale,
+        true_guidance. Others are refused unless they hold their default.
+        """
+
     def __init__(
         self,
         *,
@@ -531,9 +568,10 @@ class Variant(message.Message):
         nodes: abc.Iterable[builtins.str] | None = ...,
         max_size: builtins.int = ...,
         guidance_embedded: builtins.bool = ...,
+        accepts: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["default_guidance", b"default_guidance", "default_sampler", b"default_sampler", "default_steps", b"default_steps", "guidance_embedded", b"guidance_embedded", "height", b"height", "levels", b"levels", "max_size", b"max_size", "name", b"name", "nodes", b"nodes", "pipeline", b"pipeline", "samplers", b"samplers", "size_multiple", b"size_multiple", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accepts", b"accepts", "default_guidance", b"default_guidance", "default_sampler", b"default_sampler", "default_steps", b"default_steps", "guidance_embedded", b"guidance_embedded", "height", b"height", "levels", b"levels", "max_size", b"max_size", "name", b"name", "nodes", b"nodes", "pipeline", b"pipeline", "samplers", b"samplers", "size_multiple", b"size_multiple", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

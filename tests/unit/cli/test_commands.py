@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from google.protobuf.json_format import MessageToDict, ParseDict
 from typer.testing import CliRunner
 
 from argus import __version__
@@ -19,8 +20,10 @@ from argus.cli import generate as generate_module
 from argus.cli.main import app, main
 from argus.client import Retries
 from argus.errors import UnavailableError
-from tests.unit.client.scripted import PNG, Scripted
+from argus.v1 import admin_pb2
+from tests.unit.client.scripted import PNG, STATUS, Scripted
 
+COMMANDS = ("up", "generate", "status", "drain", "profile", "coordinator", "node")
 FAST = Retries(attempts=4, first_wait_s=0.01, longest_wait_s=0.02)
 
 
@@ -108,6 +111,10 @@ async def test_every_flag_reaches_the_server(scripted: Scripted, here: Here) -> 
         "level": "base-25",
         "min_quality": 0.5,
         "request_id": "mine",
+        "eta": 0.25,
+        "guidance_rescale": 0.5,
+        "true_guidance": 3.5,
+        "preview_every": 3,
     }
     arguments = [a for name, v in flags.items() for a in (f"--{name.replace('_', '-')}", str(v))]
     done = await here(
@@ -149,6 +156,26 @@ async def test_a_picture_can_go_to_stdout(scripted: Scripted, here: Here, tmp_pa
     done = await here("generate", "p", "--server", scripted.address, "-o", "-")
     assert done.stdout == PNG
     assert os.listdir(tmp_path) == []
+
+
+async def test_previews_are_kept_beside_each_other_under_id_and_step(
+    scripted: Scripted, here: Here, tmp_path: Path
+) -> None:
+    (tmp_path / "looks").mkdir()
+    done = await here(
+        *("generate", "p", "--server", scripted.address, "-n", "2", "--request-id", "r"),
+        *("--preview-every", "3", "--preview-dir", "looks", "-o", "a.png"),
+    )
+    assert done.code == 0
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "looks").iterdir()}
+    assert kept == {"r-1-3.jpg": b"jpeg", "r-2-3.jpg": b"jpeg"}
+
+
+async def test_previews_nobody_asked_for_are_not_kept(
+    scripted: Scripted, here: Here, tmp_path: Path
+) -> None:
+    await here("generate", "p", "--server", scripted.address, "-o", "a.png")
+    assert os.listdir(tmp_path) == ["a.png"]
 
 
 async def test_a_format_can_be_named_where_the_file_does_not_tell(
@@ -215,6 +242,14 @@ async def test_ids_of_a_lost_series_lead_back_to_the_whole_of_it(
         (["-o", ".", "-n", "2"], "cannot write '.': it is a folder"),
         (["-o", "a.jpg", "--format", "png"], "-o: the extension of 'a.jpg' does not fit --format"),
         (["--server", "nowhere"], "--server: must be HOST:PORT"),
+        (["--eta", "1.5"], "--eta: must be a number 0 to 1, not 1.5"),
+        (["--guidance-rescale", "-1"], "--guidance-rescale: must be a number 0 to 1"),
+        (["--true-guidance", "51"], "--true-guidance: must be a number 0 to 50"),
+        (["--preview-every", "-1"], "--preview-every: must be a whole number"),
+        (
+            ["--preview-every", "3", "--preview-dir", "no"],
+            "--preview-dir: cannot write 'no': there is no such folder",
+        ),
     ],
 )
 async def test_bad_arguments_are_refused_before_anything_is_sent(
@@ -338,6 +373,18 @@ async def test_status_as_json_keeps_the_names_of_the_proto(scripted: Scripted, h
     assert status["levels"][0]["steps_fraction"] == 1.0
 
 
+async def test_status_as_json_has_numbers_where_the_proto_has_numbers(
+    scripted: Scripted, here: Here
+) -> None:
+    status = json.loads((await here("status", "--server", scripted.address, "--json")).stdout)
+    (node,) = status["nodes"]
+    assert (status["counters"]["accepted"], status["counters"]["failed"]) == (3, 0)
+    assert (node["heartbeat"]["sequence"], node["hello"]["memory_bytes"]) == (3, 80 * 2**30)
+    assert MessageToDict(STATUS, preserving_proto_field_name=True)["counters"]["accepted"] == "3"
+    back = ParseDict(status, admin_pb2.GetStatusResponse())
+    assert back == STATUS, "every protobuf reader still understands it"
+
+
 async def test_status_for_people_shows_lanes_in_use(scripted: Scripted, here: Here) -> None:
     done = await here("status", "--server", scripted.address)
     text = done.stdout.decode()
@@ -368,12 +415,20 @@ def test_version_and_help() -> None:
     runner = CliRunner()
     assert runner.invoke(app, ["--version"]).stdout == f"argus {__version__}\n"
     shown = runner.invoke(app, ["--help"]).stdout
-    for command in ("up", "generate", "status", "drain", "coordinator", "node"):
+    for command in COMMANDS:
         assert command in shown
     flags = runner.invoke(app, ["generate", "--help"]).stdout
     for flag in ("--negative-prompt", "--min-quality", "--request-id", "-o", "-n", "--level"):
         assert flag in flags
     assert "--watch-stdin" not in runner.invoke(app, ["node", "--help"]).stdout
+
+
+@pytest.mark.parametrize("command", [[], *([c] for c in COMMANDS)])
+def test_h_is_short_for_help(command: list[str]) -> None:
+    runner = CliRunner()
+    shown = runner.invoke(app, [*command, "-h"])
+    assert shown.exit_code == 0
+    assert shown.stdout == runner.invoke(app, [*command, "--help"]).stdout
 
 
 async def test_the_command_does_not_import_torch() -> None:

@@ -48,6 +48,7 @@ STATUS = admin_pb2.GetStatusResponse(
         admin_pb2.NodeStatus(
             hello=cluster_pb2.NodeHello(
                 node="node-0", device="cpu", slots=16, max_lanes=8,
+                memory_bytes=80 * 2**30,
                 variants=[cluster_pb2.ResidentVariant(variant=VARIANT)],
             ),
             heartbeat=cluster_pb2.Heartbeat(sequence=3, rows=2, lanes=4, peak_lanes=6),

@@ -38,6 +38,7 @@ from argus.errors import (
     UnavailableError,
 )
 from argus.types import ImageFormat
+from argus.v1 import image_pb2
 from tests.unit.client.scripted import PNG, STATUS, Scripted, all_ended
 
 FAST = Retries(attempts=3, first_wait_s=0.01, longest_wait_s=0.02)
@@ -141,6 +142,9 @@ async def test_every_option_reaches_the_server(do: Either, scripted: Scripted) -
         "min_quality": 0.5,
         "request_id": "mine",
         "preview_every": 5,
+        "eta": 0.25,
+        "guidance_rescale": 0.5,
+        "true_guidance": 3.5,
     }
     await do(scripted.address, "generate", "p", size=(32, 64), format="webp", **options)
     (message,) = scripted.images.received
@@ -175,6 +179,9 @@ async def test_an_unknown_option_is_a_type_error(do: Either, scripted: Scripted)
         ({"format": "gif"}, "format"),
         ({"guidance": float("nan")}, "guidance"),
         ({"request_id": ""}, "request_id"),
+        ({"eta": 1.5}, "eta"),
+        ({"guidance_rescale": -0.5}, "guidance_rescale"),
+        ({"true_guidance": 51}, "true_guidance"),
     ],
 )
 async def test_bad_input_is_refused_with_the_field_named(
@@ -311,6 +318,82 @@ async def test_each_prompt_of_a_map_can_have_options_of_its_own(
 async def test_the_seed_of_a_map_is_that_of_every_image(do: Either, scripted: Scripted) -> None:
     results = await do(scripted.address, "map", ["p", "q"], seed=3)
     assert [r.seed for r in results] == [3, 3]
+
+
+async def test_images_count_seeds_and_ids_up_from_those_given(
+    do: Either, scripted: Scripted
+) -> None:
+    options: dict[str, Any] = {"seed": 7, "request_id": "r", "steps": 2}
+    results = await do(scripted.address, "images", "wait 0.05", 12, **options)
+    assert [(r.seed, r.request_id) for r in results] == [(7 + i, f"r-{i + 1}") for i in range(12)]
+    assert scripted.images.most_running == 8
+    sent = {message.request_id: message for message in scripted.images.received}
+    for position in (0, 11):
+        alone = await do(scripted.address, "generate", "wait 0.05", steps=2, seed=7 + position)
+        message = image_pb2.GenerateRequest.FromString(
+            scripted.images.received[-1].SerializeToString()
+        )
+        message.request_id = f"r-{position + 1}"
+        assert message == sent[f"r-{position + 1}"], "the same request but for its id"
+        assert alone.seed == results[position].seed
+
+
+async def test_images_come_in_order_whatever_is_done_first(do: Either, scripted: Scripted) -> None:
+    scripted.images.failures = [UnavailableError("the first comes last")]
+    results = await do(scripted.address, "images", "p", 3, seed=1)
+    assert [r.seed for r in results] == [1, 2, 3]
+
+
+async def test_images_without_a_seed_leave_it_to_the_server(do: Either, scripted: Scripted) -> None:
+    await do(scripted.address, "images", "p", 2)
+    assert not any(message.HasField("seed") for message in scripted.images.received)
+    assert len({message.request_id for message in scripted.images.received}) == 2
+
+
+async def test_one_image_has_the_request_id_as_it_is(do: Either, scripted: Scripted) -> None:
+    (result,) = await do(scripted.address, "images", "p", 1, request_id="mine", seed=2**63 - 1)
+    assert result.request_id == "mine"
+
+
+@pytest.mark.parametrize(
+    ("n", "options", "field"),
+    [
+        (0, {}, "n"),
+        (True, {}, "n"),
+        (2.0, {}, "n"),
+        (2, {"seed": 2**63 - 1}, "seed"),
+        (2, {"seed": -1}, "seed"),
+        (10, {"request_id": "x" * 127}, "request_id"),
+        (2, {"request_id": ""}, "request_id"),
+    ],
+)
+async def test_images_that_could_not_all_be_made_are_refused_before_the_first(
+    do: Either, scripted: Scripted, n: Any, options: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        await do(scripted.address, "images", "p", n, **options)
+    assert caught.value.field == field
+    assert scripted.images.received == []
+
+
+async def test_the_first_failure_cancels_all_images_at_once(do: Either, scripted: Scripted) -> None:
+    scripted.images.failures = [NotFoundError("variant", "x", [])]
+    with pytest.raises(NotFoundError):
+        await asyncio.wait_for(do(scripted.address, "images", "slow", 3), 5)
+    await all_ended(scripted)
+
+
+async def test_a_lost_image_names_the_id_that_repeats_all(
+    do: Either, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("argus.client.retries.PATIENCE_S", 0.1)
+    scripted.images.loss = UnavailableError("Socket closed")
+    scripted.images.failures = [UnavailableError("no node")] * 99
+    with pytest.raises(UnavailableError, match="with request_id=r is safe$"):
+        await do(scripted.address, "images", "p", 1, request_id="r")
+    scripted.images.loss = UnavailableError("Socket closed")
+    with pytest.raises(UnavailableError, match="with request_id=r is safe$"):
+        await do(scripted.address, "images", "p", 2, request_id="r", concurrency=1)
 
 
 async def test_map_can_yield_what_is_done_first(do: Either, scripted: Scripted) -> None:

@@ -46,6 +46,17 @@ async def test_leaving_an_asynchronous_map_early_cancels_the_rest(scripted: Scri
     assert scripted.images.cancelled.is_set()
 
 
+async def test_cancelling_the_task_cancels_all_its_images(scripted: Scripted) -> None:
+    async with AsyncClient(scripted.address) as client:
+        task = asyncio.create_task(client.images("slow", 3))
+        while scripted.images.running < 3:  # noqa: ASYNC110 - the server has no such event
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await all_ended(scripted)
+
+
 async def test_leaving_a_blocking_stream_early_cancels_the_call(scripted: Scripted) -> None:
     def leave_early() -> None:
         with Client(scripted.address) as client:

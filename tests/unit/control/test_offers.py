@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from argus.control.levels import Ladder, LevelProfile
 from argus.control.offers import Offer, make_offers
 from argus.control.predictor import LevelMeans
 from argus.errors import InvalidArgumentError, NotFoundError
-from argus.types import ImageRequest, Level
+from argus.types import ImageRequest, Level, VariantInfo
 from tests.unit.control.build import variant
 
 BASE = variant("base")
@@ -86,6 +87,10 @@ def test_the_quality_floor_hides_lower_levels() -> None:
         ({"variant": "small", "sampler": "ddim"}, "sampler", "knows: euler"),
         ({"level": "base-10", "steps": 2}, "steps", "leaves none of 2"),
         ({"level": "small-50", "min_quality": 0.9}, "min_quality", "best predicted is 0.8"),
+        ({"eta": 0.5}, "eta", "base (StableDiffusionPipeline) has no use for it; only 0 is"),
+        ({"guidance_rescale": 0.7}, "guidance_rescale", "only 0 is possible, not 0.7"),
+        ({"true_guidance": 4.0}, "true_guidance", "only 1 is possible, not 4"),
+        ({"variant": "small", "true_guidance": 0.0}, "true_guidance", "variant small"),
     ],
 )
 def test_what_is_not_allowed_is_refused_with_field_and_choices(
@@ -95,6 +100,51 @@ def test_what_is_not_allowed_is_refused_with_field_and_choices(
         offers(**fields)
     assert caught.value.field == field
     assert words in caught.value.description
+
+
+def choices(
+    variants: Sequence[VariantInfo], levels: LevelProfile | None = None, **fields: Any
+) -> tuple[Offer, ...]:
+    request = ImageRequest("r", "a star", deadline_s=5.0, **fields)
+    ladder = Ladder.build(levels, variants)
+    return make_offers(request, ladder, {v.name: v for v in variants}, LevelMeans())
+
+
+@pytest.mark.parametrize("field", ["eta", "guidance_rescale", "true_guidance"])
+def test_a_field_that_the_variant_accepts_is_served_and_its_default_by_every_variant(
+    field: str,
+) -> None:
+    accepting = variant("base", accepts=(field,))
+    assert len(choices([accepting], **{field: 0.5})) == 1
+    default = 1.0 if field == "true_guidance" else 0.0
+    assert len(choices([BASE], **{field: default})) == 1
+
+
+def test_levels_on_variants_that_do_not_accept_a_field_are_not_offered() -> None:
+    accepting = variant("base", accepts=("guidance_rescale",))
+    profile = LevelProfile("base", LEVELS)
+    found = choices([accepting, SMALL], profile, guidance_rescale=0.7)
+    assert [offer.level.name for offer in found] == ["base-50", "base-25", "base-10"]
+
+
+@pytest.mark.parametrize("asked", ["euler", ""])
+def test_eta_with_a_sampler_that_has_none_is_refused_named_or_by_default(asked: str) -> None:
+    default = "ddim" if asked else "euler"
+    info = variant("base", accepts=("eta",), default_sampler=default)
+    with pytest.raises(InvalidArgumentError, match="this request runs euler") as caught:
+        choices([info], eta=1.0, sampler=asked)
+    assert caught.value.field == "eta"
+    assert len(choices([info], eta=1.0, sampler="ddim")) == 1
+    assert len(choices([info], eta=0.0, sampler=asked)) == 1
+
+
+@pytest.mark.parametrize(("true_guidance", "lanes"), [(0.0, 1), (1.0, 1), (1.5, 2)])
+def test_true_guidance_is_what_takes_a_second_lane_where_guidance_is_embedded(
+    true_guidance: float, lanes: int
+) -> None:
+    info = variant("base", guidance_embedded=True, accepts=("true_guidance",))
+    (offer,) = choices([info], guidance=9.0, true_guidance=true_guidance)
+    assert (offer.row.lanes, offer.guidance) == (lanes, 9.0)
 
 
 def test_unknown_names_are_not_found() -> None:

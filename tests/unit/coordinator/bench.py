@@ -85,8 +85,14 @@ class Bench:
             "replayed": c.replayed,
         }
 
-    def join(self, name: str = "n1", slots: int = 4, costs: VariantCosts = COSTS) -> Member:
-        node = info(name, slots, costs=costs)
+    def join(
+        self,
+        name: str = "n1",
+        slots: int = 4,
+        costs: VariantCosts = COSTS,
+        variant: VariantInfo = BASE,
+    ) -> Member:
+        node = info(name, slots, variant, costs)
         self.catalog.learn(node, self.membership.holds)
         member = self.membership.join(node, node_info_to_proto(node))
         self.dispatcher.pump()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from argus.coordinator.membership import LOOKAHEAD_ROWS
@@ -12,7 +14,7 @@ from argus.errors import (
     UnavailableError,
 )
 from argus.v1 import cluster_pb2, image_pb2
-from tests.unit.coordinator.bench import Bench, follow, kinds, one_work, sent, works
+from tests.unit.coordinator.bench import BASE, Bench, follow, kinds, one_work, sent, works
 
 
 async def test_a_request_goes_through_its_life_and_its_times_add_up() -> None:
@@ -41,6 +43,15 @@ async def test_a_request_goes_through_its_life_and_its_times_add_up() -> None:
     assert bench.counters["answered"] == bench.counters["on_time"] == 1
     assert not bench.dispatcher.flights
     assert len(node.backlog) == 0
+
+
+async def test_what_the_client_asked_of_the_sampler_reaches_the_node() -> None:
+    bench = Bench()
+    node = bench.join(variant=replace(BASE, accepts=("eta", "guidance_rescale", "true_guidance")))
+    asked = {"eta": 0.25, "guidance_rescale": 0.5, "true_guidance": 2.0}
+    bench.submit(**asked)
+    work = await one_work(node)
+    assert {name: getattr(work, name) for name in asked} == asked
 
 
 async def test_a_node_holds_few_rows_beyond_its_slots_and_the_rest_wait_here() -> None:

@@ -26,7 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "rpc": LEAVES | {"config", "rpc", "v1"},
     "client": LEAVES | {"client", "rpc", "v1"},
     "coordinator": LEAVES | {"config", "coordinator", "control", "rpc", "v1", "models"},
-    "node": LEAVES | {"config", "node", "engine", "diffusion", "rpc", "v1", "models", "version"},
+    "node": LEAVES
+    | {"config", "node", "control", "engine", "diffusion", "rpc", "v1", "models", "version"},
     "cli": LEAVES | {"config", "cli", "client", "rpc", "v1", "coordinator", "node", "models"},
 }
 
@@ -74,6 +75,7 @@ def test_every_rule_names_a_room_that_exists() -> None:
         ("argus", {"torch", "grpc", "numpy"}),
         ("argus.client", {"torch", "diffusers", "cvxpy"}),
         ("argus.control.router", {"torch", "grpc", "diffusers"}),
+        ("argus.control.profile", {"torch", "grpc", "diffusers"}),
         ("argus.coordinator.service", {"torch", "diffusers"}),
         ("argus.models", {"torch"}),
         ("argus.node.daemon", {"torch", "diffusers"}),

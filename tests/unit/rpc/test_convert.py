@@ -52,6 +52,12 @@ BAD_FIELDS = [
     ("min_quality", 1.01, "0 to 1"),
     ("min_quality", float("-inf"), "0 to 1"),
     ("format", 17, "png, webp, jpeg"),
+    ("eta", -0.1, "0 to 1"),
+    ("eta", 1.1, "0 to 1"),
+    ("guidance_rescale", float("nan"), "0 to 1"),
+    ("guidance_rescale", 1.1, "0 to 1"),
+    ("true_guidance", -1.0, "0 to 50"),
+    ("true_guidance", 50.1, "0 to 50"),
 ]
 
 
@@ -79,6 +85,9 @@ BAD_ARGUMENTS = [
     ("height", 2**32),
     ("guidance", "5"),
     ("preview_every", -1),
+    ("eta", "0.5"),
+    ("guidance_rescale", True),
+    ("true_guidance", 1j),
 ]
 
 
@@ -105,6 +114,11 @@ GOOD_FIELDS = [
     ("min_quality", 0.0),
     ("min_quality", 1.0),
     ("preview_every", 5),
+    ("eta", 0.0),
+    ("eta", 1.0),
+    ("guidance_rescale", 1.0),
+    ("true_guidance", 0.0),
+    ("true_guidance", 50.0),
 ]
 
 
@@ -143,6 +157,9 @@ REQUESTS = st.builds(
     min_quality=st.none() | st.floats(0, 1),
     format=st.sampled_from(ImageFormat),
     preview_every=st.integers(0, 2**32 - 1),
+    eta=st.floats(0, 1),
+    guidance_rescale=st.floats(0, 1),
+    true_guidance=st.floats(0, 50),
 )  # fmt: skip
 
 
@@ -193,6 +210,7 @@ def test_variants_round_trip() -> None:
         default_steps=50,
         default_guidance=5.0,
         guidance_embedded=True,
+        accepts=("eta", "true_guidance"),
     )
     message = variant_to_proto(info, levels=["base", "base-25"], nodes=["node-0"])
     assert variant_from_proto(message) == info

@@ -59,6 +59,11 @@ WORK = ResolvedRequest(
     deadline_s=9.0,
     format=ImageFormat.WEBP,
     preview_every=5,
+    eta=0.25,
+    guidance_rescale=0.5,
+    true_guidance=0.0,
+    skip=4,
+    checkpoints=(5, 10, 20),
 )
 
 
@@ -72,6 +77,12 @@ def test_work_carries_the_seconds_that_remain() -> None:
     assert back.deadline_s == 4.0
     assert work_from_proto(work_to_proto(WORK, remaining_s=WORK.deadline_s)) == WORK
     assert work_from_proto(work_to_proto(WORK, remaining_s=None)).deadline_s is None
+
+
+def test_work_of_a_coordinator_that_knows_no_true_guidance_has_none() -> None:
+    work = work_to_proto(WORK, remaining_s=None)
+    work.ClearField("true_guidance")
+    assert work_from_proto(work).true_guidance == 1.0
 
 
 def set_seconds(hello: cluster_pb2.NodeHello, seconds: float) -> None:
