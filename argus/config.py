@@ -56,6 +56,15 @@ class NodeConfig:
     slots: int = 16
     max_lanes: int = 8
     max_waiting: int = 64
+    pinned: tuple[str, ...] = ()
+    """Variants that are never parked when memory is short, by name."""
+    weights_bytes: int = 0
+    """Budget of weights on the device; variants beyond it are parked and moved in when rows want
+    them. 0: four fifths of a CUDA device's memory, and no limit on the CPU."""
+    host_bytes: int = 0
+    """Budget of parked weights in host memory; beyond it they are read from disk again."""
+    graphs: bool = True
+    """Whether CUDA graphs are captured; without effect on the CPU."""
     drain_grace_s: float = 30.0
     reconnect_s: float = 30.0
     """How long to try to reach the coordinator again before giving up."""
@@ -164,7 +173,11 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
         if not isinstance(parts, list | tuple) or not all(isinstance(p, str) for p in parts):
             raise ConfigError(f"{name}: a list of strings is needed, not {value!r}")
         return tuple(p for p in parts if p)
+    if kind is bool and isinstance(value, str):
+        return _truth(name, value)
     try:
+        if kind is bool and not isinstance(value, bool):
+            raise ValueError
         if kind is int and (isinstance(value, bool) or (isinstance(value, float) and value % 1)):
             raise ValueError
         if kind is str and not isinstance(value, str):
@@ -172,6 +185,13 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
         return kind(value)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{name}: {kind.__name__} needed, not {value!r}") from error
+
+
+def _truth(name: str, text: str) -> bool:
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in words:
+        raise ConfigError(f"{name}: true or false needed, not {text!r}")
+    return words[text.lower()]
 
 
 def _check(config: Config) -> None:
@@ -197,6 +217,8 @@ def _check(config: Config) -> None:
         "node.drain_grace_s": node.drain_grace_s,
         "node.reconnect_s": node.reconnect_s,
         "node.threads": node.threads,
+        "node.weights_bytes": node.weights_bytes,
+        "node.host_bytes": node.host_bytes,
     }
     for name, value in not_negative.items():
         if not value >= 0:

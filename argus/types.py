@@ -164,6 +164,7 @@ class ResolvedRequest:
 
     `skip` is the number of steps not run because a cached state takes their place: the row starts
     before step `skip` of `steps`. `checkpoints` are the steps before which the latents are kept.
+    A row that would be late may be spaced anew, down to `fewest_forwards` in all; 0: it may not.
     """
 
     request_id: str
@@ -186,6 +187,7 @@ class ResolvedRequest:
     true_guidance: float = 1.0
     skip: int = 0
     checkpoints: tuple[int, ...] = ()
+    fewest_forwards: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import logging
 import time
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from argus.diffusion.adapter import PipelineAdapter
+from argus.engine.forwards import Forwards
 from argus.types import StepCosts
 
 log = logging.getLogger(__name__)
@@ -93,10 +94,34 @@ def probe_buckets(adapter: PipelineAdapter, max_lanes: int, repeats: int = 2) ->
         # The first run of a size may compile or allocate.
         seconds[lanes] = min(taken[1:] or taken)
     sizes, exact = choose_sizes(outputs)
-    # A padded forward costs what its bucket costs; costs must not fall as lanes grow, or noise
-    # in one measurement would make a fuller batch look cheaper than an emptier one.
+    return Buckets(sizes, exact, _costs(sizes, seconds))
+
+
+def time_buckets(
+    forwards: Forwards, latent: tuple[int, int, int], buckets: Buckets, repeats: int = 3
+) -> Buckets:
+    """Return the buckets with the cost of their forwards as they are run, graphs included."""
+    device = forwards.adapter.device
+    seconds: dict[int, float] = {}
+    for lanes in buckets.sizes:
+        taken = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            forwards.run(latent, lanes)
+            torch.cuda.synchronize(device)
+            taken.append(time.perf_counter() - start)
+        seconds[lanes] = min(taken)
+    return Buckets(buckets.sizes, buckets.exact, _costs(buckets.sizes, seconds))
+
+
+def _costs(sizes: tuple[int, ...], seconds: Mapping[int, float]) -> StepCosts:
+    """Return the costs, which never fall as lanes grow.
+
+    A padded forward costs what its bucket costs, and noise in one measurement must not make a
+    fuller batch look cheaper than an emptier one.
+    """
     cost = torch.tensor([seconds[n] for n in sizes]).cummax(0).values.tolist()
-    return Buckets(sizes, exact, StepCosts(sizes, tuple(cost)))
+    return StepCosts(sizes, tuple(cost))
 
 
 def choose_sizes(outputs: dict[int, torch.Tensor]) -> tuple[tuple[int, ...], bool]:

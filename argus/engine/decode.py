@@ -6,7 +6,7 @@ import itertools
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -28,15 +28,26 @@ _IMAGE, _PREVIEW, _CLOSE = range(3)
 class DecodeJob:
     """Latents (channels, height, width) of a row that no step will touch any more.
 
-    `preview_step` is the step a preview was taken at, or 0 for the finished image. `ready` tells
-    the decode stream when the copy is complete on CUDA.
+    `preview_step` is the step a preview was taken at, or 0 for the finished image. `batch` is how
+    many of its kind may be decoded at once. `ready` tells the decode stream when the copy is
+    complete on CUDA. `release` is called when the job no longer needs its adapter.
     """
 
     row: Row
     adapter: PipelineAdapter
     latents: torch.Tensor
     preview_step: int
+    batch: int
     ready: torch.cuda.Event | None
+    release: Callable[[], None]
+
+    def goes_with(self, other: DecodeJob) -> bool:
+        """Whether the two may be decoded in one call."""
+        return (
+            self.preview_step == other.preview_step == 0
+            and self.adapter is other.adapter
+            and self.latents.shape == other.latents.shape
+        )
 
 
 DoneCallback = Callable[[DecodeJob, bytes], None]
@@ -46,8 +57,7 @@ FailedCallback = Callable[[DecodeJob, Exception], None]
 class DecodeQueue:
     """One thread that runs the VAE, and a few that compress.
 
-    Finished images go before previews. Each picture is decoded by itself: it must not depend on
-    whose pictures are finished at the same moment.
+    Finished images go before previews, and together where `argus.engine.edges` found that they may.
     """
 
     def __init__(self, on_done: DoneCallback, on_failed: FailedCallback, encoders: int = 2) -> None:
@@ -75,24 +85,57 @@ class DecodeQueue:
     def _run(self) -> None:
         stream: torch.cuda.Stream | None = None
         while (job := self._jobs.get()[2]) is not None:
+            jobs = self._with_its_kind(job)
             if job.ready is not None and stream is None:
                 torch.cuda.set_device(job.latents.device)
                 stream = torch.cuda.Stream(job.latents.device)  # type: ignore[no-untyped-call]
             with torch.cuda.stream(stream):
-                if job.ready is not None and stream is not None:
-                    stream.wait_event(job.ready)
-                self._decode(job)
+                for one in jobs:
+                    if one.ready is not None and stream is not None:
+                        stream.wait_event(one.ready)
+                        # The copy was made on another stream; its memory must outlive this use.
+                        one.latents.record_stream(stream)
+                self._decode(jobs)
+            for one in jobs:
+                one.release()
 
-    def _decode(self, job: DecodeJob) -> None:
-        if job.row.cancelled or job.row.state.is_final:
+    def _with_its_kind(self, first: DecodeJob) -> list[DecodeJob]:
+        """Return the job with those waiting that may be decoded with it, in order."""
+        jobs = [first]
+        while len(jobs) < first.batch:
+            try:
+                order, number, job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if job is None or not job.goes_with(first):
+                self._jobs.put((order, number, job))
+                break
+            jobs.append(job)
+        return jobs
+
+    def _decode(self, jobs: Sequence[DecodeJob]) -> None:
+        live = [job for job in jobs if not job.row.cancelled and not job.row.state.is_final]
+        finite = []
+        for job in live:
+            if bool(torch.isfinite(job.latents).all()):
+                finite.append(job)
+            else:
+                self._on_failed(job, ArithmeticError("the latents are not finite"))
+        if not finite:
             return
         try:
-            pixels = _pixels(job)
+            pictures = _pixels(finite)
         except Exception as error:
+            if len(finite) > 1:
+                # One of them may be to blame; the others need not share its end.
+                for job in finite:
+                    self._decode([job])
+                return
             log.exception("decoding failed")
-            self._on_failed(job, error)
+            self._on_failed(finite[0], error)
             return
-        self._encoders.submit(self._encode, job, pixels)
+        for job, picture in zip(finite, pictures, strict=True):
+            self._encoders.submit(self._encode, job, picture)
 
     def _encode(self, job: DecodeJob, pixels: NDArray[Any]) -> None:
         try:
@@ -107,18 +150,21 @@ class DecodeQueue:
         self._on_done(job, data)
 
 
-def _pixels(job: DecodeJob) -> NDArray[Any]:
-    """Return the picture, uint8 (height, width, 3); memory kept by others is freed on demand.
+def _pixels(jobs: Sequence[DecodeJob]) -> list[NDArray[Any]]:
+    """Return the pictures, each uint8 (height, width, 3).
+
+    Where memory is short, what others keep is freed first, then the picture is decoded in tiles.
 
     Raises:
-        ArithmeticError: the latents are not finite, which would give a black picture.
+        ArithmeticError: a picture is not finite, as when a VAE overflows.
     """
-    latents = job.latents[None]
-    if not bool(torch.isfinite(latents).all()):
-        raise ArithmeticError("the latents are not finite")
+    adapter = jobs[0].adapter
+    if jobs[0].preview_step:
+        return [adapter.preview(jobs[0].latents).numpy()]
+    latents = torch.stack([job.latents for job in jobs])
     try:
-        return job.adapter.decode(latents)[0].numpy()
+        return list(adapter.decode(latents).numpy())
     except torch.cuda.OutOfMemoryError:
-        log.warning("decoding ran out of memory; trying again with the cache emptied")
-        torch.cuda.empty_cache()
-        return job.adapter.decode(latents)[0].numpy()
+        log.warning("decoding ran out of memory; trying again in tiles")
+    torch.cuda.empty_cache()
+    return list(adapter.decode(latents, tiled=True).numpy())

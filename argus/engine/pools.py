@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+
+import torch
 
 from argus.diffusion.adapter import Conditioning, PipelineAdapter
 from argus.engine.events import RowWarning
 from argus.engine.row import BatchKey, Row
 from argus.engine.slots import SlotPool
+from argus.errors import ModelError
 
 IDLE_POOLS = 4
 """Slot pools without rows that are kept for the next row of their shape."""
@@ -21,11 +23,10 @@ EncodingKey = tuple[str, str, bool, int, int]
 class Pools:
     """The slot pools of an engine and the encoded texts it still remembers.
 
-    `place` and `of` are for the device thread; `free` and `in_use` for any.
+    `place`, `of` and `forget` are for the device thread; `free` and `in_use` for any.
     """
 
-    def __init__(self, adapters: Mapping[str, PipelineAdapter], slots: int) -> None:
-        self._adapters = adapters
+    def __init__(self, slots: int) -> None:
         self._slots = slots
         self._lock = threading.Lock()
         self._pools: OrderedDict[BatchKey, SlotPool] = OrderedDict()
@@ -44,12 +45,15 @@ class Pools:
         """Return the pool that the row sits in."""
         return self._pools[row.key]
 
-    def place(self, row: Row) -> None:
-        """Encode the row's texts, draw its noise and put both into a slot.
+    def place(self, row: Row, adapter: PipelineAdapter) -> None:
+        """Encode the row's texts and put them into a slot with its latents.
+
+        They are the state that the row starts from, if it came; otherwise its noise, and a row that
+        was promised one is told so.
 
         Raises whatever the device raises; `free` then gives back what was taken.
         """
-        adapter, request = self._adapters[row.key.variant], row.request
+        request = row.request
         prompt = self._encode(adapter, row, request.prompt, False)
         negative = None
         if row.lanes == 2:
@@ -61,8 +65,7 @@ class Pools:
         with self._lock:
             pool = self._pool(row.key, adapter)
             row.slot = pool.take()
-        noise = row.draw_noise(adapter.dtype).to(adapter.device).float()
-        latents = noise * row.table.initial_scale
+        latents = _start(row, adapter)
         pool.put(row.slot, latents, row.table.states, prompt, negative, request.guidance)
 
     def free(self, row: Row) -> None:
@@ -71,6 +74,15 @@ class Pools:
             if row.slot >= 0:
                 self._pools[row.key].give_back(row.slot)
                 row.slot = -1
+
+    def forget(self, present: set[str]) -> None:
+        """Drop what is kept for variants that are no longer there."""
+        with self._lock:
+            for key in [k for k in self._pools if k.variant not in present]:
+                if self._pools[key].in_use == 0:
+                    del self._pools[key]
+        for encoding in [k for k in self._encodings if k[0] not in present]:
+            del self._encodings[encoding]
 
     def _pool(self, key: BatchKey, adapter: PipelineAdapter) -> SlotPool:
         if key not in self._pools:
@@ -94,3 +106,18 @@ class Pools:
                 self._encodings.popitem(last=False)
         self._encodings.move_to_end(key)
         return self._encodings[key]
+
+
+def _start(row: Row, adapter: PipelineAdapter) -> torch.Tensor:
+    """Return the row's first latents on the device, and skip the steps that a state stands for."""
+    if row.start is not None:
+        try:
+            found = row.start.take(row.key.latent)
+        except ModelError as error:
+            row.tell(RowWarning("STATE_MISSED", f"every step is run: {error}"))
+        else:
+            row.skip_steps()
+            # Pageable memory: the copy is done when this returns, and may then be reused.
+            return found.to(adapter.device, torch.float32)
+    noise = row.draw_noise(adapter.dtype).to(adapter.device).float()
+    return noise * row.table.initial_scale

@@ -14,6 +14,18 @@ FEWEST_STATES = 2
 """x and m: what every sampler keeps."""
 
 
+def allocate_conditioning(
+    rows: int, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, device: torch.device
+) -> dict[str, torch.Tensor]:
+    """Return zeros (rows, …) for every tensor of an adapter's `conditioning`, in its dtype."""
+    return {
+        name: torch.zeros(
+            (rows, *shape), dtype=torch.float32 if name == GUIDANCE else dtype, device=device
+        )
+        for name, shape in shapes.items()
+    }
+
+
 class SlotPool:
     """The tensors of all rows with one batch key.
 
@@ -37,10 +49,7 @@ class SlotPool:
         self.key = key
         self.size = size
         self.states = torch.zeros((FEWEST_STATES, size + 1, *key.latent), device=device)
-        self.conditioning = {
-            name: torch.zeros((2 * (size + 1), *shape), dtype=dtype, device=device)
-            for name, shape in conditioning.items()
-        }
+        self.conditioning = allocate_conditioning(2 * (size + 1), conditioning, dtype, device)
         self._free = list(range(size - 1, -1, -1))
 
     @property

@@ -24,6 +24,7 @@ class EngineStats:
         steps_total: forwards since the start.
         images_total: images finished since the start.
         alive: whether the device thread runs.
+        resident: variants whose weights are on the device.
     """
 
     rows: int
@@ -35,6 +36,7 @@ class EngineStats:
     steps_total: int
     images_total: int
     alive: bool
+    resident: tuple[str, ...]
 
 
 class StatsRecorder:
@@ -47,6 +49,11 @@ class StatsRecorder:
         self._steps = 0
         self._images = 0
         self._recent: deque[tuple[float, int]] = deque(maxlen=4096)
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of the last forward, 0 when idle."""
+        return self._lanes
 
     def alive(self) -> None:
         """The device thread shows life."""
@@ -66,7 +73,9 @@ class StatsRecorder:
         """An image is finished."""
         self._images += 1
 
-    def snapshot(self, rows: int, waiting: int, slots_free: int, alive: bool) -> EngineStats:
+    def snapshot(
+        self, rows: int, waiting: int, slots_free: int, alive: bool, resident: tuple[str, ...]
+    ) -> EngineStats:
         """Return the counters together with what the engine counted itself."""
         now = self._clock.now()
         recent = [lanes for at, lanes in list(self._recent) if now - at <= PEAK_WINDOW_S]
@@ -80,4 +89,5 @@ class StatsRecorder:
             steps_total=self._steps,
             images_total=self._images,
             alive=alive,
+            resident=resident,
         )

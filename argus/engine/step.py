@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from argus.diffusion.adapter import PipelineAdapter
+from argus.engine.forwards import Forwards
 from argus.engine.row import Row
 from argus.engine.slots import SlotPool
+from argus.engine.staging import send
 
 
 class LanePlan:
@@ -74,40 +75,62 @@ class Lines:
             self.noisy |= table.draws_noise
 
 
-def run_step(adapter: PipelineAdapter, pool: SlotPool, rows: Sequence[Row], bucket: int) -> None:
+def run_step(forwards: Forwards, pool: SlotPool, rows: Sequence[Row], bucket: int) -> None:
     """Advance every row by one line of its table, in one forward of `bucket` lanes.
 
     The rows may differ in sampler, step count, position and guidance. Their positions are counted
-    up and the pool's `states` overwritten. Nothing here waits for the device.
+    up and the pool's `states` overwritten, both only after everything that may fail: a step that
+    raised can be tried again. Nothing here waits for the device.
     """
-    device = pool.states.device
     plan, lines = LanePlan(rows, pool.padding, bucket), Lines(rows)
-    weights = lines.inputs[plan.owner]
-    slots = _send(plan.slots, device)
-    inputs = _spread(weights[:, 0], device) * pool.states[0][slots]
-    for j in range(1, lines.states):
-        if weights[:, j].any():
-            inputs = inputs + _spread(weights[:, j], device) * pool.states[j][slots]
-    texts = _send(plan.texts, device)
-    output = adapter.forward(
-        inputs.to(adapter.dtype),
-        _send(lines.timesteps[plan.owner], device),
-        {name: rows[texts] for name, rows in pool.conditioning.items()},
-    ).float()
-    _update(pool, rows, lines, _guided(rows, output, plan, device), adapter.dtype)
+    sent = send(
+        {
+            "slots": plan.slots,
+            "texts": plan.texts,
+            "negative": plan.negative,
+            "positive": plan.positive,
+            "rows": np.array([row.slot for row in rows], dtype=np.int64),
+            "guidance": np.array([row.guidance_scale for row in rows], dtype=np.float32),
+            "timesteps": lines.timesteps[plan.owner],
+            "inputs": lines.inputs[plan.owner],
+            "updates": lines.updates,
+        },
+        pool.states.device,
+    )
+    buffers = forwards.buffers(pool.key.latent, bucket)
+    buffers.latents.copy_(_gather(pool, lines.inputs, sent["slots"], sent["inputs"]))
+    buffers.timesteps.copy_(sent["timesteps"])
+    for name, texts in pool.conditioning.items():
+        torch.index_select(texts, 0, sent["texts"], out=buffers.conditioning[name])
+    output = forwards.run(pool.key.latent, bucket).float()
+    e = _guided(rows, output, sent)
+    z = _noise(rows, e, forwards.adapter.dtype) if lines.noisy else None
+    states = _advance(pool, lines, sent, e, z)
+    for j, state in enumerate(states):
+        pool.states[j].index_copy_(0, sent["rows"], state)
     for row in rows:
         row.position += 1
 
 
+def _gather(
+    pool: SlotPool, weights: NDArray[Any], slots: torch.Tensor, sent: torch.Tensor
+) -> torch.Tensor:
+    """Return what the model sees, float32 (lanes, channels, height, width)."""
+    seen = _column(sent, 0) * pool.states[0].index_select(0, slots)
+    for j in range(1, weights.shape[1]):
+        if weights[:, j].any():
+            seen = seen + _column(sent, j) * pool.states[j].index_select(0, slots)
+    return seen
+
+
 def _guided(
-    rows: Sequence[Row], output: torch.Tensor, plan: LanePlan, device: torch.device
+    rows: Sequence[Row], output: torch.Tensor, sent: dict[str, torch.Tensor]
 ) -> torch.Tensor:
     """Return e for each row: classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598)."""
-    without = output[_send(plan.negative, device)]
-    positive = output[_send(plan.positive, device)]
-    scale = np.array([row.guidance_scale for row in rows])
+    without = output.index_select(0, sent["negative"])
+    positive = output.index_select(0, sent["positive"])
     # For a row without guidance both lanes are the same one and the difference is zero.
-    e = without + _spread(scale, device) * (positive - without)
+    e = without + sent["guidance"].view(-1, 1, 1, 1) * (positive - without)
     for i, row in enumerate(rows):
         rescale = row.request.guidance_rescale
         if rescale > 0.0 and row.lanes == 2:
@@ -118,46 +141,38 @@ def _guided(
     return e
 
 
-def _update(
-    pool: SlotPool, rows: Sequence[Row], lines: Lines, e: torch.Tensor, dtype: torch.dtype
-) -> None:
-    """Apply one line of each row's table to its slot; see `argus.diffusion.tables`."""
-    device = pool.states.device
-    index = _send(np.array([row.slot for row in rows], dtype=np.int64), device)
-    old = [pool.states[j][index] for j in range(lines.states)]
-    terms = [*old, e]
-    if lines.noisy:
-        terms.append(_noise(rows, e, dtype))
+def _advance(
+    pool: SlotPool,
+    lines: Lines,
+    sent: dict[str, torch.Tensor],
+    e: torch.Tensor,
+    z: torch.Tensor | None,
+) -> list[torch.Tensor]:
+    """Return the next state of every row, S tensors shaped as `e`; see `diffusion.tables`."""
+    terms = [pool.states[j].index_select(0, sent["rows"]) for j in range(lines.states)]
+    terms.append(e)
+    if z is not None:
+        terms.append(z)
+    states = []
     for j in range(lines.states):
-        columns = lines.updates[:, j]
-        new = _spread(columns[:, 0], device) * terms[0]
+        new = _column(sent["updates"][:, j], 0) * terms[0]
         for k, term in enumerate(terms[1:], start=1):
-            # A zero column adds nothing; leaving it out keeps a row's sum the same in any company.
-            if columns[:, k].any():
-                new = new + _spread(columns[:, k], device) * term
-        pool.states[j][index] = new
+            # A column of zeros adds nothing.
+            if lines.updates[:, j, k].any():
+                new = new + _column(sent["updates"][:, j], k) * term
+        states.append(new)
+    return states
 
 
 def _noise(rows: Sequence[Row], like: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Return z for each row, zero for rows whose sampler draws none; float32 shaped as `like`."""
-    z = torch.zeros(like.shape)
+    z = torch.zeros(like.shape, pin_memory=like.is_cuda)
     for i, row in enumerate(rows):
         if row.table.draws_noise:
-            drawn_as = torch.float32 if row.table.noise_in_float32 else dtype
-            z[i] = row.draw_noise(drawn_as).float()
-    if like.is_cuda:
-        return z.pin_memory().to(like.device, non_blocking=True)
-    return z
+            z[i] = row.noise_of_step(torch.float32 if row.table.noise_in_float32 else dtype)
+    return z.to(like.device, non_blocking=True)
 
 
-def _spread(values: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """Return float32 coefficients shaped (n, 1, 1, 1)."""
-    return _send(values.astype(np.float32), device).view(-1, 1, 1, 1)
-
-
-def _send(values: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """Copy a small array to the device, without waiting for it on CUDA."""
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor
+def _column(weights: torch.Tensor, index: int) -> torch.Tensor:
+    """Return column `index` of (n, m) coefficients, shaped (n, 1, 1, 1)."""
+    return weights[:, index].view(-1, 1, 1, 1)

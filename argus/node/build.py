@@ -5,84 +5,96 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-
-import torch
 
 import argus
 from argus.config import NodeConfig
-from argus.diffusion.adapter import PipelineAdapter, load_variant
+from argus.diffusion.adapter import load_variant
+from argus.diffusion.size import folder_weights_bytes
 from argus.engine.buckets import describe
 from argus.engine.engine import Engine, EngineOptions
-from argus.engine.images import encode_image
+from argus.errors import ConfigError
 from argus.node.device import Device, open_device
 from argus.node.folders import model_folders
-from argus.types import ImageFormat, NodeInfo, VariantCosts
+from argus.types import NodeInfo
 
 log = logging.getLogger(__name__)
+
+SHARE_OF_WEIGHTS = 0.8
+"""Of a CUDA device's memory, unless a budget is set; the rest is for latents and activations."""
 
 
 def build_engine(config: NodeConfig) -> tuple[Engine, NodeInfo]:
     """Load every model, warm up, measure, and return the engine with the node's description.
 
+    Where the memory budget does not hold all of them, the first named are resident at the start.
+
     Raises:
-        ConfigError: the device does not exist here.
-        ModelError: a folder is missing, broken, of an unknown family, or named like another.
+        ConfigError: the device does not exist here, or a pinned variant is not among the models.
+        ModelError: a folder is missing, broken, of an unknown family, named like another, or
+            larger than the budget.
     """
     device = open_device(config)
-    adapters = _load(model_folders(config), device)
-    options = EngineOptions(config.slots, config.max_lanes, config.max_waiting)
-    engine = Engine(adapters, options)
-    for name, buckets in engine.buckets.items():
-        log.info(
-            "%s is warm: lanes %s, pictures %s on the batch, %.1f ms a step alone",
-            name,
-            describe(buckets.sizes),
-            "do not depend" if buckets.exact else "may depend within rounding",
-            1000 * buckets.costs.seconds[0],
-        )
-    return engine, describe_node(config, device, engine)
+    folders = model_folders(config)
+    names = [folder.resolve().name for folder in folders]
+    for name in config.pinned:
+        if name not in names:
+            raise ConfigError(f"node.pinned: {name!r} is none of {', '.join(names)}")
+    engine = Engine((), _options(config, device))
+    try:
+        # Loading one may park another, those unused for longest first.
+        for folder in reversed(folders):
+            _load(engine, folder, device, folder.resolve().name in config.pinned)
+    except BaseException:
+        engine.close()
+        raise
+    return engine, describe_node(config, device, engine, names)
 
 
-def _load(folders: Sequence[Path], device: Device) -> list[PipelineAdapter]:
-    adapters: list[PipelineAdapter] = []
-    for folder in folders:
-        start = time.perf_counter()
-        adapter = load_variant(folder, device.device, device.dtype)
-        adapters.append(adapter)
-        log.info("%s loaded in %.1f s", adapter.info.name, time.perf_counter() - start)
-    return adapters
+def _options(config: NodeConfig, device: Device) -> EngineOptions:
+    weights_bytes = config.weights_bytes
+    if not weights_bytes and device.device.type == "cuda":
+        weights_bytes = int(SHARE_OF_WEIGHTS * device.memory_bytes)
+    return EngineOptions(
+        slots=config.slots,
+        max_lanes=config.max_lanes,
+        max_waiting=config.max_waiting,
+        weights_bytes=weights_bytes,
+        host_bytes=config.host_bytes,
+        graphs=config.graphs,
+    )
 
 
-def describe_node(config: NodeConfig, device: Device, engine: Engine) -> NodeInfo:
+def _load(engine: Engine, folder: Path, device: Device, pinned: bool) -> None:
+    size = folder_weights_bytes(folder, device.dtype.itemsize)
+    load = partial(load_variant, folder, device.device, device.dtype)
+    resident = engine.load(folder, size, load, pinned=pinned).result()
+    buckets = resident.buckets
+    log.info(
+        "%s is warm: lanes %s, pictures %s on the batch, %.1f ms a step alone%s",
+        resident.name,
+        describe(buckets.sizes),
+        "do not depend" if buckets.exact else "may depend within rounding",
+        1000 * buckets.costs.seconds[0],
+        f", {resident.forwards.graphs} CUDA graphs" if resident.forwards.graphs else "",
+    )
+
+
+def describe_node(
+    config: NodeConfig, device: Device, engine: Engine, names: Sequence[str]
+) -> NodeInfo:
     """Return what the node says of itself, with what every variant was measured to cost."""
-    adapters = list(engine.adapters.values())
+    residents = [engine.residents[name] for name in names]
     return NodeInfo(
         name=config.name or f"{platform.node().split('.')[0]}-{os.getpid()}",
         device=str(device.device),
         device_name=device.name,
         memory_bytes=device.memory_bytes,
         slots=config.slots,
-        max_lanes=max(buckets.max_lanes for buckets in engine.buckets.values()),
+        max_lanes=max(resident.buckets.max_lanes for resident in residents),
         argus_version=argus.__version__,
-        variants=tuple(adapter.info for adapter in adapters),
-        costs=tuple(_measure(adapter, engine) for adapter in adapters),
+        variants=tuple(resident.adapter.info for resident in residents),
+        costs=tuple(resident.costs for resident in residents),
     )
-
-
-def _measure(adapter: PipelineAdapter, engine: Engine) -> VariantCosts:
-    shape = adapter.latent_shape(adapter.info.width, adapter.info.height)
-    latents = torch.zeros((1, *shape), device=adapter.device)
-    text_s, decode_s = [], []
-    for _ in range(3):
-        start = time.perf_counter()
-        encoded = adapter.encode("a picture", False, adapter.info.width, adapter.info.height)
-        for tensor in encoded.tensors.values():
-            tensor.cpu()  # waits for the device
-        text_s.append(time.perf_counter() - start)
-        start = time.perf_counter()
-        encode_image(adapter.decode(latents)[0].numpy(), ImageFormat.PNG)
-        decode_s.append(time.perf_counter() - start)
-    return VariantCosts(engine.buckets[adapter.info.name].costs, min(text_s), min(decode_s))

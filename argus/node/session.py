@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from argus.engine.events import FailureReason, RowDone, RowEvent, RowFailed
+from argus.engine.events import FailureReason, RowDone, RowEvent, RowFailed, RowStates
 from argus.errors import ArgusError, InternalError, UnavailableError
 from argus.node.outbox import Outbox
-from argus.node.translate import event_message, heartbeat_message, refusal
+from argus.node.translate import Reported, event_message, heartbeat_message, refusal
 from argus.rpc.convert_cluster import node_info_to_proto, work_from_proto
 from argus.rpc.status import from_rpc_error
 from argus.types import NodeInfo
@@ -161,6 +161,8 @@ class Session:
         row = (work.request_id, work.attempt)
 
         def listen(event: RowEvent) -> None:
+            if isinstance(event, RowStates):
+                return
             # The loop is closed when an engine thread outlives a daemon that is going down.
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._tell, row, event)
@@ -177,7 +179,7 @@ class Session:
             self._rows.add(row)
             self._idle.clear()
 
-    def _tell(self, row: tuple[str, int], event: RowEvent) -> None:
+    def _tell(self, row: tuple[str, int], event: Reported) -> None:
         if isinstance(event, RowDone | RowFailed):
             self._rows.discard(row)
             if not self._rows:

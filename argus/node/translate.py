@@ -5,7 +5,6 @@ from __future__ import annotations
 from argus.engine.events import (
     FailureReason,
     RowDone,
-    RowEvent,
     RowFailed,
     RowPreview,
     RowStarted,
@@ -32,7 +31,11 @@ _REASONS = {
 }
 
 
-def event_message(request_id: str, attempt: int, event: RowEvent) -> cluster_pb2.JoinRequest:
+Reported = RowStarted | RowStep | RowPreview | RowWarning | RowDone | RowFailed
+"""Events that the coordinator hears of; states stay with the node."""
+
+
+def event_message(request_id: str, attempt: int, event: Reported) -> cluster_pb2.JoinRequest:
     """Return the message that carries an engine event."""
     work = cluster_pb2.WorkEvent(request_id=request_id, attempt=attempt)
     if isinstance(event, RowStarted):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import queue
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -31,9 +33,19 @@ class Recorder:
         monkeypatch.setattr(adapter, "decode", record)
 
 
-def run(engine: Engine, wanted: ResolvedRequest) -> RowDone:
+def run(
+    engine: Engine,
+    wanted: ResolvedRequest,
+    also: Callable[[Any], None] = lambda _: None,
+    state: Future[torch.Tensor | None] | None = None,
+) -> RowDone:
     events: queue.Queue[Any] = queue.Queue()
-    engine.submit(wanted, events.put)
+
+    def listen(event: Any) -> None:
+        also(event)
+        events.put(event)
+
+    engine.submit(wanted, listen, state)
     return wait_for(events)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from argus.diffusion.adapter import PipelineAdapter, load_variant
 from argus.engine.engine import Engine, EngineOptions
-from argus.engine.events import RowDone, RowEvent, RowFailed
+from argus.engine.events import Listener, RowDone, RowEvent, RowFailed
 from argus.types import ResolvedRequest
 
 Collect = Callable[[list[ResolvedRequest]], list[list[RowEvent]]]
@@ -49,16 +49,31 @@ def engine(tiny_adapters: list[PipelineAdapter]) -> Iterator[Engine]:
     engine.close()
 
 
+def listen(
+    submit: Callable[[Listener], None], also: Callable[[RowEvent], None] = lambda _: None
+) -> list[RowEvent]:
+    """Submit a row with a listener and return its events up to its last."""
+    inbox: queue.Queue[RowEvent] = queue.Queue()
+
+    def take(event: RowEvent) -> None:
+        also(event)
+        inbox.put(event)
+
+    submit(take)
+    return history_of(inbox)
+
+
 def collect(engine: Engine, requests: list[ResolvedRequest]) -> list[list[RowEvent]]:
     """Submit all at once and return every row's events up to its last."""
     inboxes: list[queue.Queue[RowEvent]] = []
     for request in requests:
         inboxes.append(queue.Queue())
         engine.submit(request, inboxes[-1].put)
-    histories: list[list[RowEvent]] = []
-    for inbox in inboxes:
-        history = [inbox.get(timeout=60)]
-        while not isinstance(history[-1], RowDone | RowFailed):
-            history.append(inbox.get(timeout=60))
-        histories.append(history)
-    return histories
+    return [history_of(inbox) for inbox in inboxes]
+
+
+def history_of(inbox: queue.Queue[RowEvent]) -> list[RowEvent]:
+    history = [inbox.get(timeout=60)]
+    while not isinstance(history[-1], RowDone | RowFailed):
+        history.append(inbox.get(timeout=60))
+    return history

@@ -293,13 +293,13 @@ def test_previews_wait_for_images_and_for_each_other(
     tiny_adapters: list[PipelineAdapter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Engine(tiny_adapters[:1], EngineOptions(slots=2, max_lanes=4))
-    decode = engine.adapters["tiny-eps"].decode
+    preview = engine.adapters["tiny-eps"].preview
 
     def slow(latents: torch.Tensor) -> torch.Tensor:
         threading.Event().wait(0.1)
-        return decode(latents)
+        return preview(latents)
 
-    monkeypatch.setattr(engine.adapters["tiny-eps"], "decode", slow)
+    monkeypatch.setattr(engine.adapters["tiny-eps"], "preview", slow)
     (history,) = collect(engine, [make_request("eager", steps=40, preview_every=1)])
     previews = [event.step for event in history if isinstance(event, RowPreview)]
     assert 0 < len(previews) < 30

@@ -1,0 +1,328 @@
+"""Where the weights of the variants are: loaded, parked and brought back in the background."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from argus.clock import Clock
+from argus.diffusion.adapter import PipelineAdapter
+from argus.diffusion.attention import SDPA, back_ends, measure
+from argus.engine.buckets import Buckets, probe_buckets, time_buckets
+from argus.engine.edges import measure_edges, probe_decode
+from argus.engine.forwards import Forwards
+from argus.engine.moves import Holding, choose_move
+from argus.engine.residents import Resident, Residents
+from argus.errors import AlreadyExistsError, ModelError
+from argus.types import VariantCosts
+
+log = logging.getLogger(__name__)
+
+Load = Callable[[], PipelineAdapter]
+NO_BUDGET = 2**62
+"""Free bytes where there is no budget."""
+
+
+class Residency:
+    """Keeps the weights of the variants within a budget of the device's memory.
+
+    One background thread loads and moves, while rows of other variants go on. A variant in use is
+    never moved. Parked weights are kept in host memory up to `host_bytes`; beyond that, and on the
+    CPU, they are dropped and read from their folder again.
+
+    `serve` is for the device thread, everything else for any.
+    """
+
+    def __init__(
+        self,
+        residents: Residents,
+        max_lanes: int,
+        weights_bytes: int,
+        host_bytes: int,
+        graphs: bool,
+        clock: Clock,
+        on_change: Callable[[], None],
+    ) -> None:
+        """Start without variants.
+
+        Args:
+            residents: where they are put.
+            max_lanes: of the widest forward.
+            weights_bytes: budget of weights on the device; 0: none.
+            host_bytes: budget of parked weights in host memory.
+            graphs: whether CUDA graphs are captured.
+            clock: the engine's.
+            on_change: called from the loader when rows may have to be looked at again.
+        """
+        self._residents = residents
+        self._max_lanes = max_lanes
+        self._budget = weights_bytes
+        self._host_bytes = host_bytes
+        self._graphs = graphs
+        self._clock = clock
+        self._on_change = on_change
+        # Bytes that moves under way have freed on paper only, or will take.
+        self._reserved = 0
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="argus-loader")
+
+    def add(self, adapter: PipelineAdapter) -> None:
+        """Take an adapter made elsewhere: measure it and let it stay for good.
+
+        Raises:
+            AlreadyExistsError: a variant of that name is there.
+        """
+        self._residents.put(self._measured(adapter, 0.0, parkable=False, pinned=True))
+
+    def load(
+        self, folder: Path, weights_bytes: int, load: Load, *, pinned: bool = False
+    ) -> Future[Resident]:
+        """Load a variant in the background, parking idle ones if there is no room.
+
+        Args:
+            folder: for messages; the variant is named after it.
+            weights_bytes: that its weights will take on the device.
+            load: reads it.
+            pinned: never park it.
+
+        The future fails with:
+            ModelError: it is broken, or larger than the budget or than what pinned and busy
+                variants leave of it.
+            AlreadyExistsError: a variant of that name is there.
+        """
+        return self._loader.submit(self._load, folder, weights_bytes, load, pinned)
+
+    def unload(self, name: str) -> None:
+        """Forget a variant and its weights; rows of it that still wait fail.
+
+        Raises:
+            NotFoundError: there is none of that name.
+            FailedPreconditionError: it is pinned, in use, or being moved.
+        """
+        self._clear(self._residents.drop(name))
+
+    def serve(self, waiting: Mapping[str, float]) -> None:
+        """Start the move that is due, if any; it runs in the background.
+
+        Args:
+            waiting: variants that rows wait for, with the earliest due time.
+        """
+        with self._residents.locked() as all_of_them:
+            still = [r for r in all_of_them if not r.moving]
+            wanted = {
+                r.name: waiting[r.name]
+                for r in still
+                if r.name in waiting and not r.on_device and not self._residents.resting(r)
+            }
+            if not wanted:
+                # What a variant was closed for has found room elsewhere, or is gone.
+                for resident in still:
+                    resident.closing = False
+                return
+            holdings = [_holding(r, waiting) for r in still]
+            move = choose_move(holdings, wanted, self._free(all_of_them), self._clock.now())
+            if move is None:
+                return
+            for name in move.close:
+                log.info("%s takes no more rows: %s waits for room", name, ", ".join(wanted))
+                self._residents[name].closing = True
+            if move.into is None:
+                return
+            out = [self._residents[name] for name in move.out]
+            into = self._residents[move.into]
+            for resident in still:
+                resident.closing = False
+            into.moving = True
+            self._reserved += into.adapter.weights_bytes
+            self._set_out(out)
+        self._loader.submit(self._swap, out, into)
+
+    def close(self) -> None:
+        """End the loader."""
+        self._loader.shutdown(wait=True, cancel_futures=True)
+
+    # -- under the lock ----------------------------------------------------------------------
+
+    def _free(self, all_of_them: list[Resident]) -> int:
+        if not self._budget:
+            return NO_BUDGET
+        held = sum(r.adapter.weights_bytes for r in all_of_them if r.on_device)
+        return self._budget - held - self._reserved
+
+    def _set_out(self, out: list[Resident]) -> None:
+        """Mark variants that are about to be parked; their memory is not free yet."""
+        for resident in out:
+            resident.on_device, resident.moving = False, True
+            self._reserved += resident.adapter.weights_bytes
+
+    # -- in the loader's thread --------------------------------------------------------------
+
+    def _load(self, folder: Path, weights_bytes: int, load: Load, pinned: bool) -> Resident:
+        name = folder.resolve().name
+        if name in self._residents:
+            raise AlreadyExistsError(f"a variant named {name!r} is already loaded")
+        self._make_room(folder, weights_bytes)
+        try:
+            start = time.perf_counter()
+            adapter = load()
+            load_s = time.perf_counter() - start
+            log.info("%s loaded in %.1f s", name, load_s)
+            resident = self._measured(adapter, load_s, parkable=True, pinned=pinned)
+            self._residents.put(resident)
+            return resident
+        finally:
+            with self._residents.locked():
+                self._reserved -= weights_bytes
+            self._on_change()
+
+    def _make_room(self, folder: Path, weights_bytes: int) -> None:
+        """Reserve room for a new variant, parking idle ones; those unused for longest first."""
+        if self._budget and weights_bytes > self._budget:
+            raise ModelError(
+                f"{folder}: its weights take {weights_bytes:,} bytes, more than the budget of "
+                f"{self._budget:,} (node.weights_bytes)"
+            )
+        with self._residents.locked() as all_of_them:
+            missing = weights_bytes - self._free(all_of_them)
+            out = []
+            for resident in sorted(all_of_them, key=lambda r: r.used_s):
+                idle = resident.on_device and not (resident.moving or resident.claims)
+                if missing > 0 and idle and not resident.pinned:
+                    out.append(resident)
+                    missing -= resident.adapter.weights_bytes
+            if missing > 0:
+                raise ModelError(
+                    f"{folder}: no room for {weights_bytes:,} bytes of weights: the budget is "
+                    f"{self._budget:,} (node.weights_bytes), and the variants there are pinned or "
+                    "in use"
+                )
+            self._reserved += weights_bytes
+            self._set_out(out)
+        try:
+            self._park_all(out)
+        except BaseException:
+            with self._residents.locked():
+                self._reserved -= weights_bytes
+            raise
+
+    def _measured(
+        self, adapter: PipelineAdapter, load_s: float, *, parkable: bool, pinned: bool
+    ) -> Resident:
+        buckets = probe_buckets(adapter, self._max_lanes)
+        attention = SDPA
+        if len(back_ends(adapter.device)) > 1:
+            found = measure(adapter, min(2, buckets.max_lanes), _native(adapter))
+            attention = found.best
+            log.info("%s: attention %s of %s", adapter.info.name, attention, found.seconds)
+        forwards = self._forwards(adapter, buckets, attention)
+        if forwards.graphs:
+            buckets = time_buckets(forwards, _native(adapter), buckets)
+        text_s, decode_s = measure_edges(adapter)
+        now_s = self._clock.now()
+        return Resident(
+            adapter=adapter,
+            forwards=forwards,
+            buckets=buckets,
+            costs=VariantCosts(buckets.costs, text_s, decode_s),
+            widest=buckets.max_lanes,
+            decode_batch=probe_decode(adapter),
+            home=adapter.device,
+            parkable=parkable,
+            pinned=pinned,
+            used_s=now_s,
+            since_s=now_s,
+            move_s=load_s,
+        )
+
+    def _forwards(self, adapter: PipelineAdapter, buckets: Buckets, attention: str) -> Forwards:
+        """Return the forwards of an adapter, with graphs of its native size."""
+        forwards = Forwards(adapter, attention)
+        if self._graphs:
+            forwards.capture(_native(adapter), buckets.sizes)
+        return forwards
+
+    def _swap(self, out: list[Resident], into: Resident) -> None:
+        """Park some variants and bring one in; a failure is kept for its rows."""
+        start = time.perf_counter()
+        try:
+            self._park_all(out)
+            into.adapter.move(into.home)
+            forwards = self._forwards(into.adapter, into.buckets, into.forwards.attention)
+        except Exception as error:
+            log.exception("%s could not be brought back", into.name)
+            with self._residents.locked():
+                into.failed_s = self._clock.now()
+                into.failure = f"{into.name} could not be brought back: {error}"
+        else:
+            with self._residents.locked():
+                into.forwards = forwards
+                into.failed_s, into.since_s = None, self._clock.now()
+                into.on_device, into.move_s = True, time.perf_counter() - start
+            log.info("%s is resident again after %.2f s", into.name, into.move_s)
+        finally:
+            with self._residents.locked():
+                into.moving = False
+                self._reserved -= into.adapter.weights_bytes
+            self._on_change()
+
+    def _park_all(self, out: list[Resident]) -> None:
+        """Park variants marked by `_set_out`; where one fails, it and those after it stay."""
+        for i, resident in enumerate(out):
+            try:
+                self._park(resident)
+            except BaseException:
+                with self._residents.locked():
+                    for back in out[i:]:
+                        back.on_device, back.moving = True, False
+                        self._reserved -= back.adapter.weights_bytes
+                raise
+
+    def _park(self, resident: Resident) -> None:
+        """Take the weights off the device."""
+        size = resident.adapter.weights_bytes
+        with self._residents.locked() as all_of_them:
+            in_host = sum(
+                r.adapter.weights_bytes
+                for r in all_of_them
+                if r.home.type == "cuda" and r.adapter.device.type == "cpu"
+            )
+        # On the CPU the host's memory is the device's.
+        keep = resident.home.type == "cuda" and in_host + size <= self._host_bytes
+        self._clear(resident)
+        resident.adapter.move(torch.device("cpu" if keep else "meta"))
+        with self._residents.locked():
+            resident.moving = False
+            self._reserved -= size
+        if resident.home.type == "cuda":
+            torch.cuda.empty_cache()
+        log.info("%s is parked %s", resident.name, "in host memory" if keep else "on disk")
+
+    def _clear(self, resident: Resident) -> None:
+        """Drop what refers to the weights where they are."""
+        if resident.home.type == "cuda":
+            # Steps of a row that was given up may still be under way.
+            torch.cuda.synchronize(resident.home)
+        resident.forwards.forget()
+
+
+def _native(adapter: PipelineAdapter) -> tuple[int, int, int]:
+    return adapter.latent_shape(adapter.info.width, adapter.info.height)
+
+
+def _holding(resident: Resident, waiting: Mapping[str, float]) -> Holding:
+    name = resident.name
+    return Holding(
+        name=name,
+        weights_bytes=resident.adapter.weights_bytes,
+        resident=resident.on_device,
+        pinned=resident.pinned,
+        busy=resident.claims > 0 or (name in waiting and not resident.closing),
+        closing=resident.closing,
+        used_s=resident.used_s,
+        since_s=resident.since_s,
+        move_s=resident.move_s,
+    )
