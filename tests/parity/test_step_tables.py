@@ -152,6 +152,9 @@ def test_unknown_sampler_and_impossible_steps_name_the_field() -> None:
     for steps in (0, 1001):
         with pytest.raises(InvalidArgumentError, match=r"steps: must be 1 to 1000"):
             build_table("ddim", BASE, steps)
+    # diffusers' rounding adds a 62nd point there, before the first training step
+    with pytest.raises(InvalidArgumentError, match=r"steps: 61 cannot be had"):
+        build_table("ddim", BASE | {"timestep_spacing": "trailing"}, 61)
 
 
 @pytest.mark.parametrize(
