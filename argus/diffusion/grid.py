@@ -77,7 +77,7 @@ def make_grid(scheduler: Any, total: int, kept: Sequence[int] | None) -> Grid:
     """
     chosen = _checked(kept, total)
     times = scheduler.timesteps.tolist()[:: scheduler.order]
-    if len(times) > 2 and times[1] == times[2]:
+    if len(times) == total + 1 and times[1:2] == times[2:3]:
         del times[1]  # PNDM's second look in step 0, at the point where step 1 starts
     if len(times) != total:
         # Rounding of "trailing" spacing can add one; clipping the noisiest takes some away.

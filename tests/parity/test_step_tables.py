@@ -187,6 +187,12 @@ def test_ends_that_diffusers_cannot_compute_are_finite_here() -> None:
     assert first[:2].tolist() == [0.0, 0.0]
 
 
+def test_schedules_that_tell_the_model_one_time_twice_are_served() -> None:
+    table = build_table("dpmpp_2m", BASE | {"use_karras_sigmas": True}, 600)
+    assert table.forwards == 600 > len(set(table.timesteps.tolist()))
+    assert follow("dpmpp_2m", BASE | {"use_karras_sigmas": True}, 600) <= 1e-5
+
+
 def test_tables_hold_finite_float64() -> None:
     table = build_table("dpmpp_2m", BASE, 50)
     for part in (table.timesteps, table.inputs, table.updates):
