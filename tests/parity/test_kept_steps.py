@@ -119,6 +119,14 @@ def test_noise_is_not_left_in_where_the_last_steps_are_left_out() -> None:
     np.testing.assert_allclose(last[LATENTS], clean, atol=1e-8)
 
 
+@pytest.mark.parametrize("kept", [None, range(7, 20), THINNED])
+def test_ddim_with_eta_one_is_ddpm_whichever_steps_are_kept(kept: Sequence[int] | None) -> None:
+    ddim = build_table("ddim", ENDS_AT_X0, 20, kept=kept, eta=1.0)
+    ddpm = build_table("ddpm", ENDS_AT_X0, 20, kept=kept)
+    # ddpm keeps a noise of 1e-10 in its last step
+    np.testing.assert_allclose(ddim.updates, ddpm.updates, atol=1e-9)
+
+
 STEADY = [s for s in (*SAMPLERS, *FLOW_SAMPLERS) if not table_of(s, 20, None).draws_noise]
 
 

@@ -152,6 +152,9 @@ def test_unknown_sampler_and_impossible_steps_name_the_field() -> None:
     for steps in (0, 1001):
         with pytest.raises(InvalidArgumentError, match=r"steps: must be 1 to 1000"):
             build_table("ddim", BASE, steps)
+    # diffusers' rounding adds a 62nd point there, before the first training step
+    with pytest.raises(InvalidArgumentError, match=r"steps: 61 cannot be had"):
+        build_table("ddim", BASE | {"timestep_spacing": "trailing"}, 61)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +185,12 @@ def test_ends_that_diffusers_cannot_compute_are_finite_here() -> None:
     first = build_table("ddim", config, 10, eta=1.0).updates[0, 0]
     # Nothing is left of noise that is drawn anew: only x0 = -e and the fresh noise are.
     assert first[:2].tolist() == [0.0, 0.0]
+
+
+def test_schedules_that_tell_the_model_one_time_twice_are_served() -> None:
+    table = build_table("dpmpp_2m", BASE | {"use_karras_sigmas": True}, 600)
+    assert table.forwards == 600 > len(set(table.timesteps.tolist()))
+    assert follow("dpmpp_2m", BASE | {"use_karras_sigmas": True}, 600) <= 1e-5
 
 
 def test_tables_hold_finite_float64() -> None:
