@@ -69,8 +69,8 @@ def _steps(
     seconds: list[float] = []
     peaks: list[int | None] = []
     for lanes in lane_counts:
-        forward = _forward(adapter, size, lanes)
         try:
+            forward = _forward(adapter, size, lanes)
             seconds.append(gauge.best_s(forward))
             peaks.append(gauge.meter.peak_of(forward))
         except torch.cuda.OutOfMemoryError as error:
