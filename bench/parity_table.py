@@ -20,7 +20,7 @@ ABOUT = """\
 Each line is one request made twice in float32 on the CPU: by the engine, and by the `__call__` of
 the folder's own diffusers pipeline with the same prompt, seed and steps. The numbers are the
 largest differences over all values of the final latents (allowed: see `bench/parity.py`) and of
-the pictures, of 255 (allowed: 1). Rows without a pixel's difference have equal PNG files.
+the pictures, of 255 (allowed: 1).
 
 The `tiny` variants have random weights (`bench/tiny_models.py`), which let every family be checked
 without a download; `scenes-base` is the bundled one. `tests/parity` holds the same comparison.
