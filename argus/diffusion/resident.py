@@ -45,7 +45,7 @@ class ResidentModules:
         Args:
             folder: they are loaded from again after they were on "meta".
             parts: of a pipeline; what is not a module is left out.
-            device: where to.
+            device: where to, and where they will run.
             dtype: of the modules.
             float32: names of those that need float32 instead.
             channels_last: names of those made of 2-d convolutions.
@@ -55,6 +55,7 @@ class ResidentModules:
         self._float32 = frozenset(float32)
         self._channels_last = frozenset(channels_last)
         self._modules = {n: m for n, m in parts.items() if isinstance(m, torch.nn.Module)}
+        self._home = device
         self.device = torch.device("cpu")
         self._place(self._modules, device)
         self.device = device
@@ -98,7 +99,7 @@ class ResidentModules:
         if device.type != "cuda":
             for name, module in modules.items():
                 self._put(name, module, device)
-                if device.type == "cpu" and self.device.type == "cuda":
+                if device.type == "cpu" and self._home.type == "cuda":
                     _pin(module)
             return
         # On a stream of its own, so that a copy does not wait behind the steps of other variants.

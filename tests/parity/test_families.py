@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,6 +88,20 @@ def test_embedded_guidance_tells_and_takes_one_lane(
 def test_a_turbo_request_equals_the_pipelines_own(pair: Pair, steps: int, guidance: float) -> None:
     for variant, sampler in (("tiny-v-zero-snr", "euler"), ("tiny-xl", "euler_a")):
         check(pair, variant, sampler, steps=steps, guidance=guidance)
+
+
+def test_a_consistency_pipelines_folder_is_served_as_that_pipeline_draws(tmp_path: Path) -> None:
+    folder = TINY["tiny-lcm"](tmp_path / "tiny-lcm")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["_class_name"] = "LatentConsistencyModelPipeline"
+    (folder / "model_index.json").write_text(json.dumps(index))
+    pair = Pair({"tiny-lcm": folder})
+    try:
+        info = pair.engine.adapters["tiny-lcm"].info
+        assert (info.pipeline, info.default_guidance) == (index["_class_name"], 8.5)
+        check(pair, "tiny-lcm", "lcm", steps=4, guidance=8.5)
+    finally:
+        pair.close()
 
 
 def test_variants_accept_what_their_pipelines_do(pair: Pair) -> None:

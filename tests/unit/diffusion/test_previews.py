@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from parity import Pair
 from tiny_models import TINY
 
 from argus.diffusion.adapter import load_variant
@@ -88,16 +87,14 @@ def test_latents_that_are_not_finite_give_no_preview() -> None:
         found.picture(latents)
 
 
-@pytest.mark.parametrize("name", ["tiny-eps", "tiny-sd3", "tiny-flux-fast"])
+@pytest.mark.parametrize("name", ["tiny-eps", "tiny-sd3"])
 def test_latents_of_the_pipeline_and_of_its_vae_are_turned_into_each_other(
     tmp_path: Path, name: str
 ) -> None:
-    pair = Pair({name: TINY[name](tmp_path / name)})
-    pair.close()
-    adapter, vae = pair.engine.adapters[name], pair.pipelines[name].vae
+    adapter = load_variant(TINY[name](tmp_path / name), CPU, torch.float32)
+    config = adapter._modules["vae"].config
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
-    shift = vae.config.shift_factor or 0.0
-    own = latents / vae.config.scaling_factor + shift
+    own = latents / config.scaling_factor + (config.shift_factor or 0.0)
     torch.testing.assert_close(adapter._to_vae(latents), own)
     torch.testing.assert_close(adapter._from_vae(own), latents)
     matrix, bias = adapter.preview_map()
