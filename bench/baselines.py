@@ -33,7 +33,7 @@ def load_pipeline(folder: Path, device: torch.device, dtype: torch.dtype) -> Any
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
     pipeline = diffusers.DiffusionPipeline.from_pretrained(
-        folder, torch_dtype=dtype, local_files_only=True
+        folder, dtype=dtype, local_files_only=True
     )
     return pipeline.to(device)
 
