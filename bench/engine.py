@@ -11,6 +11,7 @@ docs/benchmarks.md says how to read the tables.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,10 @@ def measure(settings: argparse.Namespace) -> dict[str, Table]:
     )
     tables: dict[str, Table] = {}
     for name, mix in (("mixed requests", MIXED), ("equal requests", SAME)):
+        print(f"serving {name}", file=sys.stderr)
         kinds = [kind.shortened(settings.fraction) for kind in mix]
         tables |= Contest(pipeline, servers, variant, kinds, extent, name).run()
+    print("closed loops, overhead", file=sys.stderr)
     heading = f"{variant.name}, {settings.steps} steps, no guidance, lanes kept busy"
     tables[heading] = closed_loops(adapter, servers, settings.images, settings.steps)
     narrow = servers[LANES[0]]

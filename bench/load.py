@@ -6,9 +6,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from argus.types import ResolvedRequest
+
+
+class StepMark(NamedTuple):
+    """When a step of a request was done, on the wall and in processor seconds of the thread that
+    said so, and how many lanes its forward had."""
+
+    wall_s: float
+    processor_s: float
+    lanes: int
 
 
 @dataclass(slots=True, eq=False)
@@ -20,14 +29,14 @@ class Ticket:
         due_s: when it was due to be sent; latency counts from here.
         finished_s: when its encoded picture was there, 0 before.
         failure: why none will come, or ''.
-        step_s: when its steps were done and how many lanes each forward had, where told.
+        steps: its steps, from servers that tell of them.
     """
 
     request: ResolvedRequest
     due_s: float = 0.0
     finished_s: float = 0.0
     failure: str = ""
-    step_s: list[tuple[float, int]] = field(default_factory=list)
+    steps: list[StepMark] = field(default_factory=list)
     on_done: Callable[[], None] | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
@@ -161,9 +170,9 @@ def closed_loop(server: Server, wanted: Sequence[ResolvedRequest], in_flight: in
         ticket.wait()
     end = max(ticket.finished_s for ticket in tickets)
     gaps = [
-        after - before
+        after.wall_s - before.wall_s
         for ticket in tickets
-        for (before, _), (after, _) in zip(ticket.step_s, ticket.step_s[1:], strict=False)
+        for before, after in zip(ticket.steps, ticket.steps[1:], strict=False)
     ]
     latencies = tuple(ticket.latency_s(end) for ticket in tickets)
     return ClosedRun(len(tickets) / (end - start), latencies, tuple(gaps))

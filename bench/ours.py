@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from load import Ticket
+from load import StepMark, Ticket
 
 from argus.engine.engine import Engine
 from argus.engine.events import RowDone, RowEvent, RowFailed, RowStep
@@ -23,7 +23,8 @@ class EngineServer:
 
         def listen(event: RowEvent) -> None:
             if isinstance(event, RowStep):
-                ticket.step_s.append((time.perf_counter(), event.lanes))
+                mark = StepMark(time.perf_counter(), time.thread_time(), event.lanes)
+                ticket.steps.append(mark)
             elif isinstance(event, RowFailed):
                 ticket.fail(event.message)
             elif isinstance(event, RowDone):

@@ -6,13 +6,15 @@ import cProfile
 import pstats
 import statistics
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from arrivals import Kind, request
-from load import Ticket
+from load import StepMark, Ticket
 from ours import EngineServer
 
 from argus.diffusion.adapter import PipelineAdapter
@@ -21,30 +23,47 @@ WARM_UP = 2
 """Steps at the beginning of a block that are not counted."""
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Median seconds of one step in a block of many."""
+
+    wall_s: float
+    processor_s: float
+
+
 def step_overhead(
     adapter: PipelineAdapter, server: EngineServer, lanes: int, pairs: int, steps: int
 ) -> dict[str, Any]:
     """Time engine steps against bare forwards over as many lanes, block by block in turns.
 
     A pair is one block of either; the two stand next to each other in time, so that a machine
-    that slows down slows both. Padding lanes of the engine's bucket count as overhead.
+    that slows down slows both. Padding lanes of the engine's bucket count as overhead. Processor
+    seconds are those of the stepping thread: they leave out what other programs took, and also
+    what the engine waited for; they are all there is only with one compute thread.
     """
     inputs = _inputs(adapter, lanes)
-    engine_s, bare_s = [], []
+    engine, bare = [], []
     for pair in range(pairs):
-        engine_s.append(_engine_block(adapter, server, lanes, steps, f"overhead-{lanes}-{pair}"))
-        bare_s.append(_bare_block(adapter, inputs, steps))
-    extra = [100 * (a / b - 1) for a, b in zip(engine_s, bare_s, strict=True)]
-    low, median, high = (float(q) for q in np.quantile(extra, (0.25, 0.5, 0.75)))
+        engine.append(_engine_block(adapter, server, lanes, steps, f"overhead-{lanes}-{pair}"))
+        bare.append(_bare_block(adapter, inputs, steps))
     return {
         "lanes": lanes,
-        "bare forward ms": 1000 * statistics.median(bare_s),
-        "engine step ms": 1000 * statistics.median(engine_s),
-        "overhead %": median,
-        "lower quartile %": low,
-        "upper quartile %": high,
+        "bare forward ms": 1000 * statistics.median(block.wall_s for block in bare),
+        "engine step ms": 1000 * statistics.median(block.wall_s for block in engine),
+        **_spread("overhead", [(a.wall_s, b.wall_s) for a, b in zip(engine, bare, strict=True)]),
+        **_spread(
+            "processor overhead",
+            [(a.processor_s, b.processor_s) for a, b in zip(engine, bare, strict=True)],
+        ),
         "pairs": pairs,
     }
+
+
+def _spread(name: str, pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """Return by how many per cent the first of each pair exceeds the second: the quartiles."""
+    extra = [100 * (a / b - 1) for a, b in pairs]
+    low, median, high = (float(q) for q in np.quantile(extra, (0.25, 0.5, 0.75)))
+    return {f"{name} %": median, f"{name} low": low, f"{name} high": high}
 
 
 def _inputs(adapter: PipelineAdapter, lanes: int) -> tuple[Any, ...]:
@@ -57,20 +76,28 @@ def _inputs(adapter: PipelineAdapter, lanes: int) -> tuple[Any, ...]:
     return latents, times, texts
 
 
-def _bare_block(adapter: PipelineAdapter, inputs: tuple[Any, ...], steps: int) -> float:
-    """Return the median seconds of a forward; the first ones are not counted."""
-    taken = []
+def _bare_block(adapter: PipelineAdapter, inputs: tuple[Any, ...], steps: int) -> Block:
+    """Run the forward alone, one after another."""
+    marks = []
     for _ in range(steps):
-        start = time.perf_counter()
         adapter.forward(*inputs)
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken[WARM_UP:])
+        marks.append(StepMark(time.perf_counter(), time.thread_time(), len(inputs[1])))
+    return _block(marks)
+
+
+def _block(marks: Sequence[StepMark]) -> Block:
+    """Return the median gap from mark to mark; the first ones are not counted."""
+    gaps = list(zip(marks, marks[1:], strict=False))[WARM_UP:]
+    return Block(
+        statistics.median(after.wall_s - before.wall_s for before, after in gaps),
+        statistics.median(after.processor_s - before.processor_s for before, after in gaps),
+    )
 
 
 def _engine_block(
     adapter: PipelineAdapter, server: EngineServer, lanes: int, steps: int, name: str
-) -> float:
-    """Return the median seconds from step to step while all rows are in the forward."""
+) -> Block:
+    """Run so many rows that every forward has `lanes` lanes, and time it from step to step."""
     kind = Kind(adapter.info.default_sampler, steps + WARM_UP, guided=False)
     tickets = [
         Ticket(request(kind, adapter.info, f"{name}-{n}", "a red circle", seed=n))
@@ -81,11 +108,10 @@ def _engine_block(
     for ticket in tickets:
         ticket.wait()
     # The last row to come in saw the others join and none leave before its own steady state ends.
-    steady = [at for at, width in tickets[-1].step_s if width == lanes]
-    gaps = [b - a for a, b in zip(steady, steady[1:], strict=False)]
-    if len(gaps) <= WARM_UP:
+    steady = [mark for mark in tickets[-1].steps if mark.lanes == lanes]
+    if len(steady) <= WARM_UP + 1:
         raise RuntimeError(f"{name}: {lanes} rows shared only {len(steady)} of {steps} steps")
-    return statistics.median(gaps[WARM_UP:])
+    return _block(steady)
 
 
 def profile_steps(
