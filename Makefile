@@ -44,6 +44,12 @@ test-quick: venv  ## Run the tests that take seconds.
 test-parity: venv  ## Compare samplers and pictures with diffusers.
 	$(BIN)/pytest tests/parity
 
+.PHONY: test-gpu
+test-gpu: venv  ## Run the tests that need a CUDA device.
+	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else \
+		"make test-gpu needs a CUDA device, and there is none here")'
+	$(BIN)/pytest -m gpu tests/gpu $(wildcard tests/kernels)
+
 .PHONY: coverage
 coverage: venv  ## Run the tests and report the coverage of argus/ by lines.
 	$(BIN)/coverage erase
@@ -69,8 +75,12 @@ format: venv  ## Rewrite the Python files in the house style.
 	$(BIN)/ruff format .
 
 .PHONY: bench-engine
-bench-engine: venv  ## Measure the engine: lanes, and step-level against one at a time.
+bench-engine: venv  ## Measure the engine against diffusers on the CPU (ten minutes).
 	PYTHONPATH=bench $(BIN)/python bench/engine.py --out bench/results
+
+.PHONY: bench-gpu
+bench-gpu: venv  ## Measure the engine against diffusers on a CUDA device.
+	PYTHONPATH=bench $(BIN)/python bench/gpu.py --out bench/results
 
 .PHONY: train-models
 train-models: venv  ## Train the bundled family from nothing into build/models.

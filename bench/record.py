@@ -43,7 +43,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def write(out: Path, name: str, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
