@@ -44,6 +44,11 @@ test-quick: venv  ## Run the tests that take seconds.
 test-parity: venv  ## Compare samplers and pictures with diffusers.
 	$(BIN)/pytest tests/parity
 
+.PHONY: test-kernels
+test-kernels: venv  ## Test the kernels with nvcc, which is installed from wheels if need be.
+	@command -v nvcc >/dev/null || $(BIN)/pip install --quiet --editable '.[nvcc]'
+	$(BIN)/pytest tests/kernels -m "not gpu"
+
 .PHONY: coverage
 coverage: venv  ## Run the tests and report the coverage of argus/ by lines.
 	$(BIN)/coverage erase
@@ -57,7 +62,11 @@ lint: venv type $(BUF)  ## Check style, types and protos.
 
 .PHONY: type
 type: venv  ## Check types with mypy --strict.
-	$(BIN)/mypy
+	@# A tree of links in which kernels/ lies where setup.py installs it, inside the package.
+	@rm -rf build/types && mkdir -p build/types/argus
+	@ln -s $(CURDIR)/argus/* $(CURDIR)/kernels build/types/argus/
+	cd build/types && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml \
+		--cache-dir $(CURDIR)/.mypy_cache
 
 $(BUF):
 	@command -v npm >/dev/null || { echo "buf comes from npm, which is not installed" >&2; exit 1; }
