@@ -104,7 +104,7 @@ def _places(model: nn.Module) -> Iterator[tuple[nn.Module, tuple[str, ...], str,
     """Yield module, its norms, its activation, and what the activation becomes."""
     for module in model.modules():
         if isinstance(module, ResnetBlock2D):
-            plain = module.time_embedding_norm == "default"
+            plain = module.time_embedding_norm != "scale_shift"
             if plain and _fusable(module.norm1, module.nonlinearity) and _affine(module.norm2):
                 yield module, ("norm1", "norm2"), "nonlinearity", EmbeddingSiLU()
         elif isinstance(module, (UNet2DConditionModel, Encoder, Decoder)) and _fusable(
