@@ -81,6 +81,10 @@ format: venv  ## Rewrite the Python files in the house style.
 bench-engine: venv  ## Measure the engine: lanes, and step-level against one at a time.
 	PYTHONPATH=bench $(BIN)/python bench/engine.py --out bench/results
 
+.PHONY: bench-step
+bench-step: venv  ## Measure forms of a step's gather and update on this CPU.
+	PYTHONPATH=bench $(BIN)/python bench/step_cpu.py --out bench/results
+
 .PHONY: train-models
 train-models: venv  ## Train the bundled family from nothing into build/models.
 	$(BIN)/python -m argus.models.train --out build/models --resume
