@@ -35,15 +35,20 @@ def load(path: Path = LIBRARY) -> ctypes.CDLL:
     if not path.is_file():
         raise FailedPreconditionError(f"{path} is not there: {remedy}")
     try:
-        library = ctypes.CDLL(str(path))
-        library.argus_step_source.restype = ctypes.c_char_p
-        library.argus_step_error.restype = ctypes.c_char_p
-        library.argus_step_gather.argtypes = _GATHER
-        library.argus_step_update.argtypes = _UPDATE
+        library = declared(ctypes.CDLL(str(path)))
     except (OSError, AttributeError) as error:
         raise FailedPreconditionError(f"{path} cannot be used ({error}): {remedy}") from error
     if library.argus_step_source().decode() != source_digest():
         raise FailedPreconditionError(f"{path} was made from another step.cu: {remedy}")
+    return library
+
+
+def declared(library: ctypes.CDLL) -> ctypes.CDLL:
+    """Declare the signatures of step.cu in a library; AttributeError where one is missing."""
+    library.argus_step_source.restype = ctypes.c_char_p
+    library.argus_step_error.restype = ctypes.c_char_p
+    library.argus_step_gather.argtypes = _GATHER
+    library.argus_step_update.argtypes = _UPDATE
     return library
 
 
@@ -58,22 +63,11 @@ def gather_inputs(
     """
     check_gather(states, lane_slots, weights, dtype)
     _check_reach(states)
-    library = load()
-    inputs = torch.empty((lane_slots.numel(), *states.shape[2:]), dtype=dtype, device=states.device)
+    shape = (lane_slots.numel(), *states.shape[2:])
+    inputs = torch.empty(shape, dtype=dtype, device=states.device)
     with torch.cuda.device(states.device):
-        code = library.argus_step_gather(
-            states.data_ptr(),
-            states.stride(0),
-            states.stride(1),
-            states.shape[0],
-            lane_slots.data_ptr(),
-            weights.data_ptr(),
-            inputs.data_ptr(),
-            DTYPES[dtype],
-            lane_slots.numel(),
-            torch.cuda.current_stream().cuda_stream,
-        )
-    _raise_for(library, code)
+        stream = torch.cuda.current_stream().cuda_stream
+        launch_gather(load(), states, lane_slots, weights, inputs, stream)
     return inputs
 
 
@@ -95,28 +89,70 @@ def update_states(
     """
     check_update(states, slots, output, negative, positive, guidance, coefficients, noise)
     _check_reach(states)
-    library = load()
-    output = dense(output)
+    lanes = (negative, positive, guidance)
     with torch.cuda.device(states.device):
-        code = library.argus_step_update(
-            states.data_ptr(),
-            states.stride(0),
-            states.stride(1),
-            states.shape[1] - 1,
-            states.shape[0],
-            slots.data_ptr(),
-            output.data_ptr(),
-            DTYPES[output.dtype],
-            negative.data_ptr(),
-            positive.data_ptr(),
-            guidance.data_ptr(),
-            coefficients.data_ptr(),
-            None if noise is None else noise.data_ptr(),
-            states.shape[2],
-            is_channels_last(output),
-            slots.numel(),
-            torch.cuda.current_stream().cuda_stream,
-        )
+        stream = torch.cuda.current_stream().cuda_stream
+        launch_update(load(), states, slots, dense(output), lanes, coefficients, noise, stream)
+
+
+def launch_gather(
+    library: ctypes.CDLL,
+    states: torch.Tensor,
+    lane_slots: torch.Tensor,
+    weights: torch.Tensor,
+    inputs: torch.Tensor,
+    stream: int,
+) -> None:
+    """Start the library's gather of checked tensors into `inputs`; InternalError if refused."""
+    code = library.argus_step_gather(
+        states.data_ptr(),
+        states.stride(0),
+        states.stride(1),
+        states.shape[0],
+        lane_slots.data_ptr(),
+        weights.data_ptr(),
+        inputs.data_ptr(),
+        DTYPES[inputs.dtype],
+        lane_slots.numel(),
+        stream,
+    )
+    _raise_for(library, code)
+
+
+def launch_update(
+    library: ctypes.CDLL,
+    states: torch.Tensor,
+    slots: torch.Tensor,
+    output: torch.Tensor,
+    lanes: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    coefficients: torch.Tensor,
+    noise: torch.Tensor | None,
+    stream: int,
+) -> None:
+    """Start the library's update of checked tensors; InternalError if refused.
+
+    `lanes` are the negative lanes, the positive lanes and the guidance of the rows.
+    """
+    negative, positive, guidance = lanes
+    code = library.argus_step_update(
+        states.data_ptr(),
+        states.stride(0),
+        states.stride(1),
+        states.shape[1] - 1,
+        states.shape[0],
+        slots.data_ptr(),
+        output.data_ptr(),
+        DTYPES[output.dtype],
+        negative.data_ptr(),
+        positive.data_ptr(),
+        guidance.data_ptr(),
+        coefficients.data_ptr(),
+        None if noise is None else noise.data_ptr(),
+        states.shape[2],
+        is_channels_last(output),
+        slots.numel(),
+        stream,
+    )
     _raise_for(library, code)
 
 

@@ -96,9 +96,10 @@ def test_gather_compiles_and_rounds_products_and_sums_one_by_one(dtype: str) -> 
     assert "fma" not in code["ptx"]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("count", [2, 5])
-@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "count", "channels_last"),
+    [("fp16", 2, False), ("fp16", 3, True), ("bf16", 3, False), ("fp32", 5, True)],
+)
 def test_update_compiles_and_rounds_products_and_sums_one_by_one(
     dtype: str, count: int, channels_last: bool
 ) -> None:
@@ -115,7 +116,7 @@ def test_update_compiles_and_rounds_products_and_sums_one_by_one(
     assert "fma" not in code["ptx"]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
 @pytest.mark.parametrize("name", NORMS)
 def test_norm_kernels_compile(name: str, dtype: str) -> None:
     signature, constants = NORMS[name]
