@@ -108,7 +108,7 @@ def choose_step(
         return StepKernels(reference.gather_inputs, reference.update_states, measured)
     sample = StepSample.random(device, dtype, latent, states, rows)
     found, left_out = working(STEP_MODULES, sample)
-    measured = _fastest(sample, found, left_out, device, graphed)
+    measured = fastest(sample, found, left_out, device, graphed)
     chosen = found[measured.name]
     return StepKernels(chosen.gather_inputs, chosen.update_states, measured)
 
@@ -120,7 +120,7 @@ def choose_norm(device: torch.device, shape: NormShape, graphed: bool = False) -
         return NormChoice(reference.group_norm_silu, measured)
     sample = NormSample.random(device, shape)
     found, left_out = working(NORM_MODULES, sample)
-    measured = _fastest(sample, found, left_out, device, graphed)
+    measured = fastest(sample, found, left_out, device, graphed)
     return NormChoice(found[measured.name].group_norm_silu, measured)
 
 
@@ -153,16 +153,17 @@ def _needs_cuda(names: Mapping[str, str], device: torch.device) -> dict[str, str
     return dict.fromkeys(names, f"needs cuda, this is {device.type}")
 
 
-def _fastest(
+def fastest(
     sample: StepSample | NormSample,
     found: Mapping[str, ModuleType],
     left_out: Mapping[str, str],
     device: torch.device,
     graphed: bool,
 ) -> Measured:
+    """Time implementations that work, torch first, and name the fastest; torch stays on a tie."""
     seconds = {
         name: seconds_per_call(partial(sample.run, module), device, graphed)
         for name, module in found.items()
     }
-    # `found` begins with torch, and min keeps the first of equals.
+    # min keeps the first of equals.
     return Measured(min(seconds, key=seconds.__getitem__), seconds, left_out)

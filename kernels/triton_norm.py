@@ -18,7 +18,7 @@ from argus.errors import InvalidArgumentError
 from argus.kernels.checks import MODEL_DTYPES, dense, is_channels_last
 
 BLOCK = 4096
-"""Elements of a part where channels are planes."""
+"""Elements that a program takes where channels are planes."""
 PIXELS, CHANNELS = 256, 32
 """Pixels and channels that a program takes where channels are neighbours."""
 MERGED = 1024
@@ -95,18 +95,18 @@ def combine_kernel(parts, moments, length, eps, merged: tl.constexpr):
 
 
 @triton.jit
-def apply_kernel(x, moments, weight, bias, y, total, pixels, width, groups, block: tl.constexpr):
-    """Normalise and activate block of a group's `total` elements, which lie one after another."""
-    group = tl.program_id(0).to(tl.int64)
+def apply_kernel(x, moments, weight, bias, y, pixels, channels, width, block: tl.constexpr):
+    """Normalise and activate `block` pixels of one channel, so that its scale is one number."""
+    plane = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * block + tl.arange(0, block)
-    inside = at < total
-    values = tl.load(x + group * total + at, mask=inside, other=0.0).to(tl.float32)
-    channel = (group % groups) * width + at // pixels
-    scale = tl.load(weight + channel, mask=inside, other=0.0).to(tl.float32)
-    shift = tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)
-    mean, inverse = tl.load(moments + group * 2), tl.load(moments + group * 2 + 1)
+    inside = at < pixels
+    values = tl.load(x + plane * pixels + at, mask=inside, other=0.0).to(tl.float32)
+    moment = moments + (plane // width) * 2
+    mean, inverse = tl.load(moment), tl.load(moment + 1)
+    scale = tl.load(weight + plane % channels).to(tl.float32)
+    shift = tl.load(bias + plane % channels).to(tl.float32)
     values = (values - mean) * inverse * scale + shift
-    tl.store(y + group * total + at, values * tl.sigmoid(values), mask=inside)
+    tl.store(y + plane * pixels + at, values * tl.sigmoid(values), mask=inside)
 
 
 @triton.jit
@@ -173,17 +173,19 @@ def _planes(
     eps: float,
     y: torch.Tensor,
 ) -> None:
-    pixels, width = x.shape[2] * x.shape[3], x.shape[1] // groups
-    total, everything = pixels * width, x.shape[0] * groups
+    samples, channels, pixels = x.shape[0], x.shape[1], x.shape[2] * x.shape[3]
+    width = channels // groups
+    total, everything = pixels * width, samples * groups
     cuts = triton.cdiv(total, BLOCK)
     parts = torch.empty((everything, cuts, 3), dtype=torch.float32, device=x.device)
     moments = torch.empty((everything, 2), dtype=torch.float32, device=x.device)
-    grid = (everything, cuts)
     options = {"num_warps": WARPS, "enable_fp_fusion": True}
-    parts_kernel[grid](x, parts, total, block=BLOCK, **options)
+    parts_kernel[everything, cuts](x, parts, total, block=BLOCK, **options)
     combine_kernel[(everything,)](parts, moments, cuts, eps, merged=MERGED, **options)
-    apply_kernel[grid](
-        x, moments, weight, bias, y, total, pixels, width, groups, block=BLOCK, **options
+    block = min(BLOCK, triton.next_power_of_2(pixels))
+    options["num_warps"] = max(1, WARPS * block // BLOCK)
+    apply_kernel[samples * channels, triton.cdiv(pixels, block)](
+        x, moments, weight, bias, y, pixels, channels, width, block=block, **options
     )
 
 

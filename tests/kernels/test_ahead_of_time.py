@@ -53,7 +53,7 @@ NORMS: dict[str, tuple[dict[str, str], dict[str, int]]] = {
         {"merged": triton_norm.MERGED},
     ),
     "apply_kernel": (
-        {**AFFINE, "total": "i32", "pixels": "i32", "width": "i32", "groups": "i32"},
+        {**AFFINE, **PIXELS},
         {"block": triton_norm.BLOCK},
     ),
     "apply_kernel_channels_last": ({**AFFINE, **PIXELS}, NORM_TILE),

@@ -61,6 +61,24 @@ def test_an_implementation_that_computes_something_else_is_left_out(
         assert f"{what}: differs from the reference" in left_out["wrong"]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "winner"),
+    [([3.0, 2.0, 1.0], "cuda"), ([3.0, 1.0, 2.0], "triton"), ([1.0, 1.0, 1.0], "torch")],
+)
+def test_the_fastest_wins_and_torch_stays_on_a_tie(
+    monkeypatch: pytest.MonkeyPatch, seconds: list[float], winner: str
+) -> None:
+    # The measurement itself needs a device, see test_on_device.py; here its results are given.
+    clock = iter(seconds)
+    monkeypatch.setattr(choose, "seconds_per_call", lambda *_: next(clock))
+    sample = StepSample.random(CPU, torch.float32, (4, 8, 8), 2, 2)
+    found = dict.fromkeys(("torch", "triton", "cuda"), reference)
+    measured = choose.fastest(sample, found, {"other": "why"}, CPU, False)
+    assert measured == choose.Measured(
+        winner, dict(zip(found, seconds, strict=True)), {"other": "why"}
+    )
+
+
 def test_a_samples_check_passes_the_reference_and_keeps_its_states() -> None:
     sample = StepSample.random(CPU, torch.bfloat16, (4, 8, 8), 3, 2, noisy=True)
     before = sample.states.clone()
