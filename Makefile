@@ -46,7 +46,7 @@ test-parity: venv  ## Compare samplers and pictures with diffusers.
 
 .PHONY: test-kernels
 test-kernels: venv  ## Test the kernels with nvcc, which is installed from wheels if need be.
-	@command -v nvcc >/dev/null || $(BIN)/pip install --quiet --editable '.[nvcc]'
+	@command -v nvcc >/dev/null || $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[nvcc]'
 	$(BIN)/pytest tests/kernels -m "not gpu"
 
 .PHONY: coverage
