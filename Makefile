@@ -48,7 +48,12 @@ test-parity: venv  ## Compare samplers and pictures with diffusers.
 test-gpu: venv  ## Run the tests that need a CUDA device.
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else \
 		"make test-gpu needs a CUDA device, and there is none here")'
-	$(BIN)/pytest -m gpu tests/gpu $(wildcard tests/kernels)
+	$(BIN)/pytest -m gpu tests/gpu tests/kernels
+
+.PHONY: test-kernels
+test-kernels: venv  ## Test the kernels with nvcc, which is installed from wheels if need be.
+	@command -v nvcc >/dev/null || $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[nvcc]'
+	$(BIN)/pytest tests/kernels -m "not gpu"
 
 .PHONY: coverage
 coverage: venv  ## Run the tests and report the coverage of argus/ by lines.
@@ -63,7 +68,11 @@ lint: venv type $(BUF)  ## Check style, types and protos.
 
 .PHONY: type
 type: venv  ## Check types with mypy --strict.
-	$(BIN)/mypy
+	@# A tree of links in which kernels/ lies where setup.py installs it, inside the package.
+	@rm -rf build/types && mkdir -p build/types/argus
+	@ln -s $(CURDIR)/argus/* $(CURDIR)/kernels build/types/argus/
+	cd build/types && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml \
+		--cache-dir $(CURDIR)/.mypy_cache
 
 $(BUF):
 	@command -v npm >/dev/null || { echo "buf comes from npm, which is not installed" >&2; exit 1; }
@@ -81,6 +90,10 @@ bench-engine: venv  ## Measure the engine against diffusers on the CPU (ten minu
 .PHONY: bench-gpu
 bench-gpu: venv  ## Measure the engine against diffusers on a CUDA device.
 	PYTHONPATH=bench $(BIN)/python bench/gpu.py --out bench/results
+
+.PHONY: bench-step
+bench-step: venv  ## Measure forms of a step's gather and update on this CPU.
+	PYTHONPATH=bench $(BIN)/python bench/step_cpu.py --out bench/results
 
 .PHONY: train-models
 train-models: venv  ## Train the bundled family from nothing into build/models.

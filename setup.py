@@ -35,15 +35,23 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=[*find_packages(include=["argus", "argus.*"]), "argus.models"],
-    package_dir={"argus.models": "models"},
+    packages=[*find_packages(include=["argus", "argus.*"]), "argus.kernels", "argus.models"],
+    package_dir={"argus.kernels": "kernels", "argus.models": "models"},
     package_data={
         "argus": ["py.typed", "v1/*.pyi"],
+        "argus.kernels": ["cuda/*.cu"],
         "argus.models": ["weights/**/*", "weights/*"],
     },
     install_requires=RUNTIME,
     extras_require={
         "cuda": ["triton>=3.5", "xformers>=0.0.33"],
+        "nvcc": [
+            "nvidia-cuda-cccl==13.0.*",
+            "nvidia-cuda-crt==13.0.*",
+            "nvidia-cuda-nvcc==13.0.*",
+            "nvidia-cuda-runtime==13.0.*",
+            "nvidia-nvvm==13.0.*",
+        ],
         "dev": [
             "grpcio-tools>=1.85,<2",
             "grpc-stubs",
@@ -55,6 +63,7 @@ setup(
             "pytest-asyncio>=1.2",
             "pytest-cov>=7",
             "ruff>=0.14",
+            "triton>=3.5; platform_system == 'Linux'",
             "types-protobuf",
             "types-psutil",
         ],
