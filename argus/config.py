@@ -65,6 +65,8 @@ class NodeConfig:
     """Budget of parked weights in host memory; beyond it they are read from disk again."""
     graphs: bool = True
     """Whether CUDA graphs are captured; without effect on the CPU."""
+    kernels: bool = True
+    """Whether own kernels are used on CUDA where they were measured to win."""
     drain_grace_s: float = 30.0
     reconnect_s: float = 30.0
     """How long to try to reach the coordinator again before giving up."""

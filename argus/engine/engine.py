@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 
 from argus.clock import Clock, MonotonicClock
@@ -13,6 +11,7 @@ from argus.diffusion.adapter import PipelineAdapter
 from argus.engine.buckets import Buckets
 from argus.engine.decode import DecodeJob, DecodeQueue
 from argus.engine.events import FailureReason, Listener, RowDone, RowFailed, RowPreview, RowStates
+from argus.engine.options import EngineOptions
 from argus.engine.pools import Pools
 from argus.engine.registry import Registry
 from argus.engine.residency import Load, Residency
@@ -24,31 +23,10 @@ from argus.engine.stepper import Stepper
 from argus.errors import InvalidArgumentError, UnavailableError
 from argus.types import ResolvedRequest
 
-log = logging.getLogger(__name__)
+__all__ = ["Engine", "EngineOptions"]
 
 STATE_WAIT_S = 1.0
 """How long a row waits for the state it was promised, unless the caller says otherwise."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """Limits of an engine.
-
-    Attributes:
-        slots: rows that can be in flight at once.
-        max_lanes: lanes of the widest forward; the probe may settle for fewer.
-        max_waiting: rows accepted beyond the slots.
-        weights_bytes: budget of weights on the device; 0: all variants stay there.
-        host_bytes: budget of parked weights in host memory, for devices with memory of their own.
-        graphs: whether CUDA graphs are captured; without effect on the CPU.
-    """
-
-    slots: int = 16
-    max_lanes: int = 8
-    max_waiting: int = 64
-    weights_bytes: int = 0
-    host_bytes: int = 0
-    graphs: bool = True
 
 
 class Engine:
@@ -70,15 +48,7 @@ class Engine:
         self._recorder = StatsRecorder(self._clock)
         self._pools = Pools(options.slots)
         self._residents = Residents(self._clock)
-        self._residency = Residency(
-            self._residents,
-            options.max_lanes,
-            options.weights_bytes,
-            options.host_bytes,
-            options.graphs,
-            self._clock,
-            self._poke,
-        )
+        self._residency = Residency(self._residents, options, self._clock, self._poke)
         self._registry = Registry(
             self._pools, self._residents, self._recorder, options.slots + options.max_waiting
         )

@@ -15,7 +15,11 @@ import torch
 
 from argus.diffusion.adapter import PipelineAdapter
 from argus.diffusion.attention import SDPA, use
+from argus.engine.fusing import fuse_where_it_wins
 from argus.engine.slots import allocate_conditioning
+from argus.kernels import reference
+from argus.kernels.choose import StepKernels
+from argus.kernels.fuse import FusedNorms
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +59,24 @@ class Forwards:
     every other shape runs eagerly, and so does everything where there is no CUDA.
     """
 
-    def __init__(self, adapter: PipelineAdapter, attention: str = SDPA) -> None:
-        """Start without graphs; `attention` is a back end of `argus.diffusion.attention`."""
+    def __init__(
+        self,
+        adapter: PipelineAdapter,
+        attention: str = SDPA,
+        kernels: StepKernels | None = None,
+    ) -> None:
+        """Start without graphs.
+
+        Args:
+            adapter: resident on its device.
+            attention: a back end of `argus.diffusion.attention`.
+            kernels: for the two ends of a step; None: plain torch.
+        """
         self.adapter = adapter
         self.attention = attention
+        self.gather = kernels.gather_inputs if kernels else reference.gather_inputs
+        self.update = kernels.update_states if kernels else reference.update_states
+        self._fused: list[FusedNorms] = []
         self._buffers: OrderedDict[tuple[Shape, int], Buffers] = OrderedDict()
         self._graphs: dict[tuple[Shape, int], _Graph] = {}
 
@@ -110,8 +128,21 @@ class Forwards:
                 self._graphs.clear()
                 torch.cuda.synchronize()
 
+    def fuse(self, latent: Shape, sizes: tuple[int, ...]) -> None:
+        """Use own kernels in the modules for forwards of these sizes, where they win."""
+
+        def run() -> None:
+            for lanes in sizes:
+                self._forward(self.buffers(latent, lanes))
+
+        modules = self.adapter.forward_modules().values()
+        self._fused = fuse_where_it_wins(self.adapter.info.name, modules, self.adapter.device, run)
+
     def forget(self) -> None:
-        """Drop graphs and buffers, as before the weights are moved."""
+        """Drop graphs and buffers and put exchanged modules back, before the weights are moved."""
+        for fused in self._fused:
+            fused.undo()
+        self._fused.clear()
         self._graphs.clear()
         self._buffers.clear()
 

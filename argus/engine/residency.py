@@ -17,8 +17,10 @@ from argus.engine.buckets import Buckets, probe_buckets, time_buckets
 from argus.engine.edges import measure_edges, probe_decode
 from argus.engine.forwards import Forwards
 from argus.engine.moves import Holding, choose_move
+from argus.engine.options import EngineOptions
 from argus.engine.residents import Resident, Residents
 from argus.errors import AlreadyExistsError, ModelError
+from argus.kernels.choose import choose_step
 from argus.types import VariantCosts
 
 log = logging.getLogger(__name__)
@@ -41,10 +43,7 @@ class Residency:
     def __init__(
         self,
         residents: Residents,
-        max_lanes: int,
-        weights_bytes: int,
-        host_bytes: int,
-        graphs: bool,
+        options: EngineOptions,
         clock: Clock,
         on_change: Callable[[], None],
     ) -> None:
@@ -52,18 +51,13 @@ class Residency:
 
         Args:
             residents: where they are put.
-            max_lanes: of the widest forward.
-            weights_bytes: budget of weights on the device; 0: none.
-            host_bytes: budget of parked weights in host memory.
-            graphs: whether CUDA graphs are captured.
+            options: of the engine.
             clock: the engine's.
             on_change: called from the loader when rows may have to be looked at again.
         """
         self._residents = residents
-        self._max_lanes = max_lanes
-        self._budget = weights_bytes
-        self._host_bytes = host_bytes
-        self._graphs = graphs
+        self._options = options
+        self._budget = options.weights_bytes
         self._clock = clock
         self._on_change = on_change
         # Bytes that moves under way have freed on paper only, or will take.
@@ -212,7 +206,7 @@ class Residency:
     def _measured(
         self, adapter: PipelineAdapter, load_s: float, *, parkable: bool, pinned: bool
     ) -> Resident:
-        buckets = probe_buckets(adapter, self._max_lanes)
+        buckets = probe_buckets(adapter, self._options.max_lanes)
         attention = SDPA
         if len(back_ends(adapter.device)) > 1:
             found = measure(adapter, min(2, buckets.max_lanes), _native(adapter))
@@ -239,10 +233,17 @@ class Residency:
         )
 
     def _forwards(self, adapter: PipelineAdapter, buckets: Buckets, attention: str) -> Forwards:
-        """Return the forwards of an adapter, with graphs of its native size."""
-        forwards = Forwards(adapter, attention)
-        if self._graphs:
-            forwards.capture(_native(adapter), buckets.sizes)
+        """Return the forwards of an adapter, as fast as measurement makes them."""
+        native = _native(adapter)
+        kernels = None
+        if self._options.fused_update:
+            kernels = choose_step(adapter.device, adapter.dtype, native)
+            log.info("%s: steps by %s", adapter.info.name, kernels.measured.name)
+        forwards = Forwards(adapter, attention, kernels)
+        if self._options.fused_norms and adapter.device.type == "cuda":
+            forwards.fuse(native, buckets.sizes)
+        if self._options.graphs:
+            forwards.capture(native, buckets.sizes)
         return forwards
 
     def _swap(self, out: list[Resident], into: Resident) -> None:
@@ -291,7 +292,7 @@ class Residency:
                 if r.home.type == "cuda" and r.adapter.device.type == "cpu"
             )
         # On the CPU the host's memory is the device's.
-        keep = resident.home.type == "cuda" and in_host + size <= self._host_bytes
+        keep = resident.home.type == "cuda" and in_host + size <= self._options.host_bytes
         self._clear(resident)
         resident.adapter.move(torch.device("cpu" if keep else "meta"))
         with self._residents.locked():

@@ -108,6 +108,11 @@ class Row:
         return self.request.true_guidance if self.guidance_embedded else self.request.guidance
 
     @property
+    def rescales(self) -> bool:
+        """Whether what guidance gives is rescaled."""
+        return self.request.guidance_rescale > 0.0 and self.lanes == 2
+
+    @property
     def steps_left(self) -> int:
         """Forwards still to run."""
         return self.table.forwards - self.position

@@ -64,6 +64,8 @@ def _options(config: NodeConfig, device: Device) -> EngineOptions:
         weights_bytes=weights_bytes,
         host_bytes=config.host_bytes,
         graphs=config.graphs,
+        fused_update=config.kernels,
+        fused_norms=config.kernels,
     )
 
 
