@@ -33,7 +33,7 @@ from argus.cache.codec import (
 )
 from argus.cache.keys import EntryKey
 from argus.cache.ledger import Ledger, Uses
-from argus.cache.state import EntryInfo, EntryRecord, State
+from argus.cache.state import EntryInfo, EntryRecord, StoredState
 from argus.cache.store import EntryGone, Selection, StoreCounts, Usage, nobody
 from argus.errors import FailedPreconditionError, InvalidArgumentError
 
@@ -98,7 +98,7 @@ def check_name(path: Path, key: EntryKey) -> None:
         raise CorruptStateError(f"holds the entry {key}")
 
 
-def read_state(path: Path, key: EntryKey, k: int) -> State | None:
+def read_state(path: Path, key: EntryKey, k: int) -> StoredState | None:
     """Return a verified state, mapped, or None if the entry holds none of that K.
 
     Raises:
@@ -109,7 +109,9 @@ def read_state(path: Path, key: EntryKey, k: int) -> State | None:
     header = decode_header(data[:HEAD_BYTES], len(data))
     if header.info.key != key:
         raise CorruptStateError(f"holds the entry {header.info.key}")
-    return decode_state(data, header, k) if k in header.places else None
+    if k not in header.places:
+        return None
+    return StoredState(decode_state(data, header, k), header.info)
 
 
 class FileStore:
@@ -160,7 +162,7 @@ class FileStore:
             ) from error
         self._take_up()
 
-    def get(self, key: EntryKey, k: int) -> State | None:
+    def get(self, key: EntryKey, k: int) -> StoredState | None:
         """Return a verified state, mapped, and count the use, or None."""
         with self._lock:
             held = key in self._ledger
@@ -324,7 +326,9 @@ class FileStore:
     def _remembered_uses(self) -> dict[str, Uses]:
         try:
             lines = json.loads((self.folder / _USES).read_text(encoding="utf-8"))
-            return {key: Uses(int(count), float(benefit)) for key, (count, benefit) in lines.items()}
+            return {
+                key: Uses(int(count), float(benefit)) for key, (count, benefit) in lines.items()
+            }
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -345,7 +349,7 @@ class SiblingFiles:
         self._root = root
         self._own = node_folder(root, node)
 
-    def get(self, key: EntryKey, k: int) -> State | None:
+    def get(self, key: EntryKey, k: int) -> StoredState | None:
         """Return a verified state from the first folder that has it, mapped, or None."""
         for folder in self._folders():
             try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from argus.cache.keys import EntryKey
 from argus.cache.ledger import Ledger
-from argus.cache.state import EntryInfo, EntryRecord, State
+from argus.cache.state import EntryInfo, EntryRecord, State, StoredState
 from argus.cache.store import EntryGone, Selection, StoreCounts, Usage, nobody
 
 Allocate = Callable[[int], memoryview]
@@ -41,8 +42,9 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._states: dict[EntryKey, dict[int, State]] = {}
 
-    def get(self, key: EntryKey, k: int) -> State | None:
+    def get(self, key: EntryKey, k: int) -> StoredState | None:
         """Return a held state and count the use, or None."""
+        found = None
         with self._lock:
             gone = self._drop_if_expired(key)
             state = None if gone else self._states.get(key, {}).get(k)
@@ -51,9 +53,10 @@ class MemoryStore:
             else:
                 self.counts.hits += 1
                 self._ledger.use(key, k)
+                found = StoredState(state, self._ledger.info(key))
         if gone:
             self._on_gone(key)
-        return state
+        return found
 
     def put(self, record: EntryRecord) -> bool:
         """Copy the states of an entry; those of other K that are held of it stay."""
@@ -65,7 +68,8 @@ class MemoryStore:
             if not self._ledger.fits(nbytes):
                 self.counts.write_errors += 1
                 return False
-            victims = self._ledger.add(replace(info, ks=tuple(sorted(states)), nbytes=nbytes))
+            whole = replace(info, ks=tuple(sorted(states)), nbytes=nbytes)
+            victims = self._ledger.add(whole, age_s=max(0.0, time.time() - info.created_unix_s))
             self._states[info.key] = states
             self.counts.writes += 1
             for victim in victims:

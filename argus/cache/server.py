@@ -7,13 +7,13 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from argus.cache.breaker import Breaker
 from argus.cache.keys import EntryKey
 from argus.cache.ledger import Policy, first_benefit
 from argus.cache.postgres import Connection, Database
-from argus.cache.state import EntryInfo, EntryRecord, State
+from argus.cache.state import EntryInfo, EntryRecord, State, StoredState
 from argus.cache.store import EntryGone, Selection, StoreCounts, Usage, nobody
 from argus.errors import ArgusError, InvalidArgumentError
 
@@ -58,10 +58,9 @@ _USE = """
         AND created_unix_s > %(oldest)s
 """
 _GET = f"""
-    WITH used AS ({_USE} RETURNING 1)
-    SELECT shape, dtype, crc32, data FROM argus_cache_state
+    WITH used AS ({_USE} RETURNING steps, ks, owner, created_unix_s, nbytes)
+    SELECT shape, dtype, crc32, data, used.* FROM argus_cache_state, used
     WHERE partition = %(partition)s AND prompt = %(prompt)s AND k = %(k)s
-        AND EXISTS (SELECT FROM used)
 """
 _PUT = """
     INSERT INTO argus_cache_entry AS e VALUES (
@@ -134,19 +133,18 @@ class ServerStore:
         self._lock = threading.Lock()
         self._puts = 0
 
-    def get(self, key: EntryKey, k: int) -> State | None:
+    def get(self, key: EntryKey, k: int) -> StoredState | None:
         """Return a verified state and count the use, or None."""
         values = self._values(key, k)
 
-        def work(connection: Connection) -> tuple[list[int], str, int, bytes] | None:
-            row = connection.execute(_GET, values, binary=True).fetchone()
-            return None if row is None else (row[0], row[1], row[2], row[3])
+        def work(connection: Connection) -> tuple[Any, ...] | None:
+            return connection.execute(_GET, values, binary=True).fetchone()
 
         row = self._read(work, None)
         if row is None:
             self.counts.misses += 1
             return None
-        shape, dtype, checksum, data = row
+        shape, dtype, checksum, data, steps, ks, owner, created_unix_s, nbytes = row
         try:
             state = State.of(data, tuple(shape), dtype)
         except InvalidArgumentError:
@@ -156,7 +154,7 @@ class ServerStore:
             self._drop([key])
             return None
         self.counts.hits += 1
-        return state
+        return StoredState(state, EntryInfo(key, steps, tuple(ks), owner, created_unix_s, nbytes))
 
     def put(self, record: EntryRecord) -> bool:
         """Write an entry in one transaction; return whether it is there."""

@@ -95,6 +95,14 @@ class EntryInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredState:
+    """A state as it was found, with its entry."""
+
+    state: State
+    info: EntryInfo
+
+
+@dataclass(frozen=True, slots=True)
 class EntryRecord:
     """An entry to be stored: its states by K."""
 

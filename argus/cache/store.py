@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Protocol
 
 from argus.cache.keys import EntryKey
-from argus.cache.state import EntryInfo, EntryRecord, State
+from argus.cache.state import EntryInfo, EntryRecord, StoredState
 
 EntryGone = Callable[[EntryKey], None]
 """Told of every entry that a store dropped: evicted, expired, corrupt, or purged."""
@@ -62,13 +62,15 @@ class Selection:
 
     def covers(self, info: EntryInfo) -> bool:
         """Whether an entry is selected."""
+        return self.matches(info.owner, info.key.partition, info.created_unix_s)
+
+    def matches(self, owner: str, partition: str, created_unix_s: float) -> bool:
+        """Whether an entry of that owner, partition (digest) and time is selected."""
+        before = self.created_before_unix_s
         return (
-            self.owner in (None, info.owner)
-            and self.partition in (None, info.key.partition)
-            and (
-                self.created_before_unix_s is None
-                or info.created_unix_s < self.created_before_unix_s
-            )
+            self.owner in (None, owner)
+            and self.partition in (None, partition)
+            and (before is None or created_unix_s < before)
         )
 
 
@@ -85,7 +87,7 @@ class StateSource(Protocol):
         """What happened so far."""
         ...
 
-    def get(self, key: EntryKey, k: int) -> State | None:
+    def get(self, key: EntryKey, k: int) -> StoredState | None:
         """Return a verified state and count the use, or None."""
         ...
 

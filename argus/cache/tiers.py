@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from argus.cache.keys import EntryKey
 from argus.cache.memory import MemoryStore
-from argus.cache.state import EntryRecord, State
-from argus.cache.store import StateSource, StateStore, StoreCounts
+from argus.cache.state import EntryRecord, State, StoredState
+from argus.cache.store import Selection, StateSource, StateStore, StoreCounts, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,59 +28,70 @@ class TieredStates:
 
     Args:
         memory: the front.
-        sources: where to read after it, in this order.
-        stores: where to write besides; those of `sources` that can be written.
+        local: this node's disk.
+        siblings: the disks of other nodes on this machine.
+        server: what all machines share.
     """
 
     def __init__(
         self,
         memory: MemoryStore,
-        sources: Sequence[StateSource] = (),
-        stores: Sequence[StateStore] = (),
+        local: StateStore | None = None,
+        siblings: StateSource | None = None,
+        server: StateStore | None = None,
     ) -> None:
         self._memory = memory
-        self._sources = tuple(sources)
-        self._stores = tuple(stores)
+        self._local = local
+        self._behind = [source for source in (local, siblings, server) if source is not None]
+        self._stores = [memory, *(store for store in (local, server) if store is not None)]
 
-    def fetch(self, key: EntryKey, k: int, steps: int, owner: str = "") -> Fetched | None:
-        """Return the state of an entry before step `k`, or None if no tier has it.
-
-        Args:
-            steps: N of the partition.
-            owner: tenant to whom the copy in memory belongs.
-        """
+    def fetch(self, key: EntryKey, k: int) -> Fetched | None:
+        """Return the state of an entry before step `k`, or None if no tier has it."""
         start_s = time.perf_counter()
-        state = self._memory.get(key, k)
-        if state is not None:
-            for store in self._near():
-                store.count_use(key, k)
-            return Fetched(state, self._memory.tier, time.perf_counter() - start_s)
-        for source in self._sources:
-            state = source.get(key, k)
-            if state is not None:
+        found = self._memory.get(key, k)
+        if found is not None:
+            seconds = time.perf_counter() - start_s
+            if self._local is not None:
+                self._local.count_use(key, k)
+            return Fetched(found.state, self._memory.tier, seconds)
+        for source in self._behind:
+            found = source.get(key, k)
+            if found is not None:
                 seconds = time.perf_counter() - start_s
-                self._memory.put(EntryRecord(key, steps, owner, time.time(), {k: state}))
-                return Fetched(state, source.tier, seconds)
+                self._memory.put(_one_state(found, k))
+                return Fetched(found.state, source.tier, seconds)
         return None
 
     def put(self, record: EntryRecord) -> tuple[str, ...]:
-        """Write an entry to every tier; return the names of those that kept it."""
-        stores: tuple[StateStore, ...] = (self._memory, *self._stores)
-        return tuple(store.tier for store in stores if store.put(record))
+        """Write an entry to every tier; return the names of those that kept it.
+
+        Raises:
+            InvalidArgumentError: the record holds no state, or one whose K it cannot have.
+        """
+        return tuple(store.tier for store in self._stores if store.put(record))
+
+    def purge(self, selection: Selection) -> dict[str, int]:
+        """Drop the selected entries; return how many there were by tier."""
+        return {store.tier: store.purge(selection) for store in self._stores}
 
     def expire(self) -> int:
         """Drop what is too old, everywhere; return how many entries that were."""
-        return sum(store.expire() for store in (self._memory, *self._stores))
+        return sum(store.expire() for store in self._stores)
 
     def counts(self) -> dict[str, StoreCounts]:
         """Return what happened in each tier."""
-        return {source.tier: source.counts for source in (self._memory, *self._sources)}
+        return {source.tier: source.counts for source in (self._memory, *self._behind)}
+
+    def usage(self) -> dict[str, Usage]:
+        """Return what each tier holds."""
+        return {store.tier: store.usage() for store in self._stores}
 
     def close(self) -> None:
         """Close every tier."""
-        for store in (self._memory, *self._stores):
+        for store in self._stores:
             store.close()
 
-    def _near(self) -> tuple[StateStore, ...]:
-        """The written tiers that live on this machine: telling them of a use costs nothing."""
-        return tuple(store for store in self._stores if store.tier != "server")
+
+def _one_state(found: StoredState, k: int) -> EntryRecord:
+    info = found.info
+    return EntryRecord(info.key, info.steps, info.owner, info.created_unix_s, {k: found.state})
