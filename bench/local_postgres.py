@@ -53,8 +53,8 @@ class LocalPostgres:
                   "start")  # fmt: skip
 
     def stop(self) -> None:
-        """Stop at once, connections and all."""
-        self._run("pg_ctl", "-w", "-D", str(self._data), "-m", "immediate", "stop")
+        """Stop in an orderly way, without waiting for clients."""
+        self._run("pg_ctl", "-w", "-D", str(self._data), "-m", "fast", "stop")
 
     def close(self) -> None:
         """Stop if need be and remove everything."""

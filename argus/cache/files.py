@@ -10,7 +10,6 @@ verified before anything is returned. Nodes of one machine read each other's fol
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
 import logging
@@ -31,18 +30,18 @@ from argus.cache.codec import (
     decode_state,
     encode,
 )
+from argus.cache.folder_lock import FolderLock
 from argus.cache.keys import EntryKey
 from argus.cache.ledger import Ledger, Uses
 from argus.cache.state import EntryInfo, EntryRecord, StoredState
 from argus.cache.store import EntryGone, Selection, StoreCounts, Usage, nobody
-from argus.errors import FailedPreconditionError, InvalidArgumentError
+from argus.errors import InvalidArgumentError
 
 log = logging.getLogger(__name__)
 
 SUFFIX = ".states"
 TEMPORARY = ".tmp"
 _USES = "uses.json"
-_LOCK = "lock"
 _NODE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
@@ -152,14 +151,7 @@ class FileStore:
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock_file = (self.folder / _LOCK).open("w")
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock_file.close()
-            raise FailedPreconditionError(
-                f"{self.folder}: another process has this cache folder open"
-            ) from error
+        self._folder_lock = FolderLock(self.folder)
         self._take_up()
 
     def get(self, key: EntryKey, k: int) -> StoredState | None:
@@ -212,7 +204,7 @@ class FileStore:
             self._remove_quietly(temporary)
             return False
         with self._lock:
-            victims = self._ledger.add(info)
+            victims = self._ledger.add(info, age_s=max(0.0, time.time() - info.created_unix_s))
             self.counts.writes += 1
             self.counts.evicted += len(victims)
         for victim in victims:
@@ -279,7 +271,7 @@ class FileStore:
         except OSError as error:
             log.warning("the uses of cache entries are not remembered: %s", error)
             self._remove_quietly(temporary)
-        self._lock_file.close()
+        self._folder_lock.release()
 
     def _write(self, path: Path, record: EntryRecord) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -94,7 +94,8 @@ class EmbeddedIndex:
         dtype: storage of the vectors, one of `DTYPES`.
 
     Raises:
-        FailedPreconditionError: what is saved was made by another embedder or with another dtype.
+        FailedPreconditionError: what is saved was made by another embedder or with another dtype,
+            or another process has it open.
         InvalidArgumentError: no such dtype.
     """
 
@@ -246,10 +247,11 @@ class EmbeddedIndex:
             self._folder.commit(set(digests))
 
     def close(self) -> None:
-        """Save, and let go of the files."""
+        """Save, and let go of the files; what is held in memory can still be read."""
         self.save()
-        with self._lock:
-            self._parts.clear()
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            folder.close()
 
     def _new_graph(self) -> Graph:
         return Graph(ndim=self.embedder.dimension, metric="cos", dtype=DTYPES[self._dtype])

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from argus.cache.folder_lock import FolderLock
 from argus.cache.index import EmbedderId, check_embedder
 from argus.cache.keys import Partition
 from argus.errors import ArgusError, FailedPreconditionError
@@ -54,7 +55,8 @@ class IndexFolder:
     """The folder of one index, made if needed.
 
     Raises:
-        FailedPreconditionError: it holds the index of another embedder, dtype, or format.
+        FailedPreconditionError: it holds the index of another embedder, dtype, or format, or
+            another process has it open.
         OSError: it cannot be made.
     """
 
@@ -63,11 +65,20 @@ class IndexFolder:
         self._header = {"format": _FORMAT, "embedder": asdict(embedder), "dtype": dtype}
         folder.mkdir(parents=True, exist_ok=True)
         self._files: dict[str, dict[str, Any]] = {}
+        self._lock = FolderLock(folder)
         manifest = self._read_manifest()
         if manifest is not None:
-            self._check(manifest, embedder)
+            try:
+                self._check(manifest, embedder)
+            except FailedPreconditionError:
+                self._lock.release()
+                raise
             self._files = manifest["partitions"]
         self._generation = max((int(row["generation"]) for row in self._files.values()), default=0)
+
+    def close(self) -> None:
+        """Let other processes in."""
+        self._lock.release()
 
     def load(self) -> list[SavedPart]:
         """Return the partitions that are whole; what is damaged is logged and left out."""

@@ -79,7 +79,9 @@ _ORDER = {
 }
 _EVICT = """
     WITH ranked AS (
-        SELECT partition, prompt, sum(nbytes) OVER (ORDER BY {order}, prompt) AS kept
+        SELECT partition, prompt, sum(nbytes) OVER (
+            ORDER BY (partition, prompt) = (%s, %s) DESC, {order}, prompt
+        ) AS kept
         FROM argus_cache_entry
     )
     DELETE FROM argus_cache_entry e USING ranked r
@@ -197,18 +199,23 @@ class ServerStore:
             self._puts += 1
             due = self._puts % self._sweep_every == 0
         if due:
-            self.sweep()
+            self.sweep(info.key)
         return True
 
-    def sweep(self) -> int:
-        """Evict what is over the budget; return how many entries went."""
+    def sweep(self, newest: EntryKey | None = None) -> int:
+        """Evict what is over the budget; return how many entries went.
+
+        Args:
+            newest: an entry to spare, which had no chance yet to prove its worth.
+        """
+        spared = ("", "") if newest is None else (newest.partition, newest.prompt)
 
         def work(connection: Connection) -> list[EntryKey]:
             query = _EVICT.format(order=_ORDER[self._policy]).encode()
             with connection.transaction():
                 # Sweeps wait for each other here, so none counts what another is deleting.
                 connection.execute("SELECT FROM argus_cache_floor FOR UPDATE")
-                rows = connection.execute(query, (self._budget_bytes,)).fetchall()
+                rows = connection.execute(query, (*spared, self._budget_bytes)).fetchall()
                 if rows:
                     connection.execute(
                         "UPDATE argus_cache_floor SET priority = greatest(priority, %s)",
