@@ -72,6 +72,11 @@ format: venv  ## Rewrite the Python files in the house style.
 bench-engine: venv  ## Measure the engine: lanes, and step-level against one at a time.
 	PYTHONPATH=bench $(BIN)/python bench/engine.py --out bench/results
 
+.PHONY: bench-cache-parts
+bench-cache-parts: venv  ## Measure the cache's index and stores, and replay its eviction.
+	PYTHONPATH=bench $(BIN)/python bench/cache_index.py --out bench/results
+	PYTHONPATH=bench $(BIN)/python bench/cache_replay.py --out bench/results
+
 .PHONY: train-models
 train-models: venv  ## Train the bundled family from nothing into build/models.
 	$(BIN)/python -m argus.models.train --out build/models --resume

@@ -6,7 +6,7 @@ the likeness of all pairs follows from one number a prompt, without any matrix o
 
 Assumptions, stated because no public log can be had here:
 - s is drawn from the published quantiles of best-neighbour similarity on real prompts, 3.2 % exact
-  repeats among them (FACTS of the Argus paper, arXiv 2511.06724, and NIRVANA, NSDI 2024);
+  repeats among them (Argus, arXiv 2511.06724);
 - p is drawn with a weight that is Zipf-like (Pareto, exponent 1) and halves every `half_life`
   prompts, since what people draw drifts.
 """
@@ -27,22 +27,31 @@ FLOOR = 0.65
 
 
 @dataclass(frozen=True)
-class Stream:
+class Draws:
     """Prompts in order of arrival.
 
     `parent[i]` is the prompt that i was made from (-1: none), `likeness[i]` its cosine with it,
-    `near[i]` the earlier distinct prompts with a cosine above `FLOOR`, most alike first, as
-    (prompt, cosine). `same_as[i]` is the first prompt with the same text.
+    `same_as[i]` the first prompt with the same text.
     """
 
     parent: NDArray[np.int64]
     likeness: NDArray[np.float64]
     same_as: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Stream(Draws):
+    """The same with each prompt's neighbours.
+
+    `near[i]` are the earlier distinct prompts with a cosine above `FLOOR`, most alike first, as
+    (prompt, cosine).
+    """
+
     near: list[list[tuple[int, float]]]
 
 
-def make(count: int, seed: int, half_life: float = 10_000.0) -> Stream:
-    """Return a stream of `count` prompts."""
+def draw(count: int, seed: int, half_life: float = 10_000.0) -> Draws:
+    """Return `count` prompts."""
     rng = np.random.default_rng(seed)
     levels, values = zip(*QUANTILES, strict=True)
     likeness = np.interp(rng.random(count), levels, values)
@@ -50,20 +59,26 @@ def make(count: int, seed: int, half_life: float = 10_000.0) -> Stream:
     reach = np.cumsum(popularity)
     parent = np.full(count, -1)
     same_as = np.arange(count)
+    for i in range(1, count):
+        parent[i] = same_as[np.searchsorted(reach[:i], rng.random() * reach[i - 1])]
+        if likeness[i] == 1.0:
+            same_as[i] = parent[i]
+    return Draws(parent, likeness, same_as)
+
+
+def make(count: int, seed: int, half_life: float = 10_000.0) -> Stream:
+    """Return a stream of `count` prompts with their neighbours."""
+    draws = draw(count, seed, half_life)
     near: list[list[tuple[int, float]]] = []
     around: list[dict[int, float]] = []
     for i in range(count):
-        if i:
-            parent[i] = same_as[np.searchsorted(reach[:i], rng.random() * reach[i - 1])]
-        seen = _seen_from(int(parent[i]), float(likeness[i]), around)
-        if likeness[i] == 1.0 and i:
-            same_as[i] = parent[i]
-        else:
+        seen = _seen_from(int(draws.parent[i]), float(draws.likeness[i]), around)
+        if draws.same_as[i] == i:
             for j, cosine in seen.items():
                 around[j][i] = cosine
-        around.append(seen if same_as[i] == i else {})
+        around.append(seen if draws.same_as[i] == i else {})
         near.append(sorted(seen.items(), key=lambda pair: -pair[1]))
-    return Stream(parent, likeness, same_as, near)
+    return Stream(draws.parent, draws.likeness, draws.same_as, near)
 
 
 def _seen_from(parent: int, likeness: float, around: list[dict[int, float]]) -> dict[int, float]:
@@ -74,7 +89,7 @@ def _seen_from(parent: int, likeness: float, around: list[dict[int, float]]) -> 
     return seen
 
 
-def embeddings(stream: Stream, dimension: int, seed: int) -> NDArray[np.float32]:
+def embeddings(stream: Draws, dimension: int, seed: int) -> NDArray[np.float32]:
     """Return unit vectors, (n, dimension), with the stream's cosines to each prompt's parent."""
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((len(stream.parent), dimension)).astype(np.float32)

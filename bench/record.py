@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("argus-serve", "torch", "diffusers", "numpy", "grpcio")
+PACKAGES = ("argus-serve", "torch", "diffusers", "numpy", "grpcio", "usearch", "psycopg")
 
 
 def circumstances() -> dict[str, Any]:

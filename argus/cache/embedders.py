@@ -25,6 +25,7 @@ def _load(model_class: str, folder: Path, tokenizer_folder: Path) -> tuple[Any, 
         ModelError: something is missing or cannot be loaded.
     """
     # Imported here: who only keeps an index should not wait for torch.
+    import torch
     import transformers
 
     if not list(folder.glob("*.safetensors")):
@@ -34,7 +35,11 @@ def _load(model_class: str, folder: Path, tokenizer_folder: Path) -> tuple[Any, 
             tokenizer_folder, local_files_only=True, trust_remote_code=False
         )
         model, report = getattr(transformers, model_class).from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+            folder,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{folder}: cannot be loaded as a text encoder: {error}") from error
