@@ -229,7 +229,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--entries", type=int, default=100_000)
+    parser.add_argument("--dtype", default="float16", help="of the embedded index")
     options = parser.parse_args()
+    heading = f"Nearest of {options.entries} x {DIMENSION}"
     # The first prompts are in the index, the last ones ask: alike as new prompts are to old ones.
     stream = prompt_stream.draw(round(1.1 * options.entries) + QUERIES, 1)
     vectors = prompt_stream.embeddings(stream, DIMENSION, 1)
@@ -241,16 +243,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             tables = state_rows(root, server)
-            rows = [
-                row
-                for dtype in ("float16", "int8")
-                for row in embedded_rows(vectors, queries, dtype, root)
-            ]
-        rows.append(postgres_row(vectors, queries, server))
+            tables[heading] = list(embedded_rows(vectors, queries, options.dtype, root))
+            record.write(options.out, "cache_index", tables)
+        tables[heading].append(postgres_row(vectors, queries, server))
     finally:
         server.close()
-    heading = f"Nearest of {options.entries} x {DIMENSION}"
-    print(record.write(options.out, "cache_index", {heading: rows} | tables))
+    print(record.write(options.out, "cache_index", tables))
 
 
 if __name__ == "__main__":

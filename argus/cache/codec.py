@@ -25,7 +25,7 @@ MAGIC = b"ARGUSST1"
 """The digit is the version of the layout: a reader refuses any other."""
 _FIXED = struct.Struct("<8sII")
 _ALIGNMENT = 64
-_LONGEST_HEADER = 64 * 1024
+_LONGEST_HEADER = 16 * 1024
 HEAD_BYTES = _FIXED.size + _LONGEST_HEADER
 """So many bytes at the start are enough to read any header."""
 

@@ -10,6 +10,7 @@ verified before anything is returned. Nodes of one machine read each other's fol
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import logging
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 SUFFIX = ".states"
 TEMPORARY = ".tmp"
 _USES = "uses.json"
+_POPULATE_READ = 22
+"""MADV_POPULATE_READ of Linux; Python's mmap does not name it."""
 _NODE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
@@ -59,22 +62,6 @@ def node_folder(root: Path, node: str) -> Path:
     if not _NODE_NAME.fullmatch(node):
         raise InvalidArgumentError("node", f"cannot be the name of a folder: {node!r}")
     return root / node
-
-
-def map_file(path: Path) -> memoryview:
-    """Return the bytes of a file, mapped; the mapping lives as long as a view of it.
-
-    Raises:
-        OSError: it cannot be opened.
-        CorruptStateError: it is empty.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if os.fstat(descriptor).st_size == 0:
-            raise CorruptStateError("the file is empty")
-        return memoryview(mmap.mmap(descriptor, 0, prot=mmap.PROT_READ))
-    finally:
-        os.close(descriptor)
 
 
 def read_header(path: Path) -> Header:
@@ -100,17 +87,43 @@ def check_name(path: Path, key: EntryKey) -> None:
 def read_state(path: Path, key: EntryKey, k: int) -> StoredState | None:
     """Return a verified state, mapped, or None if the entry holds none of that K.
 
+    The mapping lives as long as a view of it.
+
     Raises:
         OSError: the file cannot be read.
         CorruptStateError: it is not what was written.
     """
-    data = map_file(path)
-    header = decode_header(data[:HEAD_BYTES], len(data))
-    if header.info.key != key:
-        raise CorruptStateError(f"holds the entry {header.info.key}")
-    if k not in header.places:
-        return None
-    return StoredState(decode_state(data, header, k), header.info)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        head = memoryview(os.pread(descriptor, HEAD_BYTES, 0))
+        header = decode_header(head, os.fstat(descriptor).st_size)
+        if header.info.key != key:
+            raise CorruptStateError(f"holds the entry {header.info.key}")
+        if k not in header.places:
+            return None
+        mapping = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
+    finally:
+        os.close(descriptor)
+    place = header.places[k]
+    populate(mapping, header.start + place.start, place.nbytes)
+    return StoredState(decode_state(memoryview(mapping), header, k), header.info)
+
+
+def populate(mapping: mmap.mmap, start: int, nbytes: int) -> None:
+    """Read a part of a mapped file now.
+
+    Touching a page that the disk cannot give would end the process with SIGBUS; asked for in this
+    way, it is an error that can be dealt with. Kernels before 5.14 do not know the request.
+
+    Raises:
+        OSError: the disk cannot give it, or the file has become shorter.
+    """
+    first = start - start % mmap.PAGESIZE
+    try:
+        mapping.madvise(_POPULATE_READ, first, start + nbytes - first)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
 
 
 class FileStore:
@@ -225,9 +238,9 @@ class FileStore:
         yield from held
 
     def read(self, key: EntryKey) -> EntryRecord | None:
-        """Return a whole entry, mapped and verified, or None; this is no use of it."""
+        """Return a whole entry, verified, or None; this is no use of it."""
         try:
-            return decode(map_file(entry_path(self.folder, key)))
+            return decode(memoryview(entry_path(self.folder, key).read_bytes()))
         except (OSError, CorruptStateError):
             return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from argus.cache.keys import EntryKey
 from argus.cache.ledger import Ledger
 from argus.cache.state import EntryInfo, EntryRecord, State, StoredState
 from argus.cache.store import EntryGone, Selection, StoreCounts, Usage, nobody
+
+log = logging.getLogger(__name__)
 
 Allocate = Callable[[int], memoryview]
 """Gives a writable buffer of so many bytes, which lives as long as a view of it. A node with a
@@ -61,7 +64,13 @@ class MemoryStore:
     def put(self, record: EntryRecord) -> bool:
         """Copy the states of an entry; those of other K that are held of it stay."""
         info = record.info
-        copies = {k: self._copy(state) for k, state in record.states.items()}
+        try:
+            copies = {k: self._copy(state) for k, state in record.states.items()}
+        except (MemoryError, RuntimeError) as error:
+            # torch says RuntimeError when there is no pinned memory left.
+            self.counts.write_errors += 1
+            log.warning("no memory for a cached state: %s", error)
+            return False
         with self._lock:
             states = self._states.get(info.key, {}) | copies
             nbytes = sum(state.nbytes for state in states.values())

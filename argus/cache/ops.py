@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from argus.cache.codec import CorruptStateError, decode
-from argus.cache.files import SUFFIX, check_name, map_file, read_header
+from argus.cache.files import SUFFIX, check_name, read_header
 from argus.cache.state import EntryInfo
 from argus.cache.store import Selection
 from argus.errors import NotFoundError
@@ -63,7 +63,7 @@ def verify_folder(root: Path, *, remove: bool = False) -> Verified:
     damaged: list[tuple[Path, str]] = []
     for path in _files(root):
         try:
-            check_name(path, decode(map_file(path)).key)
+            check_name(path, decode(memoryview(path.read_bytes())).key)
             good += 1
         except FileNotFoundError:
             # Evicted since it was listed.

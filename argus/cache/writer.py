@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from argus.cache.state import EntryInfo, EntryRecord
 from argus.cache.tiers import TieredStates
-from argus.errors import InvalidArgumentError
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +25,7 @@ class StateWriter:
     Args:
         states: where to write.
         max_bytes: of tensors in the queue.
-        on_stored: told of each entry that at least one tier kept; must not raise.
+        on_stored: told of each entry that at least one tier kept.
     """
 
     def __init__(self, states: TieredStates, max_bytes: int, on_stored: OnStored) -> None:
@@ -92,11 +91,11 @@ class StateWriter:
     def _write(self, record: EntryRecord) -> None:
         try:
             tiers = self._states.put(record)
-        except (OSError, InvalidArgumentError):
+            if tiers:
+                self._on_stored(record.info, tiers)
+        # Whatever went wrong with one entry, the thread must live to write the next.
+        except Exception:
             log.exception("an entry of the cache was not written")
             tiers = ()
-        if tiers:
-            self.written += 1
-            self._on_stored(record.info, tiers)
-        else:
-            self.dropped += 1
+        self.written += bool(tiers)
+        self.dropped += not tiers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import mmap
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from argus.cache.files import FileStore, SiblingFiles, entry_path, read_header
+from argus.cache.files import FileStore, SiblingFiles, entry_path, populate, read_header
 from argus.cache.keys import EntryKey
 from argus.cache.ledger import Ledger, Policy
 from argus.clock import ManualClock
@@ -119,6 +120,17 @@ def test_a_mapped_state_outlives_its_file(tmp_path: Path) -> None:
     assert found is not None
     assert bytes(found.state.data) == bytes(state(1005).data)
     store.close()
+
+
+def test_a_mapped_file_that_lost_its_pages_is_an_error_and_no_signal(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(4 * mmap.PAGESIZE))
+    with path.open("r+b") as file:
+        mapping = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        populate(mapping, 5000, 8000)
+        file.truncate(0)
+    with pytest.raises(OSError, match="Bad address"):
+        populate(mapping, 5000, 8000)
 
 
 def test_siblings_are_read_and_never_touched(tmp_path: Path) -> None:

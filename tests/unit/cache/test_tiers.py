@@ -155,6 +155,28 @@ def test_a_full_queue_drops_and_never_waits() -> None:
     assert not writer.offer(record("too late"))
 
 
+def test_a_fault_in_one_write_does_not_end_the_thread() -> None:
+    def refuse(nbytes: int) -> memoryview:
+        raise RuntimeError("no pinned memory")
+
+    memory = MemoryStore(ledger(), refuse)
+    stored: list[EntryInfo] = []
+
+    def listen(info: EntryInfo, tiers: tuple[str, ...]) -> None:
+        if info.key == key("bad listener"):
+            raise ValueError("the listener's fault")
+        stored.append(info)
+
+    writer = StateWriter(TieredStates(MemoryStore(ledger()), memory), 10**6, listen)
+    writer.offer(record("bad listener"))
+    writer.offer(record("next"))
+    assert writer.flush()
+    assert [info.key for info in stored] == [key("next")]
+    assert (writer.written, writer.dropped) == (1, 1)
+    assert memory.counts.write_errors == 2
+    writer.close()
+
+
 def test_an_entry_that_no_tier_keeps_is_counted_and_not_reported() -> None:
     stored: list[EntryInfo] = []
     writer = StateWriter(
