@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -42,53 +42,44 @@ class NeverForgets(Ledger):
         return victims
 
 
-def entry(prompt: int, ks: tuple[int, ...]) -> EntryInfo:
-    """Return what is stored for a prompt; single states are entries of their own here."""
-    name = f"{prompt * 64 + (ks[0] if len(ks) == 1 else 0):032x}"
-    return EntryInfo(EntryKey(PARTITION, name), STEPS, ks, "", 0.0, len(ks) * STATE_BYTES)
+class Cache:
+    """A ledger of whole entries, or of single states where `by_state`.
 
+    A single state is an entry of its own to the ledger.
+    """
 
-class WholeEntries:
-    """All states of a prompt come and go together."""
-
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, by_state: bool = False) -> None:
         self.ledger = ledger
-
-    def stored(self, prompt: int) -> tuple[int, ...]:
-        """Return the K held of a prompt."""
-        return KS if entry(prompt, KS).key in self.ledger else ()
+        self.held: defaultdict[int, tuple[int, ...]] = defaultdict(tuple)
+        """The K held of each prompt, ascending."""
+        self._units = [(k,) for k in KS] if by_state else [KS]
+        self._infos: dict[tuple[int, int], EntryInfo] = {}
+        self._prompts: dict[EntryKey, tuple[int, tuple[int, ...]]] = {}
 
     def use(self, prompt: int, k: int) -> None:
         """Count a use."""
-        self.ledger.use(entry(prompt, KS).key, k)
+        unit = next(unit for unit in self._units if k in unit)
+        self.ledger.use(self._info(prompt, unit).key, k)
 
     def store(self, prompt: int) -> None:
         """Keep the states of a prompt."""
-        self.ledger.add(entry(prompt, KS))
+        for unit in self._units:
+            if unit[0] in self.held[prompt]:
+                continue
+            victims = self.ledger.add(self._info(prompt, unit))
+            self.held[prompt] = tuple(sorted({*self.held[prompt], *unit}))
+            for victim in victims:
+                other, gone = self._prompts[victim]
+                self.held[other] = tuple(k for k in self.held[other] if k not in gone)
 
-
-class SingleStates:
-    """Each state is evicted for itself."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-
-    def stored(self, prompt: int) -> tuple[int, ...]:
-        """Return the K held of a prompt."""
-        return tuple(k for k in KS if entry(prompt, (k,)).key in self.ledger)
-
-    def use(self, prompt: int, k: int) -> None:
-        """Count a use."""
-        self.ledger.use(entry(prompt, (k,)).key, k)
-
-    def store(self, prompt: int) -> None:
-        """Keep the states of a prompt."""
-        for k in KS:
-            if entry(prompt, (k,)).key not in self.ledger:
-                self.ledger.add(entry(prompt, (k,)))
-
-
-Cache = WholeEntries | SingleStates
+    def _info(self, prompt: int, unit: tuple[int, ...]) -> EntryInfo:
+        info = self._infos.get((prompt, unit[0]))
+        if info is None:
+            key = EntryKey(PARTITION, f"{prompt * 64 + unit[0]:032x}")
+            info = EntryInfo(key, STEPS, unit, "", 0.0, len(unit) * STATE_BYTES)
+            self._infos[prompt, unit[0]] = info
+            self._prompts[key] = (prompt, unit)
+        return info
 
 
 def replay(stream: prompt_stream.Stream, cache: Cache) -> Counter[int]:
@@ -97,7 +88,7 @@ def replay(stream: prompt_stream.Stream, cache: Cache) -> Counter[int]:
     for i, near in enumerate(stream.near):
         skip = 0
         for neighbour, similarity in near:
-            stored = cache.stored(neighbour)
+            stored = cache.held.get(neighbour)
             if stored:
                 skip = choose_skip(similarity, STEPS, stored)
                 break
@@ -122,7 +113,7 @@ def evictions(stream: prompt_stream.Stream) -> dict[str, list[dict[str, Any]]]:
     def ledger(kind: type[Ledger], budget: int, policy: Policy) -> Ledger:
         return kind(budget, policy, math.inf, ManualClock())
 
-    endless = WholeEntries(ledger(Ledger, 2**62, Policy.FIFO))
+    endless = Cache(ledger(Ledger, 2**62, Policy.FIFO))
     base = row(replay(stream, endless), budget="all", policy="nothing evicted")
     everything = endless.ledger.bytes_used
     tables: dict[str, list[dict[str, Any]]] = {}
@@ -131,11 +122,11 @@ def evictions(stream: prompt_stream.Stream) -> dict[str, list[dict[str, Any]]]:
         budget = int(share * everything)
         label = f"{share:.0%} = {budget / 2**20:.0f} MiB"
         for policy in Policy:
-            skips = replay(stream, WholeEntries(ledger(Ledger, budget, policy)))
+            skips = replay(stream, Cache(ledger(Ledger, budget, policy)))
             policies.append(row(skips, budget=label, policy=policy.value))
-        for unit, make in (("entry", WholeEntries), ("single state", SingleStates)):
+        for unit, by_state in (("entry", False), ("single state", True)):
             for ageing, kind in (("aged", Ledger), ("not aged", NeverForgets)):
-                skips = replay(stream, make(ledger(kind, budget, Policy.BENEFIT)))
+                skips = replay(stream, Cache(ledger(kind, budget, Policy.BENEFIT), by_state))
                 rule = {"budget": label, "unit": unit, "benefit": ageing}
                 alternatives.append(row(skips, **rule))
     tables["Steps saved by policy and budget"] = policies
