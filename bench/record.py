@@ -16,7 +16,7 @@ import torch
 
 from argus.node.device import processor_name
 
-PACKAGES = ("argus-serve", "torch", "diffusers", "numpy", "grpcio")
+PACKAGES = ("argus-serve", "torch", "diffusers", "numpy", "grpcio", "usearch", "psycopg")
 
 
 def circumstances() -> dict[str, Any]:

@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "clock": set(),
     "v1": {"v1"},
     "config": LEAVES,
+    "cache": LEAVES | {"config", "cache"},
     "control": LEAVES | {"control"},
     "diffusion": LEAVES | {"diffusion"},
     "engine": LEAVES | {"engine", "diffusion", "kernels"},
@@ -74,6 +75,9 @@ def test_every_rule_names_a_room_that_exists() -> None:
     [
         ("argus", {"torch", "grpc", "numpy"}),
         ("argus.client", {"torch", "diffusers", "cvxpy"}),
+        ("argus.cache.embedders", {"torch", "transformers", "psycopg"}),
+        ("argus.cache.index_embedded", {"torch", "psycopg"}),
+        ("argus.control.reuse", {"torch", "numpy"}),
         ("argus.control.router", {"torch", "grpc", "diffusers"}),
         ("argus.control.profile", {"torch", "grpc", "diffusers"}),
         ("argus.coordinator.service", {"torch", "diffusers"}),
