@@ -73,6 +73,32 @@ class NodeConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheConfig:
+    """The approximate cache, of the coordinator and of nodes; docs/cache.md. Sizes in bytes."""
+
+    mode: str = "deadline"
+    """off; deadline: states are used for requests with a deadline; always: for all of them."""
+    embedder: str = ""
+    """Folder of the text encoder that says which prompts are alike; empty: the bundled family's,
+    which serves the bundled variants only."""
+    folder: str = ""
+    """Where nodes keep states and the coordinator its index; empty: in memory only."""
+    server: str = ""
+    """PostgreSQL with pgvector that several machines share, as a connection string; empty: none."""
+    memory_bytes: int = 256 * 2**20
+    disk_bytes: int = 4 * 2**30
+    server_bytes: int = 64 * 2**30
+    policy: str = "benefit"
+    """What is evicted first: the least benefit, lru or fifo."""
+    ttl_s: float = 0.0
+    """Age at which an entry goes whatever its use; 0: never."""
+    state_wait_s: float = 0.5
+    """How long a row waits for its state before it runs every step."""
+    shared_tenants: tuple[str, ...] = ()
+    """Tenants that read and write one common pool instead of their own."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     """Logging."""
 
@@ -85,6 +111,7 @@ class Config:
 
     coordinator: CoordinatorConfig = field(default_factory=CoordinatorConfig)
     node: NodeConfig = field(default_factory=NodeConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
 
@@ -236,7 +263,22 @@ def _check(config: Config) -> None:
         raise ConfigError(
             f"node.dtype: must be auto, float32, float16 or bfloat16, not {node.dtype!r}"
         )
+    _check_cache(config.cache)
     if config.log.level not in {"debug", "info", "warning", "error"}:
         raise ConfigError(
             f"log.level: must be debug, info, warning or error, not {config.log.level!r}"
         )
+
+
+def _check_cache(cache: CacheConfig) -> None:
+    if cache.mode not in {"off", "deadline", "always"}:
+        raise ConfigError(f"cache.mode: must be off, deadline or always, not {cache.mode!r}")
+    if cache.policy not in {"benefit", "lru", "fifo"}:
+        raise ConfigError(f"cache.policy: must be benefit, lru or fifo, not {cache.policy!r}")
+    for name in ("memory_bytes", "disk_bytes", "server_bytes"):
+        if getattr(cache, name) < 1:
+            raise ConfigError(f"cache.{name}: must be above 0, not {getattr(cache, name)}")
+    if cache.ttl_s < 0:
+        raise ConfigError(f"cache.ttl_s: must not be below 0, not {cache.ttl_s}")
+    if not cache.state_wait_s > 0:
+        raise ConfigError(f"cache.state_wait_s: must be above 0, not {cache.state_wait_s}")

@@ -47,6 +47,7 @@ class ImageRequest:
     eta: float = 0.0
     guidance_rescale: float = 0.0
     true_guidance: float = 1.0
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class VariantInfo:
     default_guidance: float
     guidance_embedded: bool = False
     accepts: tuple[str, ...] = ()
+    weights: str = ""
+    """Fingerprint of the weights; empty where no states are cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +120,30 @@ class VariantCosts:
 class Level:
     """One (variant, approximation) pair of the ladder.
 
-    `steps_fraction` is the share of the reference steps that are run, in (0, 1]; `quality` the
-    expected relative quality, 1 = the reference level.
+    `steps_fraction` is the share of the reference steps that the schedule has, in (0, 1];
+    `skip_fraction` the share of those that are not run, since the state of a cached prompt takes
+    their place, in [0, 1); `quality` the expected relative quality, 1 = the reference level.
     """
 
     name: str
     variant: str
     steps_fraction: float
     quality: float
+    skip_fraction: float = 0.0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the variant runs every step."""
+        return self.steps_fraction == 1.0 and not self.skip_fraction
 
     def steps(self, reference_steps: int) -> int:
         """Return the steps to run when the reference level would run `reference_steps`."""
         return max(1, round(reference_steps * self.steps_fraction))
+
+    def skip(self, reference_steps: int) -> int:
+        """Return the steps that a cached state stands for, rounded down."""
+        # 0.3 of 50 is 15 - 2e-15 in floats.
+        return int(self.steps(reference_steps) * self.skip_fraction + 1e-9)
 
 
 TWO_LOOKS = frozenset({"heun", "flow_heun"})
@@ -165,6 +180,7 @@ class ResolvedRequest:
     `skip` is the number of steps not run because a cached state takes their place: the row starts
     before step `skip` of `steps`. `checkpoints` are the steps before which the latents are kept.
     A row that would be late may be spaced anew, down to `fewest_forwards` in all; 0: it may not.
+    `start_key` names the cached entry to start from, `keep_key` the one that is made of the row.
     """
 
     request_id: str
@@ -188,6 +204,9 @@ class ResolvedRequest:
     skip: int = 0
     checkpoints: tuple[int, ...] = ()
     fewest_forwards: int = 0
+    start_key: str = ""
+    keep_key: str = ""
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +222,7 @@ class NodeInfo:
     argus_version: str
     variants: tuple[VariantInfo, ...]
     costs: tuple[VariantCosts, ...]
+    cache_group: str = ""
 
     def variant(self, name: str) -> VariantInfo | None:
         """Return the resident variant of that name, or None."""

@@ -33,8 +33,11 @@ class Options(TypedDict, total=False):
     true_guidance: classifier-free guidance scale beside guidance embedded in the weights, 0 to 50;
         at or below 1 none is applied.
 
-    The last three are for variants that accept them, see `Variant.info.accepts`; for others every
-    value but the default (0, 0, 1) is refused.
+    tenant: whom the request is for, at most 64 characters of [A-Za-z0-9._-]; cached states of one
+        tenant are never used for another.
+
+    eta, guidance_rescale and true_guidance are for variants that accept them, see
+    `Variant.info.accepts`; for others every value but the default (0, 0, 1) is refused.
     """
 
     seed: int | None
@@ -53,6 +56,7 @@ class Options(TypedDict, total=False):
     eta: float
     guidance_rescale: float
     true_guidance: float
+    tenant: str
 
 
 def build_request(
@@ -74,6 +78,7 @@ def build_request(
     eta: float = 0.0,
     guidance_rescale: float = 0.0,
     true_guidance: float = 1.0,
+    tenant: str = "",
 ) -> ImageRequest:
     """Return the request; its fields are checked when it is put on the wire.
 
@@ -100,6 +105,7 @@ def build_request(
         eta=eta,
         guidance_rescale=guidance_rescale,
         true_guidance=true_guidance,
+        tenant=tenant,
     )
 
 

@@ -124,6 +124,14 @@ class NodeBacklog:
             row.steps_left = max(0, row.shape.forwards - steps_done)
             self._changed()
 
+    def reshape(self, row_id: str, shape: RowShape) -> None:
+        """Note that a row asks for something else than was thought; an unknown row is ignored."""
+        row = self._rows.get(row_id)
+        if row is not None:
+            done = row.shape.forwards - row.steps_left
+            row.shape, row.steps_left = shape, max(0, shape.forwards - done)
+            self._changed()
+
     def remove(self, row_id: str) -> None:
         """Forget a row; an unknown row is ignored."""
         if self._rows.pop(row_id, None) is not None:

@@ -12,6 +12,10 @@ from argus.errors import ConfigError, NotFoundError, UnavailableError
 from argus.types import Level, VariantInfo
 
 _MAX_QUALITY = 2.0
+_MOST_SKIPPED = 0.99
+PUBLISHED_SKIPS = {0.1: 0.97046, 0.2: 0.95808, 0.3: 0.94378, 0.4: 0.93235, 0.5: 0.9152}
+"""Mean relative quality by share of steps that a cached state stands for, as published for SDXL
+(Argus, arXiv 2511.06724): a cold start for variants of which nothing was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +40,30 @@ class Ladder:
     others: tuple[Level, ...] = ()
 
     @staticmethod
-    def build(profile: LevelProfile | None, variants: Sequence[VariantInfo]) -> Ladder:
+    def build(
+        profile: LevelProfile | None, variants: Sequence[VariantInfo], cached: bool = False
+    ) -> Ladder:
         """Return the ladder of `variants`, of which the first is the default.
+
+        Args:
+            profile: measured levels, or None.
+            variants: that nodes have.
+            cached: whether states are cached; variants outside of the profile then get levels that
+                skip steps, with the quality published for SDXL.
 
         The profile applies as soon as one of its variants exists; levels of absent variants are
         left out, the reference level excepted: without it the default would silently change.
-        Without a profile each variant has exactly its reference level.
+        Without a profile each variant has its reference level and, where states are cached, those.
         """
         names = [v.name for v in variants]
         if profile is None or not any(level.variant in names for level in profile.levels):
-            own = [_reference_of(name) for name in names]
-            return Ladder(tuple(own[:1]), tuple(own[1:]))
+            first, *others = [_own(v, cached) for v in variants] or [()]
+            return Ladder(first, tuple(level for own in others for level in own))
         reference, *rest = profile.levels
         levels = (reference, *(level for level in rest if level.variant in names))
         covered = {level.variant for level in levels}
-        return Ladder(levels, tuple(_reference_of(n) for n in names if n not in covered))
+        uncovered = [_own(v, cached) for v in variants if v.name not in covered]
+        return Ladder(levels, tuple(level for own in uncovered for level in own))
 
     @property
     def all(self) -> tuple[Level, ...]:
@@ -69,7 +82,7 @@ class Ladder:
         steps were measured to be better.
         """
         own = (level for level in self.all if level.variant == variant)
-        return tuple(sorted(own, key=lambda level: level.steps_fraction != 1.0))
+        return tuple(sorted(own, key=lambda level: not level.is_whole))
 
     def by_name(self, name: str) -> Level:
         """Return one level.
@@ -103,18 +116,32 @@ class Ladder:
         pinned = self.by_name(level)
         if variant and pinned not in seen:
             raise NotFoundError("level", level, [x.name for x in seen])
+        if pinned.skip_fraction:
+            # Where no state is near enough every step is run.
+            return (pinned, *(x for x in self.of_variant(pinned.variant)[:1] if x.is_whole))
         return (pinned,)
 
 
-def _reference_of(variant: str) -> Level:
-    return Level(name=f"{variant}-reference", variant=variant, steps_fraction=1.0, quality=1.0)
+def _own(variant: VariantInfo, cached: bool) -> tuple[Level, ...]:
+    """Return the levels of a variant of which nothing was measured."""
+    name = variant.name
+    reference = Level(name=f"{name}-reference", variant=name, steps_fraction=1.0, quality=1.0)
+    if not cached or not variant.weights:
+        return (reference,)
+    skips = (
+        Level(f"{name}-skip-{share:.0%}".rstrip("%"), name, 1.0, quality, share)
+        for share, quality in PUBLISHED_SKIPS.items()
+    )
+    return (reference, *skips)
 
 
 def parse_profile(text: str, source: str) -> LevelProfile:
     """Return the profile written in `text`, a level file (JSON).
 
     The form is `{"reference": {"variant": V}, "levels": [{"name", "variant", "steps_fraction",
-    "quality", "measured"}, …]}`, where `measured` says how and when the quality was measured.
+    "quality", "measured"}, …]}`, where `measured` says how and when the quality was measured. A
+    level that continues a cached state also states `skip_fraction`, the share of the steps that
+    the state stands for.
 
     Args:
         text: the file's content.
@@ -139,7 +166,7 @@ def parse_profile(text: str, source: str) -> LevelProfile:
 
 
 def _parse_level(source: str, index: int, row: Any) -> Level:
-    known = ("name", "variant", "steps_fraction", "quality", "measured")
+    known = ("name", "variant", "steps_fraction", "skip_fraction", "quality", "measured")
     fields = Fields(source, f"levels[{index}]", row, known)
     fields.text("measured")
     return Level(
@@ -147,6 +174,9 @@ def _parse_level(source: str, index: int, row: Any) -> Level:
         variant=fields.text("variant"),
         steps_fraction=fields.number("steps_fraction", 1.0),
         quality=fields.number("quality", _MAX_QUALITY),
+        skip_fraction=(
+            fields.number("skip_fraction", _MOST_SKIPPED) if "skip_fraction" in row else 0.0
+        ),
     )
 
 
@@ -159,7 +189,7 @@ def _check_unique(source: str, levels: Iterable[Level]) -> None:
 
 
 def _sorted(source: str, variant: str, levels: list[Level]) -> tuple[Level, ...]:
-    whole = [x for x in levels if x.variant == variant and x.steps_fraction == 1.0]
+    whole = [x for x in levels if x.variant == variant and x.is_whole]
     if not whole:
         raise ConfigError(
             f"{source}: levels: one of variant {variant!r} with steps_fraction 1 is needed, "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from argus.control.backlog import RowShape
 from argus.control.extras import refused_extra
 from argus.control.levels import Ladder
 from argus.control.predictor import QualityPredictor
+from argus.control.reuse import NearState
 from argus.errors import InvalidArgumentError
 from argus.types import ImageRequest, Level, VariantInfo, forwards, lanes
 
@@ -27,6 +28,24 @@ class Offer:
     """Steps to run; the row's forwards, which a sampler may make more of, are in `row`."""
     reference_steps: int
     """Steps the reference level would run."""
+    skip: int = 0
+    """Steps that a cached state stands for."""
+    near: NearState | None = None
+    """Whose state; None where every step is run."""
+
+    def may_run_on(self, node: str) -> bool:
+        """Whether the node can read the state that is needed, if one is."""
+        return self.near is None or node in self.near.nodes[self.skip]
+
+    @property
+    def fetch_s(self) -> float:
+        """Expected seconds until the state is there."""
+        return 0.0 if self.near is None else self.near.fetch_s
+
+    @property
+    def whole(self) -> RowShape:
+        """The row it becomes when the state is not there after all."""
+        return replace(self.row, forwards=forwards(self.sampler, self.steps))
 
 
 def make_offers(
@@ -34,15 +53,28 @@ def make_offers(
     ladder: Ladder,
     variants: Mapping[str, VariantInfo],
     predictor: QualityPredictor,
+    near: Sequence[NearState] = (),
+    *,
+    always_reuse: bool = False,
 ) -> tuple[Offer, ...]:
     """Return what `request` may become, the level it is measured against first.
 
     Size and steps come from the request or from the variant of the first visible level, so that
     they do not change with the level; guidance and sampler, where not asked for, from the variant
     that makes the picture. Lower levels that cannot make the picture asked for (its size, its
-    sampler, less than one step, a field their variant does not accept) are left out. Without a
-    deadline there is exactly one offer, the reference: the same request then gives the same
-    picture whatever the load.
+    sampler, less than one step, a field their variant does not accept) are left out, and so are
+    levels that continue a cached state where none is near enough. Without a deadline there is
+    exactly one offer, the reference: the same request then gives the same picture whatever the
+    load.
+
+    Args:
+        request: what is asked for.
+        ladder: every level there is.
+        variants: by name.
+        predictor: of the levels' quality.
+        near: cached prompts near the request's, at most one for each variant and step count.
+        always_reuse: whether a request without a deadline is made from a cached state, too, from
+            the latest one that is harmless.
 
     Raises:
         NotFoundError: unknown variant or level.
@@ -55,14 +87,29 @@ def make_offers(
     reference = variants[visible[0].variant]
     _check(request, visible[0], reference)
     qualities = predictor.predict(request.prompt, visible)
-    offers = [
-        _offer(request, level, quality, reference, variants[level.variant])
+    all_offers = [
+        _offer(request, level, quality, reference, variants[level.variant], near)
         for level, quality in zip(visible, qualities, strict=True)
         if _can(request, level, reference, variants[level.variant])
     ]
+    offers = [offer for offer in all_offers if offer is not None]
     if request.deadline_s is None:
-        offers = offers[:1]
+        offers = _without_deadline(offers, always_reuse)
     return _good_enough(request, offers)
+
+
+def _without_deadline(offers: Sequence[Offer], always_reuse: bool) -> list[Offer]:
+    """Return the one offer of a request that has time.
+
+    A level that was asked for by name and continues a state comes before the whole run that is made
+    where there is no state.
+    """
+    if always_reuse:
+        own = [offer for offer in offers if offer.row.variant == offers[0].row.variant]
+        reused = [offer for offer in own if offer.steps == own[0].steps and offer.skip]
+        if reused:
+            return [max(reused, key=lambda offer: offer.skip)]
+    return list(offers[:1])
 
 
 def _good_enough(request: ImageRequest, offers: Sequence[Offer]) -> tuple[Offer, ...]:
@@ -84,15 +131,27 @@ def _offer(
     quality: float,
     reference: VariantInfo,
     variant: VariantInfo,
-) -> Offer:
+    near: Sequence[NearState],
+) -> Offer | None:
+    """Return the offer of a level, or None where it needs a state and there is none."""
     width, height = _size(request, reference)
     reference_steps = _reference_steps(request, reference)
     steps = level.steps(reference_steps)
     guidance = variant.default_guidance if request.guidance is None else request.guidance
     sampler = request.sampler or variant.default_sampler
     taken = lanes(guidance, variant.guidance_embedded, request.true_guidance)
-    row = RowShape(variant.name, width, height, forwards(sampler, steps), taken)
-    return Offer(level, row, guidance, sampler, quality, steps, reference_steps)
+    skip = level.skip(reference_steps)
+    state = _state(near, variant.name, steps, skip)
+    if level.skip_fraction and state is None:
+        return None
+    row = RowShape(variant.name, width, height, forwards(sampler, steps, left_out=skip), taken)
+    return Offer(level, row, guidance, sampler, quality, steps, reference_steps, skip, near=state)
+
+
+def _state(near: Sequence[NearState], variant: str, steps: int, skip: int) -> NearState | None:
+    """Return the near state that a level of the variant may start from, if there is one."""
+    fitting = (state for state in near if (state.variant, state.steps) == (variant, steps))
+    return next((state for state in fitting if state.allows(skip)), None)
 
 
 def _size(request: ImageRequest, reference: VariantInfo) -> tuple[int, int]:

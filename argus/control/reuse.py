@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from argus.errors import InvalidArgumentError
@@ -92,6 +92,34 @@ def pays(skip: int, step_s: float, retrieval_s: float) -> bool:
 def _whole(fraction: float, steps: int) -> int:
     # 0.3 · 50 is 15 − 2e-15 in floats.
     return int(fraction * steps + 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class NearState:
+    """A cached prompt near that of a request, for one variant and step count.
+
+    Attributes:
+        variant: whose states they are.
+        steps: N of the runs that they were taken from and may be used for.
+        key: of the entry.
+        similarity: cosine between the two prompts.
+        nodes: by K, the nodes that can read the state before step K.
+        fetch_s: expected seconds to fetch one.
+    """
+
+    variant: str
+    steps: int
+    key: str
+    similarity: float
+    nodes: Mapping[int, frozenset[str]]
+    fetch_s: float = 0.0
+
+    def allows(self, skip: int, harmless: HarmlessFraction = PUBLISHED) -> bool:
+        """Whether a request may start before step `skip` from it."""
+        reachable = [k for k, nodes in self.nodes.items() if nodes]
+        return 0 < skip <= choose_skip(self.similarity, self.steps, reachable, harmless) and (
+            skip in reachable
+        )
 
 
 class RetrievalTimes:

@@ -32,7 +32,11 @@ NOTHING: HeldSeconds = MappingProxyType({})
 
 def takers(offer: Offer, nodes: Iterable[NodeBacklog]) -> list[NodeBacklog]:
     """Return the nodes that may be given a row of this offer."""
-    return [n for n in nodes if not n.draining and n.holds(offer.row.variant)]
+    return [
+        node
+        for node in nodes
+        if not node.draining and node.holds(offer.row.variant) and offer.may_run_on(node.info.name)
+    ]
 
 
 def earliest(
@@ -53,7 +57,10 @@ def earliest(
     """
     options = [
         (
-            queue_s + held_s.get(node.info.name, 0.0) + node.finish_s(offer.row, due_s),
+            queue_s
+            + held_s.get(node.info.name, 0.0)
+            + offer.fetch_s
+            + node.finish_s(offer.row, due_s),
             node.info.name,
         )
         for node in takers(offer, nodes)

@@ -7,7 +7,8 @@ from argus.clock import Clock
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.membership import Membership
-from argus.coordinator.views import live_variants, node_status
+from argus.coordinator.reuse import Reuse
+from argus.coordinator.views import cache_status, live_variants, node_status
 from argus.errors import NotFoundError
 from argus.rpc.interceptors import Context
 from argus.v1 import admin_pb2, admin_pb2_grpc, cluster_pb2
@@ -22,6 +23,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         dispatcher: owns the requests.
         catalog: what can be asked for.
         membership: the nodes.
+        reuse: the cache; None where it is off.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         dispatcher: Dispatcher,
         catalog: Catalog,
         membership: Membership,
+        reuse: Reuse | None = None,
     ) -> None:
         self._clock = clock
         self._start_s = clock.now()
@@ -38,6 +41,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         self._dispatcher = dispatcher
         self._catalog = catalog
         self._membership = membership
+        self._reuse = reuse
 
     async def GetStatus(  # noqa: N802 - gRPC's name
         self, request: admin_pb2.GetStatusRequest, context: Context
@@ -55,6 +59,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
                     name=level.name,
                     variant=level.variant,
                     steps_fraction=level.steps_fraction,
+                    skip_fraction=level.skip_fraction,
                     quality=level.quality,
                     answered=counters.answered_by_level[level.name],
                 )
@@ -64,6 +69,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             queued=self._dispatcher.not_started,
             capacity=self._capacity,
             counters=counters.to_proto(),
+            cache=await cache_status(self._reuse) if self._reuse else None,
         )
 
     async def DrainNode(  # noqa: N802 - gRPC's name

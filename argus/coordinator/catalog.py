@@ -19,10 +19,12 @@ class Catalog:
 
     Args:
         profile: measured levels, or None.
+        cached: whether states are cached.
     """
 
-    def __init__(self, profile: LevelProfile | None) -> None:
+    def __init__(self, profile: LevelProfile | None, cached: bool = False) -> None:
         self._profile = profile
+        self._cached = cached
         self._variants: dict[str, VariantInfo] = {}
         self.ladder = Ladder.build(profile, [])
 
@@ -52,7 +54,7 @@ class Catalog:
         if len(self._variants | {v.name: v for v in info.variants}) > MAX_VARIANTS:
             raise InvalidArgumentError("variants", f"more than {MAX_VARIANTS} in the cluster")
         self._variants.update({variant.name: variant for variant in info.variants})
-        self.ladder = Ladder.build(self._profile, list(self._variants.values()))
+        self.ladder = Ladder.build(self._profile, list(self._variants.values()), self._cached)
 
 
 def _check(variant: VariantInfo) -> None:

@@ -12,6 +12,7 @@ from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.membership import Member, Membership
 from argus.coordinator.reports import Reports
+from argus.coordinator.reuse import Reuse
 from argus.errors import ArgusError, DeadlineError, InternalError, InvalidArgumentError
 from argus.rpc.convert_cluster import node_info_from_proto
 from argus.rpc.interceptors import Context
@@ -32,6 +33,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         catalog: learns the nodes' variants.
         dispatcher: owns the requests.
         on_change: called when a node has come, gone or begun to drain.
+        reuse: hears of what nodes cache; None where nothing is.
     """
 
     def __init__(
@@ -42,13 +44,15 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         catalog: Catalog,
         dispatcher: Dispatcher,
         on_change: Callable[[], Awaitable[None]],
+        reuse: Reuse | None = None,
     ) -> None:
         self._clock = clock
         self._config = config
         self._membership = membership
         self._catalog = catalog
         self._dispatcher = dispatcher
-        self._reports = Reports(clock, dispatcher)
+        self._reports = Reports(clock, dispatcher, reuse)
+        self._reuse = reuse
         self._on_change = on_change
 
     async def Join(  # noqa: N802 - gRPC's name
@@ -117,8 +121,16 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
                 self._dispatcher.pump()
             case "event":
                 self._reports.take(member, request.event)
+            case "cache":
+                self._take_cache(member, request.cache)
             case "draining":
                 member.backlog.draining = True
                 await self._on_change()
             case other:
                 raise InvalidArgumentError("message", f"{other or 'unknown'} is out of place")
+
+    def _take_cache(self, member: Member, report: cluster_pb2.CacheReport) -> None:
+        if report.complete:
+            member.cache_report = report
+        if self._reuse is not None:
+            self._reuse.take(member.name, report)

@@ -20,6 +20,9 @@ class Counters:
     cancelled: int = 0
     failed: int = 0
     replayed: int = 0
+    reused: int = 0
+    state_misses: int = 0
+    steps_saved: int = 0
     answered_by_level: Counter[str] = field(default_factory=Counter)
 
     def ended(self, phase: Phase) -> None:
@@ -41,4 +44,7 @@ class Counters:
             cancelled=self.cancelled,
             failed=self.failed,
             replayed=self.replayed,
+            reused=self.reused,
+            state_misses=self.state_misses,
+            steps_saved=self.steps_saved,
         )

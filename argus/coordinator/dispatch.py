@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from argus.clock import Clock
 from argus.config import CoordinatorConfig
@@ -13,6 +13,7 @@ from argus.control.admission import Load, admit
 from argus.control.backlog import due_s
 from argus.control.offers import make_offers
 from argus.control.predictor import QualityPredictor
+from argus.control.reuse import NearState
 from argus.control.router import Decision
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.counters import Counters
@@ -20,6 +21,7 @@ from argus.coordinator.flight import Flight, Phase, Urgency, WaitingLine, urgenc
 from argus.coordinator.membership import Member, Membership
 from argus.coordinator.placement import place
 from argus.coordinator.results import ResultMemory, check_same
+from argus.coordinator.reuse import Reuse
 from argus.coordinator.subscription import Subscription
 from argus.errors import (
     ArgusError,
@@ -45,6 +47,7 @@ class Dispatcher:
         membership: the nodes.
         catalog: what can be asked for.
         predictor: quality of levels.
+        reuse: what rows leave behind for later ones; None where nothing is cached.
     """
 
     def __init__(
@@ -54,12 +57,14 @@ class Dispatcher:
         membership: Membership,
         catalog: Catalog,
         predictor: QualityPredictor,
+        reuse: Reuse | None = None,
     ) -> None:
         self._clock = clock
         self._config = config
         self._membership = membership
         self._catalog = catalog
         self._predictor = predictor
+        self._reuse = reuse
         self._results = ResultMemory(config.result_ttl_s, config.result_bytes)
         self._flights: dict[str, Flight] = {}
         self._waiting = WaitingLine()
@@ -81,10 +86,15 @@ class Dispatcher:
 
     # -- from clients ---------------------------------------------------------------------------
 
-    def submit(self, request: ImageRequest) -> Subscription:
+    def knows(self, request_id: str) -> bool:
+        """Whether a request of that id is in flight or remembered."""
+        return request_id in self._flights or self._results.holds(request_id)
+
+    def submit(self, request: ImageRequest, near: Sequence[NearState] = ()) -> Subscription:
         """Return the events of a request: a new one, the one in flight, or the one remembered.
 
-        A client that stops listening must say so with `unsubscribe`.
+        A client that stops listening must say so with `unsubscribe`. `near` are the cached prompts
+        that it might start from.
 
         Raises:
             InvalidArgumentError, NotFoundError: something asked for does not exist.
@@ -103,7 +113,7 @@ class Dispatcher:
             return subscription
         if self._closed:
             raise UnavailableError("the coordinator is stopping")
-        self._accept(request, subscription)
+        self._accept(request, subscription, near)
         self.pump()
         return subscription
 
@@ -125,8 +135,17 @@ class Dispatcher:
         self.abort(flight, Phase.CANCELLED, CancelledError("every client left"))
         return True
 
-    def _accept(self, request: ImageRequest, subscription: Subscription) -> None:
-        offers = make_offers(request, self._catalog.ladder, self._catalog.variants, self._predictor)
+    def _accept(
+        self, request: ImageRequest, subscription: Subscription, near: Sequence[NearState]
+    ) -> None:
+        offers = make_offers(
+            request,
+            self._catalog.ladder,
+            self._catalog.variants,
+            self._predictor,
+            near,
+            always_reuse=self._reuse is not None and self._reuse.always,
+        )
         now_s = self._clock.now()
         place = urgency(request, now_s, self._accepted)
         try:
@@ -195,6 +214,11 @@ class Dispatcher:
     def _send(self, flight: Flight, decision: Decision, member: Member) -> None:
         self._waiting.remove(flight)
         flight.assign(decision)
+        if self._reuse is not None:
+            variant = self._catalog.variants[flight.row.variant]
+            flight.keep_key, flight.checkpoints = self._reuse.keep(
+                flight.request, decision.offer, variant, self._catalog.ladder
+            )
         now_s = self._clock.now()
         member.backlog.add(flight.id, flight.row, due_s(now_s, flight.deadline_at_s))
         work = work_to_proto(flight.resolved(), flight.remaining_s(now_s))

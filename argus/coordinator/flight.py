@@ -6,7 +6,7 @@ import enum
 import math
 from bisect import bisect_left, insort
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from argus.control.backlog import RowShape, due_s
 from argus.control.offers import Offer
@@ -64,6 +64,12 @@ class Flight:
     """Times a node died of it or failed it."""
     failed_on: set[str] = field(default_factory=set)
     """Names of those nodes."""
+    keep_key: str = ""
+    """Entry of the cache that its row leaves behind."""
+    checkpoints: tuple[int, ...] = ()
+    """Steps whose states that entry has."""
+    missed: bool = False
+    """The state it was to start from was not there, and every step is run."""
     started_s: float | None = None
     stranded_s: float | None = None
     """Since when no node could make it."""
@@ -113,8 +119,23 @@ class Flight:
         self.phase = Phase.RUNNING
         self.started_s = now_s
 
+    @property
+    def made_at(self) -> Offer:
+        """What the picture is made at: without its state, the same level with every step."""
+        offer = self.decision.offer
+        if not self.missed:
+            return offer
+        whole = (
+            other
+            for other in self.offers
+            if not other.skip
+            and (other.row.variant, other.steps) == (offer.row.variant, offer.steps)
+        )
+        return next(whole, replace(offer, skip=0, near=None, row=offer.whole))
+
     def requeue(self) -> None:
         """Note that it waits for a node again."""
+        self.missed = False
         self.phase = Phase.QUEUED
         self.node = None
         self.started_s = None
@@ -137,6 +158,11 @@ class Flight:
             level=offer.level.name,
             format=self.request.format,
             preview_every=self.request.preview_every,
+            skip=offer.skip,
+            start_key=offer.near.key if offer.near else "",
+            checkpoints=self.checkpoints,
+            keep_key=self.keep_key,
+            tenant=self.request.tenant,
             eta=self.request.eta,
             guidance_rescale=self.request.guidance_rescale,
             true_guidance=self.request.true_guidance,

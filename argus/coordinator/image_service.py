@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from argus.control.reuse import NearState
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.membership import Membership
+from argus.coordinator.reuse import Reuse
 from argus.coordinator.views import live_variants
 from argus.rpc.convert import image_request_from_proto
 from argus.rpc.interceptors import Context
@@ -16,7 +18,14 @@ from argus.v1 import image_pb2, image_pb2_grpc
 class ImageService(image_pb2_grpc.ImageServiceServicer):
     """Implements argus.v1.ImageService over the dispatcher."""
 
-    def __init__(self, dispatcher: Dispatcher, catalog: Catalog, membership: Membership) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        catalog: Catalog,
+        membership: Membership,
+        reuse: Reuse | None = None,
+    ) -> None:
+        self._reuse = reuse
         self._dispatcher = dispatcher
         self._catalog = catalog
         self._membership = membership
@@ -25,7 +34,11 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
         self, request: image_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[image_pb2.GenerateResponse]:
         """Stream the life of one request; a client that leaves frees its row."""
-        subscription = self._dispatcher.submit(image_request_from_proto(request))
+        wanted = image_request_from_proto(request)
+        near: tuple[NearState, ...] = ()
+        if self._reuse is not None and not self._dispatcher.knows(wanted.request_id):
+            near = await self._reuse.look_up(wanted, self._catalog.ladder, self._catalog.variants)
+        subscription = self._dispatcher.submit(wanted, near)
         try:
             async for event in subscription:
                 yield event

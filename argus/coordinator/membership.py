@@ -41,6 +41,8 @@ class Member:
         # Work and cancels of every row twice over, and the few messages about the node itself.
         self._outbox = asyncio.Queue(maxsize=4 * self._limit + 16)
         self.reads_too_slowly = False
+        self.cache_report: cluster_pb2.CacheReport | None = None
+        """All that it said, on joining, of its cache."""
 
     @property
     def name(self) -> str:

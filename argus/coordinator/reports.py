@@ -9,6 +9,7 @@ from argus.clock import Clock
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.flight import Flight, Phase
 from argus.coordinator.membership import Member
+from argus.coordinator.reuse import Reuse
 from argus.errors import DeadlineError, InvalidArgumentError
 from argus.rpc.convert import image_format_to_proto
 from argus.v1 import cluster_pb2, image_pb2
@@ -24,11 +25,13 @@ class Reports:
     Args:
         clock: where the time comes from.
         dispatcher: owns the requests.
+        reuse: hears of states that were used; None where nothing is cached.
     """
 
-    def __init__(self, clock: Clock, dispatcher: Dispatcher) -> None:
+    def __init__(self, clock: Clock, dispatcher: Dispatcher, reuse: Reuse | None = None) -> None:
         self._clock = clock
         self._dispatcher = dispatcher
+        self._reuse = reuse
 
     def take(self, member: Member, event: cluster_pb2.WorkEvent) -> None:
         """Apply one event of a node."""
@@ -40,7 +43,7 @@ class Reports:
             return
         match event.WhichOneof("event"):
             case "started":
-                self._started(member, flight)
+                self._started(member, flight, event.started)
             case "step":
                 member.backlog.progress(flight.id, event.step.step)
                 flight.tell(image_pb2.GenerateResponse(request_id=flight.id, step=event.step))
@@ -55,17 +58,34 @@ class Reports:
                 self._failed(member, flight, event.failed)
                 self._dispatcher.pump()
 
-    def _started(self, member: Member, flight: Flight) -> None:
+    def _started(self, member: Member, flight: Flight, report: cluster_pb2.WorkStarted) -> None:
         member.backlog.start(flight.id)
         flight.start(self._clock.now())
+        self._note_state(member, flight, report)
+        offer = flight.made_at
         started = image_pb2.Started(
             node=member.name,
             variant=flight.row.variant,
-            level=flight.decision.offer.level.name,
-            steps=flight.decision.offer.steps,
+            level=offer.level.name,
+            steps=offer.steps - offer.skip,
             attempt=flight.losses + 1,
         )
         flight.tell(image_pb2.GenerateResponse(request_id=flight.id, started=started))
+
+    def _note_state(self, member: Member, flight: Flight, report: cluster_pb2.WorkStarted) -> None:
+        """Account for the state that a row was to start from."""
+        offer, counters = flight.decision.offer, self._dispatcher.counters
+        if offer.near is None:
+            return
+        if not report.skipped:
+            flight.missed = True
+            counters.state_misses += 1
+            member.backlog.reshape(flight.id, offer.whole)
+            return
+        counters.reused += 1
+        counters.steps_saved += offer.skip
+        if self._reuse is not None:
+            self._reuse.used(offer.near.key, report.state_tier, report.state_s)
 
     def _failed(self, member: Member, flight: Flight, failed: cluster_pb2.WorkFailed) -> None:
         match failed.reason:
@@ -87,7 +107,7 @@ class Reports:
         self, member: Member, flight: Flight, done: cluster_pb2.WorkDone
     ) -> image_pb2.GenerateResponse:
         now_s = self._clock.now()
-        offer = flight.decision.offer
+        offer = flight.made_at
         started_s = flight.started_s if flight.phase is Phase.RUNNING else None
         image = image_pb2.Image(
             data=done.data,
@@ -98,8 +118,8 @@ class Reports:
             variant=offer.row.variant,
             level=offer.level.name,
             sampler=offer.sampler,
-            steps=offer.steps,
-            skipped_steps=max(0, offer.reference_steps - offer.steps),
+            steps=offer.steps - offer.skip,
+            skipped_steps=max(0, offer.reference_steps - offer.steps + offer.skip),
             guidance=offer.guidance,
             predicted_quality=offer.quality,
             node=member.name,
@@ -108,6 +128,7 @@ class Reports:
             total_s=now_s - flight.accepted_s,
             max_lanes=done.max_lanes,
             attempts=flight.losses + 1,
+            similarity=offer.near.similarity if offer.near else 0.0,
         )
         return image_pb2.GenerateResponse(request_id=flight.id, image=image)
 

@@ -51,6 +51,10 @@ class ResultMemory:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def holds(self, request_id: str) -> bool:
+        """Whether an image is remembered by that id."""
+        return request_id in self._entries
+
     def find(self, request: ImageRequest, now_s: float) -> image_pb2.GenerateResponse | None:
         """Return the image event of an earlier request with this id, or None.
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from argus.clock import Clock, MonotonicClock
-from argus.config import Config, CoordinatorConfig
+from argus.config import CacheConfig, Config, CoordinatorConfig
 from argus.control.levels import LevelProfile, parse_profile
 from argus.control.predictor import LevelMeans
 from argus.coordinator.admin_service import AdminService
@@ -18,6 +18,7 @@ from argus.coordinator.cluster_service import ClusterService
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.image_service import ImageService
 from argus.coordinator.membership import Membership
+from argus.coordinator.reuse import Reuse
 from argus.coordinator.watchdog import Watchdog
 from argus.errors import ConfigError, UnavailableError
 from argus.models import bundled_dir
@@ -45,7 +46,7 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[str], N
     Raises:
         ConfigError: the level file or the address cannot be used.
     """
-    coordinator = Coordinator(config.coordinator, MonotonicClock())
+    coordinator = Coordinator(config.coordinator, MonotonicClock(), config.cache)
     address = await coordinator.start()
     try:
         on_ready(address)
@@ -76,35 +77,55 @@ class Coordinator:
     Args:
         config: settings.
         clock: where the time comes from.
+        cache: settings of the cache; None: it is off.
 
     Raises:
         ConfigError: the level file cannot be used.
     """
 
-    def __init__(self, config: CoordinatorConfig, clock: Clock) -> None:
+    def __init__(
+        self, config: CoordinatorConfig, clock: Clock, cache: CacheConfig | None = None
+    ) -> None:
         self._config = config
-        catalog = Catalog(load_profile(config))
+        cached = cache is not None and cache.mode != "off"
+        catalog = Catalog(load_profile(config), cached)
         self._membership = Membership(clock, config.lease_s)
-        self._dispatcher = Dispatcher(clock, config, self._membership, catalog, LevelMeans())
+        self._reuse = Reuse(cache, self._membership, clock) if cache and cached else None
+        self._dispatcher = Dispatcher(
+            clock, config, self._membership, catalog, LevelMeans(), self._reuse
+        )
         self._watchdog = Watchdog(clock, self._membership, self._dispatcher)
         self._server = RpcServer()
         self._watching: asyncio.Task[None] | None = None
         self._draining = False
         self._server.add(
             image_pb2_grpc.add_ImageServiceServicer_to_server,
-            ImageService(self._dispatcher, catalog, self._membership),
+            ImageService(self._dispatcher, catalog, self._membership, self._reuse),
             IMAGE_SERVICE,
         )
         self._server.add(
             cluster_pb2_grpc.add_ClusterServiceServicer_to_server,
             ClusterService(
-                clock, config, self._membership, catalog, self._dispatcher, self._show_health
+                clock,
+                config,
+                self._membership,
+                catalog,
+                self._dispatcher,
+                self._show_health,
+                self._reuse,
             ),
             CLUSTER_SERVICE,
         )
         self._server.add(
             admin_pb2_grpc.add_AdminServiceServicer_to_server,
-            AdminService(clock, config.max_in_flight, self._dispatcher, catalog, self._membership),
+            AdminService(
+                clock,
+                config.max_in_flight,
+                self._dispatcher,
+                catalog,
+                self._membership,
+                self._reuse,
+            ),
             ADMIN_SERVICE,
         )
 
@@ -118,6 +139,8 @@ class Coordinator:
         await self._server.set_serving(CLUSTER_SERVICE, True)
         await self._server.set_serving(ADMIN_SERVICE, True)
         self._watching = asyncio.create_task(self._watch())
+        if self._reuse is not None:
+            self._reuse.start()
         return address
 
     async def stop(self) -> None:
@@ -133,6 +156,8 @@ class Coordinator:
         for member in self._membership.members:
             member.close(stopping)
         await self._server.stop(STOP_GRACE_S)
+        if self._reuse is not None:
+            await self._reuse.stop()
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])

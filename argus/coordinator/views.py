@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.membership import Member, Membership
+from argus.coordinator.reuse import Reuse
 from argus.rpc.convert import variant_to_proto
 from argus.v1 import admin_pb2, image_pb2
 
@@ -29,4 +30,23 @@ def node_status(member: Member, now_s: float) -> admin_pb2.NodeStatus:
         assigned=len(member.backlog),
         backlog_s=member.backlog.drained_s(),
         draining=member.backlog.draining,
+    )
+
+
+async def cache_status(reuse: Reuse) -> admin_pb2.CacheStatus:
+    """Return the cache as the coordinator sees it."""
+    fetches = [
+        admin_pb2.FetchTimes(
+            tier=tier,
+            p50_s=reuse.fetches.quantile(tier, 0.5) or 0.0,
+            p99_s=reuse.fetches.quantile(tier, 0.99) or 0.0,
+        )
+        for tier in reuse.fetches.tiers()
+    ]
+    return admin_pb2.CacheStatus(
+        embedder=reuse.embedder_name,
+        entries=await reuse.entries(),
+        lookups=reuse.lookups,
+        near=reuse.near,
+        fetches=fetches,
     )

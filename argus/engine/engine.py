@@ -171,6 +171,7 @@ class Engine:
             slots_free=self.options.slots - self._pools.in_use,
             alive=self._stepper.alive,
             resident=self._residents.on_device(),
+            slowness=self._stepper.pace.slowness,
         )
 
     @property

@@ -25,6 +25,7 @@ class EngineStats:
         images_total: images finished since the start.
         alive: whether the device thread runs.
         resident: variants whose weights are on the device.
+        slowness: seconds that steps take lately, relative to what was measured at warm-up.
     """
 
     rows: int
@@ -37,6 +38,7 @@ class EngineStats:
     images_total: int
     alive: bool
     resident: tuple[str, ...]
+    slowness: float
 
 
 class StatsRecorder:
@@ -74,7 +76,14 @@ class StatsRecorder:
         self._images += 1
 
     def snapshot(
-        self, rows: int, waiting: int, slots_free: int, alive: bool, resident: tuple[str, ...]
+        self,
+        *,
+        rows: int,
+        waiting: int,
+        slots_free: int,
+        alive: bool,
+        resident: tuple[str, ...],
+        slowness: float,
     ) -> EngineStats:
         """Return the counters together with what the engine counted itself."""
         now = self._clock.now()
@@ -90,4 +99,5 @@ class StatsRecorder:
             images_total=self._images,
             alive=alive,
             resident=resident,
+            slowness=slowness,
         )

@@ -5,17 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import torch
+
 import argus
-from argus.config import NodeConfig
+from argus.cache.fingerprint import folder_fingerprint
+from argus.config import Config, NodeConfig
 from argus.diffusion.adapter import load_variant
 from argus.diffusion.size import folder_weights_bytes
 from argus.engine.buckets import describe
 from argus.engine.engine import Engine, EngineOptions
 from argus.errors import ConfigError
+from argus.node.cache import NodeCache
 from argus.node.device import Device, open_device
 from argus.node.folders import model_folders
 from argus.types import NodeInfo
@@ -26,17 +31,66 @@ SHARE_OF_WEIGHTS = 0.8
 """Of a CUDA device's memory, unless a budget is set; the rest is for latents and activations."""
 
 
-def build_engine(config: NodeConfig) -> tuple[Engine, NodeInfo]:
-    """Load every model, warm up, measure, and return the engine with the node's description.
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What a node daemon is made of.
+
+    Attributes:
+        engine: warm.
+        info: what the node says of itself.
+        cache: of states; None where it is off.
+    """
+
+    engine: Engine
+    info: NodeInfo
+    cache: NodeCache | None
+
+    def close(self) -> None:
+        """Stop the engine, then write what is left to be cached."""
+        self.engine.close()
+        if self.cache is not None:
+            self.cache.close()
+
+
+def build_node(config: Config) -> Node:
+    """Load every model, warm up, measure, and open the cache.
+
+    Raises:
+        ConfigError: the device does not exist here, a pinned variant is not among the models, or
+            the cache's folder cannot be used.
+        ModelError: a folder is missing, broken, of an unknown family, named like another, or
+            larger than the memory budget.
+    """
+    name = config.node.name or f"{platform.node().split('.')[0]}-{os.getpid()}"
+    device = open_device(config.node)
+    cache = None
+    if config.cache.mode != "off":
+        half = device.dtype is not torch.float32
+        cache = NodeCache(config.cache, name, half=half)
+    try:
+        engine = build_engine(config.node, device)
+    except BaseException:
+        if cache is not None:
+            cache.close()
+        raise
+    prints = {}
+    if cache is not None:
+        folders = model_folders(config.node)
+        prints = {folder.resolve().name: folder_fingerprint(folder) for folder in folders}
+    info = describe_node(config.node, name, device, engine, prints)
+    return Node(engine, replace(info, cache_group=cache.group if cache else ""), cache)
+
+
+def build_engine(config: NodeConfig, device: Device) -> Engine:
+    """Load every model, warm up and measure.
 
     Where the memory budget does not hold all of them, the first named are resident at the start.
 
     Raises:
-        ConfigError: the device does not exist here, or a pinned variant is not among the models.
+        ConfigError: a pinned variant is not among the models.
         ModelError: a folder is missing, broken, of an unknown family, named like another, or
             larger than the budget.
     """
-    device = open_device(config)
     folders = model_folders(config)
     names = [folder.resolve().name for folder in folders]
     for name in config.pinned:
@@ -50,7 +104,7 @@ def build_engine(config: NodeConfig) -> tuple[Engine, NodeInfo]:
     except BaseException:
         engine.close()
         raise
-    return engine, describe_node(config, device, engine, names)
+    return engine
 
 
 def _options(config: NodeConfig, device: Device) -> EngineOptions:
@@ -85,18 +139,34 @@ def _load(engine: Engine, folder: Path, device: Device, pinned: bool) -> None:
 
 
 def describe_node(
-    config: NodeConfig, device: Device, engine: Engine, names: Sequence[str]
+    config: NodeConfig,
+    name: str,
+    device: Device,
+    engine: Engine,
+    fingerprints: Mapping[str, str],
 ) -> NodeInfo:
-    """Return what the node says of itself, with what every variant was measured to cost."""
-    residents = [engine.residents[name] for name in names]
+    """Return what the node says of itself, with what every variant was measured to cost.
+
+    Args:
+        config: the node's settings.
+        name: the node's.
+        device: what it runs on.
+        engine: warm.
+        fingerprints: of the weights of variants whose states are cached.
+    """
+    names = [folder.resolve().name for folder in model_folders(config)]
+    residents = [engine.residents[variant] for variant in names]
     return NodeInfo(
-        name=config.name or f"{platform.node().split('.')[0]}-{os.getpid()}",
+        name=name,
         device=str(device.device),
         device_name=device.name,
         memory_bytes=device.memory_bytes,
         slots=config.slots,
         max_lanes=max(resident.buckets.max_lanes for resident in residents),
         argus_version=argus.__version__,
-        variants=tuple(resident.adapter.info for resident in residents),
+        variants=tuple(
+            replace(resident.adapter.info, weights=fingerprints.get(resident.name, ""))
+            for resident in residents
+        ),
         costs=tuple(resident.costs for resident in residents),
     )

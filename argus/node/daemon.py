@@ -11,10 +11,9 @@ from argus.errors import AlreadyExistsError, DeadlineError, InternalError, Unava
 from argus.node.folders import model_folders
 from argus.node.session import Session
 from argus.rpc.channel import open_channel
-from argus.types import NodeInfo
 
 if TYPE_CHECKING:
-    from argus.engine.engine import Engine
+    from argus.node.build import Node
 
 log = logging.getLogger(__name__)
 
@@ -30,23 +29,21 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
             longer than `node.reconnect_s`, or the device thread died.
     """
     model_folders(config.node)
-    engine, info = await asyncio.to_thread(_build, config.node)
+    node = await asyncio.to_thread(_build, config)
     try:
-        await _stay_joined(config.node, info, engine, stop)
+        await _stay_joined(config.node, node, stop)
     finally:
-        await asyncio.to_thread(engine.close)
+        await asyncio.to_thread(node.close)
 
 
-def _build(config: NodeConfig) -> tuple[Engine, NodeInfo]:
+def _build(config: Config) -> Node:
     # Seconds of imports that nobody should wait for when a folder is missing.
-    from argus.node.build import build_engine
+    from argus.node.build import build_node
 
-    return build_engine(config)
+    return build_node(config)
 
 
-async def _stay_joined(
-    config: NodeConfig, info: NodeInfo, engine: Engine, stop: asyncio.Event
-) -> None:
+async def _stay_joined(config: NodeConfig, node: Node, stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     last_seen_s = loop.time()
     pause_s = FIRST_PAUSE_S
@@ -59,7 +56,7 @@ async def _stay_joined(
 
     while not stop.is_set():
         async with open_channel(config.coordinator) as channel:
-            session = Session(channel, info, engine)
+            session = Session(channel, node.info, node.engine, node.cache)
             try:
                 await session.run(stop, config.drain_grace_s, joined)
             except (UnavailableError, DeadlineError, AlreadyExistsError) as error:
@@ -67,7 +64,7 @@ async def _stay_joined(
                 # name; at the first join a taken name is a mistake of the operator.
                 if isinstance(error, AlreadyExistsError) and not has_joined:
                     raise
-                if not engine.stats().alive:
+                if not node.engine.stats().alive:
                     raise InternalError("the device thread is dead") from error
                 if pause_s == FIRST_PAUSE_S:
                     last_seen_s = loop.time()
@@ -77,7 +74,7 @@ async def _stay_joined(
                         f"coordinator {config.coordinator} away for {config.reconnect_s:g} s: "
                         f"{error}"
                     ) from error
-        if stop.is_set() or engine.draining:
+        if stop.is_set() or node.engine.draining:
             return
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         try:

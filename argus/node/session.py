@@ -5,22 +5,31 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc
 
-from argus.engine.events import FailureReason, RowDone, RowEvent, RowFailed, RowStates
+from argus.engine.events import (
+    FailureReason,
+    RowDone,
+    RowEvent,
+    RowFailed,
+    RowStarted,
+    RowStates,
+)
 from argus.errors import ArgusError, InternalError, UnavailableError
 from argus.node.outbox import Outbox
 from argus.node.translate import Reported, event_message, heartbeat_message, refusal
 from argus.rpc.convert_cluster import node_info_to_proto, work_from_proto
 from argus.rpc.status import from_rpc_error
-from argus.types import NodeInfo
+from argus.types import NodeInfo, ResolvedRequest
 from argus.v1 import cluster_pb2
 from argus.v1.cluster_pb2_grpc import ClusterServiceStub
 
 if TYPE_CHECKING:
     from argus.engine.engine import Engine
+    from argus.node.cache import Fetch, NodeCache
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +40,17 @@ EOF = grpc.aio.EOF  # type: ignore[attr-defined]
 class Session:
     """A node's membership while one stream lasts. The rows it was given end with it."""
 
-    def __init__(self, channel: grpc.aio.Channel, info: NodeInfo, engine: Engine) -> None:
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        info: NodeInfo,
+        engine: Engine,
+        cache: NodeCache | None = None,
+    ) -> None:
         self._call = ClusterServiceStub(channel).Join()  # type: ignore[no-untyped-call]
         self._info = info
         self._engine = engine
+        self._cache = cache
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox()
         self._rows: set[tuple[str, int]] = set()
@@ -52,6 +68,8 @@ class Session:
         try:
             welcome = await self._greet()
             on_joined()
+            if self._cache is not None:
+                self._cache.listen(self._report)
             await self._work(welcome, stop, drain_grace_s)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, "the coordinator") from error
@@ -156,19 +174,34 @@ class Session:
             self._outbox.put(heartbeat_message(sequence, stats))
             await asyncio.sleep(interval_s)
 
+    def _report(self, report: cluster_pb2.CacheReport) -> None:
+        """Queue what the cache gained or lost; called from its threads."""
+        if not self._loop.is_closed():
+            message = cluster_pb2.JoinRequest(cache=report)
+            self._loop.call_soon_threadsafe(self._outbox.put, message)
+
     def _take(self, work: cluster_pb2.Work) -> None:
         """Hand a row to the engine, or tell the coordinator why not."""
         row = (work.request_id, work.attempt)
+        fetch: Fetch | None = None
 
         def listen(event: RowEvent) -> None:
             if isinstance(event, RowStates):
+                if self._cache is not None:
+                    self._cache.keep(work.keep_key, work.tenant, work.steps, event.latents)
                 return
             # The loop is closed when an engine thread outlives a daemon that is going down.
             if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._tell, row, event)
+                self._loop.call_soon_threadsafe(self._tell, row, event, fetch)
 
         try:
-            self._engine.submit(work_from_proto(work), listen)
+            request = work_from_proto(work)
+            if request.skip and self._cache is not None:
+                fetch = self._cache.fetch(request.start_key, request.skip)
+                wait_s = self._cache.state_wait_s
+                self._engine.submit(request, listen, fetch.latents, wait_s)
+            else:
+                self._engine.submit(_whole(request), listen)
         except ArgusError as error:
             self._tell(row, refusal(error))
         except Exception as error:
@@ -179,9 +212,18 @@ class Session:
             self._rows.add(row)
             self._idle.clear()
 
-    def _tell(self, row: tuple[str, int], event: Reported) -> None:
+    def _tell(self, row: tuple[str, int], event: Reported, fetch: Fetch | None = None) -> None:
         if isinstance(event, RowDone | RowFailed):
             self._rows.discard(row)
             if not self._rows:
                 self._idle.set()
-        self._outbox.put(event_message(*row, event))
+        message = event_message(*row, event)
+        if isinstance(event, RowStarted) and event.skipped and fetch and fetch.found:
+            message.event.started.state_tier = fetch.found.tier
+            message.event.started.state_s = fetch.found.seconds
+        self._outbox.put(message)
+
+
+def _whole(request: ResolvedRequest) -> ResolvedRequest:
+    """Return the row as a node without a cache runs it: every step, and nothing kept."""
+    return replace(request, skip=0, checkpoints=request.checkpoints if request.keep_key else ())

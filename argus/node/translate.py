@@ -40,6 +40,7 @@ def event_message(request_id: str, attempt: int, event: Reported) -> cluster_pb2
     work = cluster_pb2.WorkEvent(request_id=request_id, attempt=attempt)
     if isinstance(event, RowStarted):
         work.started.waited_s = event.waited_s
+        work.started.skipped = event.skipped
     elif isinstance(event, RowStep):
         step = image_pb2.StepProgress(step=event.step, steps=event.steps, lanes=event.lanes)
         work.step.CopyFrom(step)
@@ -50,7 +51,10 @@ def event_message(request_id: str, attempt: int, event: Reported) -> cluster_pb2
     elif isinstance(event, RowDone):
         work.done.CopyFrom(
             cluster_pb2.WorkDone(
-                data=event.data, running_s=event.running_s, max_lanes=event.max_lanes
+                data=event.data,
+                running_s=event.running_s,
+                max_lanes=event.max_lanes,
+                forwards=event.forwards,
             )
         )
     else:
@@ -84,5 +88,7 @@ def heartbeat_message(sequence: int, stats: EngineStats) -> cluster_pb2.JoinRequ
             device_idle_s=stats.device_idle_s,
             steps_total=stats.steps_total,
             images_total=stats.images_total,
+            resident=stats.resident,
+            slowness=stats.slowness,
         )
     )

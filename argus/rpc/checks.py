@@ -21,6 +21,7 @@ MAX_UINT32 = 2**32 - 1
 MAX_NAME_CHARS = 128
 SHOWN_CHARS = 60
 NUL = "\0"
+TENANT = re.compile(r"[A-Za-z0-9._-]{0,64}")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -50,6 +51,11 @@ def check_image_request(request: ImageRequest) -> None:
     check_number("eta", request.eta, 0.0, 1.0)
     check_number("guidance_rescale", request.guidance_rescale, 0.0, 1.0)
     check_number("true_guidance", request.true_guidance, 0.0, MAX_GUIDANCE)
+    if not isinstance(request.tenant, str) or not TENANT.fullmatch(request.tenant):
+        raise InvalidArgumentError(
+            "tenant",
+            f"must be at most 64 characters of [A-Za-z0-9._-], not {shown(request.tenant)}",
+        )
 
 
 def check_request_id(request_id: str) -> None:

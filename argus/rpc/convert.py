@@ -51,6 +51,7 @@ def image_request_from_proto(message: image_pb2.GenerateRequest) -> ImageRequest
         eta=message.eta,
         guidance_rescale=message.guidance_rescale,
         true_guidance=message.true_guidance if message.HasField("true_guidance") else 1.0,
+        tenant=message.tenant,
     )
     check_image_request(request)
     return request
@@ -82,6 +83,7 @@ def image_request_to_proto(request: ImageRequest) -> image_pb2.GenerateRequest:
         eta=request.eta,
         guidance_rescale=request.guidance_rescale,
         true_guidance=request.true_guidance,
+        tenant=request.tenant,
     )
 
 
@@ -160,6 +162,7 @@ def variant_to_proto(
         default_guidance=variant.default_guidance,
         guidance_embedded=variant.guidance_embedded,
         accepts=variant.accepts,
+        weights=variant.weights,
         levels=levels,
         nodes=nodes,
     )
@@ -180,4 +183,5 @@ def variant_from_proto(message: image_pb2.Variant) -> VariantInfo:
         default_guidance=message.default_guidance,
         guidance_embedded=message.guidance_embedded,
         accepts=tuple(message.accepts),
+        weights=message.weights,
     )

@@ -36,6 +36,7 @@ def node_info_to_proto(node: NodeInfo) -> cluster_pb2.NodeHello:
             _resident_to_proto(variant, costs)
             for variant, costs in zip(node.variants, node.costs, strict=True)
         ],
+        cache_group=node.cache_group,
     )
 
 
@@ -83,6 +84,7 @@ def node_info_from_proto(hello: cluster_pb2.NodeHello) -> NodeInfo:
         argus_version=hello.argus_version,
         variants=tuple(variant_from_proto(resident.variant) for resident in hello.variants),
         costs=tuple(_costs_from_proto(resident) for resident in hello.variants),
+        cache_group=hello.cache_group,
     )
 
 
@@ -139,6 +141,9 @@ def work_to_proto(request: ResolvedRequest, remaining_s: float | None) -> cluste
         true_guidance=request.true_guidance,
         skip=request.skip,
         checkpoints=request.checkpoints,
+        start_key=request.start_key,
+        keep_key=request.keep_key,
+        tenant=request.tenant,
     )
 
 
@@ -169,4 +174,7 @@ def work_from_proto(work: cluster_pb2.Work) -> ResolvedRequest:
         true_guidance=work.true_guidance if work.HasField("true_guidance") else 1.0,
         skip=work.skip,
         checkpoints=tuple(work.checkpoints),
+        start_key=work.start_key,
+        keep_key=work.keep_key,
+        tenant=work.tenant,
     )

@@ -50,6 +50,7 @@ class GetStatusResponse(message.Message):
     QUEUED_FIELD_NUMBER: builtins.int
     CAPACITY_FIELD_NUMBER: builtins.int
     COUNTERS_FIELD_NUMBER: builtins.int
+    CACHE_FIELD_NUMBER: builtins.int
     argus_version: builtins.str
     """Version of the argus package on the coordinator."""
     uptime_s: builtins.float
@@ -76,6 +77,10 @@ class GetStatusResponse(message.Message):
     def counters(self) -> Counters:
         """Counts since the start."""
 
+    @builtins.property
+    def cache(self) -> CacheStatus:
+        """The approximate cache; absent where it is off."""
+
     def __init__(
         self,
         *,
@@ -88,10 +93,11 @@ class GetStatusResponse(message.Message):
         queued: builtins.int = ...,
         capacity: builtins.int = ...,
         counters: Counters | None = ...,
+        cache: CacheStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["counters", b"counters"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "counters", b"counters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["argus_version", b"argus_version", "capacity", b"capacity", "counters", b"counters", "in_flight", b"in_flight", "levels", b"levels", "nodes", b"nodes", "queued", b"queued", "uptime_s", b"uptime_s", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["argus_version", b"argus_version", "cache", b"cache", "capacity", b"capacity", "counters", b"counters", "in_flight", b"in_flight", "levels", b"levels", "nodes", b"nodes", "queued", b"queued", "uptime_s", b"uptime_s", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -108,6 +114,9 @@ class Counters(message.Message):
     CANCELLED_FIELD_NUMBER: builtins.int
     FAILED_FIELD_NUMBER: builtins.int
     REPLAYED_FIELD_NUMBER: builtins.int
+    REUSED_FIELD_NUMBER: builtins.int
+    STATE_MISSES_FIELD_NUMBER: builtins.int
+    STEPS_SAVED_FIELD_NUMBER: builtins.int
     accepted: builtins.int
     """Accepted."""
     answered: builtins.int
@@ -122,6 +131,12 @@ class Counters(message.Message):
     """Failed after acceptance."""
     replayed: builtins.int
     """Started again on another node."""
+    reused: builtins.int
+    """Started from a cached state."""
+    state_misses: builtins.int
+    """Meant to start from a state that was missing, late or damaged, and ran every step."""
+    steps_saved: builtins.int
+    """Steps not run because of cached states."""
     def __init__(
         self,
         *,
@@ -132,10 +147,79 @@ class Counters(message.Message):
         cancelled: builtins.int = ...,
         failed: builtins.int = ...,
         replayed: builtins.int = ...,
+        reused: builtins.int = ...,
+        state_misses: builtins.int = ...,
+        steps_saved: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "answered", b"answered", "cancelled", b"cancelled", "failed", b"failed", "on_time", b"on_time", "refused", b"refused", "replayed", b"replayed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "answered", b"answered", "cancelled", b"cancelled", "failed", b"failed", "on_time", b"on_time", "refused", b"refused", "replayed", b"replayed", "reused", b"reused", "state_misses", b"state_misses", "steps_saved", b"steps_saved"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class CacheStatus(message.Message):
+    """The approximate cache as the coordinator sees it."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    EMBEDDER_FIELD_NUMBER: builtins.int
+    ENTRIES_FIELD_NUMBER: builtins.int
+    LOOKUPS_FIELD_NUMBER: builtins.int
+    NEAR_FIELD_NUMBER: builtins.int
+    FETCHES_FIELD_NUMBER: builtins.int
+    embedder: builtins.str
+    """Name of what embeds prompts; empty while it is being loaded."""
+    entries: builtins.int
+    """Entries in the index."""
+    lookups: builtins.int
+    """Look-ups since the start."""
+    near: builtins.int
+    """Of these, with a neighbour near enough to start from."""
+    @builtins.property
+    def fetches(self) -> containers.RepeatedCompositeFieldContainer[FetchTimes]:
+        """Seconds that fetches took lately, by tier."""
+
+    def __init__(
+        self,
+        *,
+        embedder: builtins.str = ...,
+        entries: builtins.int = ...,
+        lookups: builtins.int = ...,
+        near: builtins.int = ...,
+        fetches: abc.Iterable[FetchTimes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["embedder", b"embedder", "entries", b"entries", "fetches", b"fetches", "lookups", b"lookups", "near", b"near"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class FetchTimes(message.Message):
+    """Seconds that fetches from one tier took lately."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TIER_FIELD_NUMBER: builtins.int
+    P50_S_FIELD_NUMBER: builtins.int
+    P99_S_FIELD_NUMBER: builtins.int
+    tier: builtins.str
+    """Its name."""
+    p50_s: builtins.float
+    """Half of them were faster."""
+    p99_s: builtins.float
+    """All but one in a hundred were faster."""
+    def __init__(
+        self,
+        *,
+        tier: builtins.str = ...,
+        p50_s: builtins.float = ...,
+        p99_s: builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["p50_s", b"p50_s", "p99_s", b"p99_s", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -192,6 +276,7 @@ class LevelStatus(message.Message):
     NAME_FIELD_NUMBER: builtins.int
     VARIANT_FIELD_NUMBER: builtins.int
     STEPS_FRACTION_FIELD_NUMBER: builtins.int
+    SKIP_FRACTION_FIELD_NUMBER: builtins.int
     QUALITY_FIELD_NUMBER: builtins.int
     ANSWERED_FIELD_NUMBER: builtins.int
     name: builtins.str
@@ -200,6 +285,8 @@ class LevelStatus(message.Message):
     """Variant it runs on."""
     steps_fraction: builtins.float
     """Share of the reference steps it runs, above 0, at most 1."""
+    skip_fraction: builtins.float
+    """Share of the steps that a cached state stands for; 0: none."""
     quality: builtins.float
     """Expected relative quality, 1 = reference."""
     answered: builtins.int
@@ -210,12 +297,13 @@ class LevelStatus(message.Message):
         name: builtins.str = ...,
         variant: builtins.str = ...,
         steps_fraction: builtins.float = ...,
+        skip_fraction: builtins.float = ...,
         quality: builtins.float = ...,
         answered: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["answered", b"answered", "name", b"name", "quality", b"quality", "steps_fraction", b"steps_fraction", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["answered", b"answered", "name", b"name", "quality", b"quality", "skip_fraction", b"skip_fraction", "steps_fraction", b"steps_fraction", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

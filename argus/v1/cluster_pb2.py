@@ -25,45 +25,49 @@ _sym_db = _symbol_database.Default()
 from argus.v1 import image_pb2 as argus_dot_v1_dot_image__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61rgus/v1/cluster.proto\x12\x08\x61rgus.v1\x1a\x14\x61rgus/v1/image.proto\"\xb6\x01\n\x0bJoinRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.argus.v1.NodeHelloH\x00\x12(\n\theartbeat\x18\x02 \x01(\x0b\x32\x13.argus.v1.HeartbeatH\x00\x12$\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x13.argus.v1.WorkEventH\x00\x12&\n\x08\x64raining\x18\x04 \x01(\x0b\x32\x12.argus.v1.DrainingH\x00\x42\t\n\x07message\"\xa9\x01\n\x0cJoinResponse\x12$\n\x07welcome\x18\x01 \x01(\x0b\x32\x11.argus.v1.WelcomeH\x00\x12\x1e\n\x04work\x18\x02 \x01(\x0b\x32\x0e.argus.v1.WorkH\x00\x12&\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x14.argus.v1.CancelWorkH\x00\x12 \n\x05\x64rain\x18\x04 \x01(\x0b\x32\x0f.argus.v1.DrainH\x00\x42\t\n\x07message\"\xd4\x01\n\tNodeHello\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x15\n\rargus_version\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65vice_name\x18\x05 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x04\x12\r\n\x05slots\x18\x07 \x01(\r\x12\x11\n\tmax_lanes\x18\x08 \x01(\r\x12+\n\x08variants\x18\t \x03(\x0b\x32\x19.argus.v1.ResidentVariant\"\x86\x01\n\x0fResidentVariant\x12\"\n\x07variant\x18\x01 \x01(\x0b\x32\x11.argus.v1.Variant\x12&\n\nstep_costs\x18\x02 \x03(\x0b\x32\x12.argus.v1.StepCost\x12\x15\n\rtext_encode_s\x18\x03 \x01(\x01\x12\x10\n\x08\x64\x65\x63ode_s\x18\x04 \x01(\x01\"*\n\x08StepCost\x12\r\n\x05lanes\x18\x01 \x01(\r\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\"8\n\x07Welcome\x12\x0f\n\x07lease_s\x18\x01 \x01(\x01\x12\x1c\n\x14heartbeat_interval_s\x18\x02 \x01(\x01\"\xb5\x01\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x0f\n\x07waiting\x18\x03 \x01(\r\x12\r\n\x05lanes\x18\x04 \x01(\r\x12\x12\n\nslots_free\x18\x05 \x01(\r\x12\x15\n\rdevice_idle_s\x18\x06 \x01(\x01\x12\x13\n\x0bsteps_total\x18\x07 \x01(\x04\x12\x14\n\x0cimages_total\x18\x08 \x01(\x04\x12\x12\n\npeak_lanes\x18\t \x01(\r\"\xb1\x03\n\x04Work\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x17\n\x0fnegative_prompt\x18\x04 \x01(\t\x12\x0c\n\x04seed\x18\x05 \x01(\x03\x12\r\n\x05width\x18\x06 \x01(\r\x12\x0e\n\x06height\x18\x07 \x01(\r\x12\r\n\x05steps\x18\x08 \x01(\r\x12\x10\n\x08guidance\x18\t \x01(\x01\x12\x0f\n\x07sampler\x18\n \x01(\t\x12\x0f\n\x07variant\x18\x0b \x01(\t\x12\r\n\x05level\x18\x0c \x01(\t\x12\x17\n\ndeadline_s\x18\r \x01(\x01H\x00\x88\x01\x01\x12%\n\x06\x66ormat\x18\x0e \x01(\x0e\x32\x15.argus.v1.ImageFormat\x12\x15\n\rpreview_every\x18\x0f \x01(\r\x12\x0b\n\x03\x65ta\x18\x10 \x01(\x01\x12\x18\n\x10guidance_rescale\x18\x11 \x01(\x01\x12\x1a\n\rtrue_guidance\x18\x12 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04skip\x18\x13 \x01(\r\x12\x13\n\x0b\x63heckpoints\x18\x14 \x03(\rB\r\n\x0b_deadline_sB\x10\n\x0e_true_guidance\"1\n\nCancelWork\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"\x07\n\x05\x44rain\"\n\n\x08\x44raining\"\xa3\x02\n\tWorkEvent\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12(\n\x07started\x18\x03 \x01(\x0b\x32\x15.argus.v1.WorkStartedH\x00\x12&\n\x04step\x18\x04 \x01(\x0b\x32\x16.argus.v1.StepProgressH\x00\x12$\n\x07preview\x18\x05 \x01(\x0b\x32\x11.argus.v1.PreviewH\x00\x12\"\n\x04\x64one\x18\x06 \x01(\x0b\x32\x12.argus.v1.WorkDoneH\x00\x12&\n\x06\x66\x61iled\x18\x07 \x01(\x0b\x32\x14.argus.v1.WorkFailedH\x00\x12$\n\x07warning\x18\x08 \x01(\x0b\x32\x11.argus.v1.WarningH\x00\x42\x07\n\x05\x65vent\"\x1f\n\x0bWorkStarted\x12\x10\n\x08waited_s\x18\x01 \x01(\x01\">\n\x08WorkDone\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x11\n\trunning_s\x18\x02 \x01(\x01\x12\x11\n\tmax_lanes\x18\x03 \x01(\r\"D\n\nWorkFailed\x12%\n\x06reason\x18\x01 \x01(\x0e\x32\x15.argus.v1.WorkFailure\x12\x0f\n\x07message\x18\x02 \x01(\t*\xc5\x01\n\x0bWorkFailure\x12\x1c\n\x18WORK_FAILURE_UNSPECIFIED\x10\x00\x12\x18\n\x14WORK_FAILURE_INVALID\x10\x01\x12\x15\n\x11WORK_FAILURE_LATE\x10\x02\x12\x15\n\x11WORK_FAILURE_FULL\x10\x03\x12\x19\n\x15WORK_FAILURE_INTERNAL\x10\x04\x12\x1a\n\x16WORK_FAILURE_CANCELLED\x10\x05\x12\x19\n\x15WORK_FAILURE_DRAINING\x10\x06\x32K\n\x0e\x43lusterService\x12\x39\n\x04Join\x12\x15.argus.v1.JoinRequest\x1a\x16.argus.v1.JoinResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61rgus/v1/cluster.proto\x12\x08\x61rgus.v1\x1a\x14\x61rgus/v1/image.proto\"\xde\x01\n\x0bJoinRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.argus.v1.NodeHelloH\x00\x12(\n\theartbeat\x18\x02 \x01(\x0b\x32\x13.argus.v1.HeartbeatH\x00\x12$\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x13.argus.v1.WorkEventH\x00\x12&\n\x08\x64raining\x18\x04 \x01(\x0b\x32\x12.argus.v1.DrainingH\x00\x12&\n\x05\x63\x61\x63he\x18\x05 \x01(\x0b\x32\x15.argus.v1.CacheReportH\x00\x42\t\n\x07message\"\xa9\x01\n\x0cJoinResponse\x12$\n\x07welcome\x18\x01 \x01(\x0b\x32\x11.argus.v1.WelcomeH\x00\x12\x1e\n\x04work\x18\x02 \x01(\x0b\x32\x0e.argus.v1.WorkH\x00\x12&\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x14.argus.v1.CancelWorkH\x00\x12 \n\x05\x64rain\x18\x04 \x01(\x0b\x32\x0f.argus.v1.DrainH\x00\x42\t\n\x07message\"\xe9\x01\n\tNodeHello\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x15\n\rargus_version\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65vice_name\x18\x05 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x04\x12\r\n\x05slots\x18\x07 \x01(\r\x12\x11\n\tmax_lanes\x18\x08 \x01(\r\x12+\n\x08variants\x18\t \x03(\x0b\x32\x19.argus.v1.ResidentVariant\x12\x13\n\x0b\x63\x61\x63he_group\x18\n \x01(\t\"\x86\x01\n\x0fResidentVariant\x12\"\n\x07variant\x18\x01 \x01(\x0b\x32\x11.argus.v1.Variant\x12&\n\nstep_costs\x18\x02 \x03(\x0b\x32\x12.argus.v1.StepCost\x12\x15\n\rtext_encode_s\x18\x03 \x01(\x01\x12\x10\n\x08\x64\x65\x63ode_s\x18\x04 \x01(\x01\"*\n\x08StepCost\x12\r\n\x05lanes\x18\x01 \x01(\r\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\"8\n\x07Welcome\x12\x0f\n\x07lease_s\x18\x01 \x01(\x01\x12\x1c\n\x14heartbeat_interval_s\x18\x02 \x01(\x01\"\xd9\x01\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x0f\n\x07waiting\x18\x03 \x01(\r\x12\r\n\x05lanes\x18\x04 \x01(\r\x12\x12\n\nslots_free\x18\x05 \x01(\r\x12\x15\n\rdevice_idle_s\x18\x06 \x01(\x01\x12\x13\n\x0bsteps_total\x18\x07 \x01(\x04\x12\x14\n\x0cimages_total\x18\x08 \x01(\x04\x12\x12\n\npeak_lanes\x18\t \x01(\r\x12\x10\n\x08resident\x18\n \x03(\t\x12\x10\n\x08slowness\x18\x0b \x01(\x01\"\xe6\x03\n\x04Work\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x17\n\x0fnegative_prompt\x18\x04 \x01(\t\x12\x0c\n\x04seed\x18\x05 \x01(\x03\x12\r\n\x05width\x18\x06 \x01(\r\x12\x0e\n\x06height\x18\x07 \x01(\r\x12\r\n\x05steps\x18\x08 \x01(\r\x12\x10\n\x08guidance\x18\t \x01(\x01\x12\x0f\n\x07sampler\x18\n \x01(\t\x12\x0f\n\x07variant\x18\x0b \x01(\t\x12\r\n\x05level\x18\x0c \x01(\t\x12\x17\n\ndeadline_s\x18\r \x01(\x01H\x00\x88\x01\x01\x12%\n\x06\x66ormat\x18\x0e \x01(\x0e\x32\x15.argus.v1.ImageFormat\x12\x15\n\rpreview_every\x18\x0f \x01(\r\x12\x0b\n\x03\x65ta\x18\x10 \x01(\x01\x12\x18\n\x10guidance_rescale\x18\x11 \x01(\x01\x12\x1a\n\rtrue_guidance\x18\x12 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04skip\x18\x13 \x01(\r\x12\x13\n\x0b\x63heckpoints\x18\x14 \x03(\r\x12\x11\n\tstart_key\x18\x15 \x01(\t\x12\x10\n\x08keep_key\x18\x16 \x01(\t\x12\x0e\n\x06tenant\x18\x17 \x01(\tB\r\n\x0b_deadline_sB\x10\n\x0e_true_guidance\"1\n\nCancelWork\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"\x07\n\x05\x44rain\"\n\n\x08\x44raining\"\xa3\x02\n\tWorkEvent\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12(\n\x07started\x18\x03 \x01(\x0b\x32\x15.argus.v1.WorkStartedH\x00\x12&\n\x04step\x18\x04 \x01(\x0b\x32\x16.argus.v1.StepProgressH\x00\x12$\n\x07preview\x18\x05 \x01(\x0b\x32\x11.argus.v1.PreviewH\x00\x12\"\n\x04\x64one\x18\x06 \x01(\x0b\x32\x12.argus.v1.WorkDoneH\x00\x12&\n\x06\x66\x61iled\x18\x07 \x01(\x0b\x32\x14.argus.v1.WorkFailedH\x00\x12$\n\x07warning\x18\x08 \x01(\x0b\x32\x11.argus.v1.WarningH\x00\x42\x07\n\x05\x65vent\"U\n\x0bWorkStarted\x12\x0f\n\x07skipped\x18\x02 \x01(\r\x12\x12\n\nstate_tier\x18\x03 \x01(\t\x12\x0f\n\x07state_s\x18\x04 \x01(\x01\x12\x10\n\x08waited_s\x18\x01 \x01(\x01\"f\n\x0b\x43\x61\x63heReport\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12\"\n\x04held\x18\x02 \x03(\x0b\x32\x14.argus.v1.CacheEntry\x12\x0c\n\x04gone\x18\x03 \x03(\t\x12\x13\n\x0bgone_shared\x18\x04 \x03(\t\"8\n\nCacheEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05steps\x18\x02 \x03(\r\x12\x0e\n\x06shared\x18\x03 \x01(\x08\"P\n\x08WorkDone\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x11\n\trunning_s\x18\x02 \x01(\x01\x12\x11\n\tmax_lanes\x18\x03 \x01(\r\x12\x10\n\x08\x66orwards\x18\x04 \x01(\r\"D\n\nWorkFailed\x12%\n\x06reason\x18\x01 \x01(\x0e\x32\x15.argus.v1.WorkFailure\x12\x0f\n\x07message\x18\x02 \x01(\t*\xc5\x01\n\x0bWorkFailure\x12\x1c\n\x18WORK_FAILURE_UNSPECIFIED\x10\x00\x12\x18\n\x14WORK_FAILURE_INVALID\x10\x01\x12\x15\n\x11WORK_FAILURE_LATE\x10\x02\x12\x15\n\x11WORK_FAILURE_FULL\x10\x03\x12\x19\n\x15WORK_FAILURE_INTERNAL\x10\x04\x12\x1a\n\x16WORK_FAILURE_CANCELLED\x10\x05\x12\x19\n\x15WORK_FAILURE_DRAINING\x10\x06\x32K\n\x0e\x43lusterService\x12\x39\n\x04Join\x12\x15.argus.v1.JoinRequest\x1a\x16.argus.v1.JoinResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'argus.v1.cluster_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WORKFAILURE']._serialized_start=2023
-  _globals['_WORKFAILURE']._serialized_end=2220
+  _globals['_WORKFAILURE']._serialized_start=2407
+  _globals['_WORKFAILURE']._serialized_end=2604
   _globals['_JOINREQUEST']._serialized_start=59
-  _globals['_JOINREQUEST']._serialized_end=241
-  _globals['_JOINRESPONSE']._serialized_start=244
-  _globals['_JOINRESPONSE']._serialized_end=413
-  _globals['_NODEHELLO']._serialized_start=416
-  _globals['_NODEHELLO']._serialized_end=628
-  _globals['_RESIDENTVARIANT']._serialized_start=631
-  _globals['_RESIDENTVARIANT']._serialized_end=765
-  _globals['_STEPCOST']._serialized_start=767
-  _globals['_STEPCOST']._serialized_end=809
-  _globals['_WELCOME']._serialized_start=811
-  _globals['_WELCOME']._serialized_end=867
-  _globals['_HEARTBEAT']._serialized_start=870
-  _globals['_HEARTBEAT']._serialized_end=1051
-  _globals['_WORK']._serialized_start=1054
-  _globals['_WORK']._serialized_end=1487
-  _globals['_CANCELWORK']._serialized_start=1489
-  _globals['_CANCELWORK']._serialized_end=1538
-  _globals['_DRAIN']._serialized_start=1540
-  _globals['_DRAIN']._serialized_end=1547
-  _globals['_DRAINING']._serialized_start=1549
-  _globals['_DRAINING']._serialized_end=1559
-  _globals['_WORKEVENT']._serialized_start=1562
-  _globals['_WORKEVENT']._serialized_end=1853
-  _globals['_WORKSTARTED']._serialized_start=1855
-  _globals['_WORKSTARTED']._serialized_end=1886
-  _globals['_WORKDONE']._serialized_start=1888
-  _globals['_WORKDONE']._serialized_end=1950
-  _globals['_WORKFAILED']._serialized_start=1952
-  _globals['_WORKFAILED']._serialized_end=2020
-  _globals['_CLUSTERSERVICE']._serialized_start=2222
-  _globals['_CLUSTERSERVICE']._serialized_end=2297
+  _globals['_JOINREQUEST']._serialized_end=281
+  _globals['_JOINRESPONSE']._serialized_start=284
+  _globals['_JOINRESPONSE']._serialized_end=453
+  _globals['_NODEHELLO']._serialized_start=456
+  _globals['_NODEHELLO']._serialized_end=689
+  _globals['_RESIDENTVARIANT']._serialized_start=692
+  _globals['_RESIDENTVARIANT']._serialized_end=826
+  _globals['_STEPCOST']._serialized_start=828
+  _globals['_STEPCOST']._serialized_end=870
+  _globals['_WELCOME']._serialized_start=872
+  _globals['_WELCOME']._serialized_end=928
+  _globals['_HEARTBEAT']._serialized_start=931
+  _globals['_HEARTBEAT']._serialized_end=1148
+  _globals['_WORK']._serialized_start=1151
+  _globals['_WORK']._serialized_end=1637
+  _globals['_CANCELWORK']._serialized_start=1639
+  _globals['_CANCELWORK']._serialized_end=1688
+  _globals['_DRAIN']._serialized_start=1690
+  _globals['_DRAIN']._serialized_end=1697
+  _globals['_DRAINING']._serialized_start=1699
+  _globals['_DRAINING']._serialized_end=1709
+  _globals['_WORKEVENT']._serialized_start=1712
+  _globals['_WORKEVENT']._serialized_end=2003
+  _globals['_WORKSTARTED']._serialized_start=2005
+  _globals['_WORKSTARTED']._serialized_end=2090
+  _globals['_CACHEREPORT']._serialized_start=2092
+  _globals['_CACHEREPORT']._serialized_end=2194
+  _globals['_CACHEENTRY']._serialized_start=2196
+  _globals['_CACHEENTRY']._serialized_end=2252
+  _globals['_WORKDONE']._serialized_start=2254
+  _globals['_WORKDONE']._serialized_end=2334
+  _globals['_WORKFAILED']._serialized_start=2336
+  _globals['_WORKFAILED']._serialized_end=2404
+  _globals['_CLUSTERSERVICE']._serialized_start=2606
+  _globals['_CLUSTERSERVICE']._serialized_end=2681
 # @@protoc_insertion_point(module_scope)

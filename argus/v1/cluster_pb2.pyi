@@ -69,6 +69,7 @@ class JoinRequest(message.Message):
     HEARTBEAT_FIELD_NUMBER: builtins.int
     EVENT_FIELD_NUMBER: builtins.int
     DRAINING_FIELD_NUMBER: builtins.int
+    CACHE_FIELD_NUMBER: builtins.int
     @builtins.property
     def hello(self) -> NodeHello:
         """First, and only once."""
@@ -85,6 +86,10 @@ class JoinRequest(message.Message):
     def draining(self) -> Draining:
         """The node will finish what it has and take no more."""
 
+    @builtins.property
+    def cache(self) -> CacheReport:
+        """What its cache of states has gained and lost."""
+
     def __init__(
         self,
         *,
@@ -92,12 +97,13 @@ class JoinRequest(message.Message):
         heartbeat: Heartbeat | None = ...,
         event: WorkEvent | None = ...,
         draining: Draining | None = ...,
+        cache: CacheReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["draining", b"draining", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "draining", b"draining", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["draining", b"draining", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "draining", b"draining", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = typing.Literal["hello", "heartbeat", "event", "draining"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = typing.Literal["hello", "heartbeat", "event", "draining", "cache"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -158,6 +164,7 @@ class NodeHello(message.Message):
     SLOTS_FIELD_NUMBER: builtins.int
     MAX_LANES_FIELD_NUMBER: builtins.int
     VARIANTS_FIELD_NUMBER: builtins.int
+    CACHE_GROUP_FIELD_NUMBER: builtins.int
     node: builtins.str
     """Unique name, 1 to 63 characters of [A-Za-z0-9._-]."""
     protocol_version: builtins.int
@@ -174,6 +181,8 @@ class NodeHello(message.Message):
     """Rows the engine can hold at once."""
     max_lanes: builtins.int
     """Lanes of the widest forward."""
+    cache_group: builtins.str
+    """Nodes with the same one can read each other's cached states. Empty: only its own."""
     @builtins.property
     def variants(self) -> containers.RepeatedCompositeFieldContainer[ResidentVariant]:
         """Variants resident, with their measured costs."""
@@ -190,10 +199,11 @@ class NodeHello(message.Message):
         slots: builtins.int = ...,
         max_lanes: builtins.int = ...,
         variants: abc.Iterable[ResidentVariant] | None = ...,
+        cache_group: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["argus_version", b"argus_version", "device", b"device", "device_name", b"device_name", "max_lanes", b"max_lanes", "memory_bytes", b"memory_bytes", "node", b"node", "protocol_version", b"protocol_version", "slots", b"slots", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["argus_version", b"argus_version", "cache_group", b"cache_group", "device", b"device", "device_name", b"device_name", "max_lanes", b"max_lanes", "memory_bytes", b"memory_bytes", "node", b"node", "protocol_version", b"protocol_version", "slots", b"slots", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -296,6 +306,8 @@ class Heartbeat(message.Message):
     STEPS_TOTAL_FIELD_NUMBER: builtins.int
     IMAGES_TOTAL_FIELD_NUMBER: builtins.int
     PEAK_LANES_FIELD_NUMBER: builtins.int
+    RESIDENT_FIELD_NUMBER: builtins.int
+    SLOWNESS_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """Counts up from 1."""
     rows: builtins.int
@@ -314,6 +326,12 @@ class Heartbeat(message.Message):
     """Images finished since the daemon started."""
     peak_lanes: builtins.int
     """Largest number of lanes in a forward over the last ten seconds."""
+    slowness: builtins.float
+    """Seconds that steps take lately, relative to what was measured at the start."""
+    @builtins.property
+    def resident(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Variants whose weights are on the device; the others are parked until rows want them."""
+
     def __init__(
         self,
         *,
@@ -326,10 +344,12 @@ class Heartbeat(message.Message):
         steps_total: builtins.int = ...,
         images_total: builtins.int = ...,
         peak_lanes: builtins.int = ...,
+        resident: abc.Iterable[builtins.str] | None = ...,
+        slowness: builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["device_idle_s", b"device_idle_s", "images_total", b"images_total", "lanes", b"lanes", "peak_lanes", b"peak_lanes", "rows", b"rows", "sequence", b"sequence", "slots_free", b"slots_free", "steps_total", b"steps_total", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["device_idle_s", b"device_idle_s", "images_total", b"images_total", "lanes", b"lanes", "peak_lanes", b"peak_lanes", "resident", b"resident", "rows", b"rows", "sequence", b"sequence", "slots_free", b"slots_free", "slowness", b"slowness", "steps_total", b"steps_total", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -359,6 +379,9 @@ class Work(message.Message):
     TRUE_GUIDANCE_FIELD_NUMBER: builtins.int
     SKIP_FIELD_NUMBER: builtins.int
     CHECKPOINTS_FIELD_NUMBER: builtins.int
+    START_KEY_FIELD_NUMBER: builtins.int
+    KEEP_KEY_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Of the client's request."""
     attempt: builtins.int
@@ -397,6 +420,12 @@ class Work(message.Message):
     """As in GenerateRequest. Absent: 1."""
     skip: builtins.int
     """Steps not run because a cached state takes their place: the row starts before this step."""
+    start_key: builtins.str
+    """Cached entry whose state before step `skip` is continued. Empty: none."""
+    keep_key: builtins.str
+    """Entry that the states of `checkpoints` are kept under. Empty: they are not kept."""
+    tenant: builtins.str
+    """Whom the row is for; owns what is kept."""
     @builtins.property
     def checkpoints(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
         """Steps before which the latents are kept, ascending."""
@@ -424,10 +453,13 @@ class Work(message.Message):
         true_guidance: builtins.float | None = ...,
         skip: builtins.int = ...,
         checkpoints: abc.Iterable[builtins.int] | None = ...,
+        start_key: builtins.str = ...,
+        keep_key: builtins.str = ...,
+        tenant: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_true_guidance", b"_true_guidance", "deadline_s", b"deadline_s", "true_guidance", b"true_guidance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_true_guidance", b"_true_guidance", "attempt", b"attempt", "checkpoints", b"checkpoints", "deadline_s", b"deadline_s", "eta", b"eta", "format", b"format", "guidance", b"guidance", "guidance_rescale", b"guidance_rescale", "height", b"height", "level", b"level", "negative_prompt", b"negative_prompt", "preview_every", b"preview_every", "prompt", b"prompt", "request_id", b"request_id", "sampler", b"sampler", "seed", b"seed", "skip", b"skip", "steps", b"steps", "true_guidance", b"true_guidance", "variant", b"variant", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_true_guidance", b"_true_guidance", "attempt", b"attempt", "checkpoints", b"checkpoints", "deadline_s", b"deadline_s", "eta", b"eta", "format", b"format", "guidance", b"guidance", "guidance_rescale", b"guidance_rescale", "height", b"height", "keep_key", b"keep_key", "level", b"level", "negative_prompt", b"negative_prompt", "preview_every", b"preview_every", "prompt", b"prompt", "request_id", b"request_id", "sampler", b"sampler", "seed", b"seed", "skip", b"skip", "start_key", b"start_key", "steps", b"steps", "tenant", b"tenant", "true_guidance", b"true_guidance", "variant", b"variant", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__deadline_s: _TypeAlias = typing.Literal["deadline_s"]  # noqa: Y015
     _WhichOneofArgType__deadline_s: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s"]  # noqa: Y015
@@ -560,17 +592,97 @@ class WorkStarted(message.Message):
 
     DESCRIPTOR: descriptor.Descriptor
 
+    SKIPPED_FIELD_NUMBER: builtins.int
+    STATE_TIER_FIELD_NUMBER: builtins.int
+    STATE_S_FIELD_NUMBER: builtins.int
     WAITED_S_FIELD_NUMBER: builtins.int
+    skipped: builtins.int
+    """Steps that are not run, since a state stands for them: as in Work, or 0 where it was missed."""
+    state_tier: builtins.str
+    """Where the state came from; empty where none was wanted or found."""
+    state_s: builtins.float
+    """Seconds it took to fetch it."""
     waited_s: builtins.float
     """Seconds it waited on the node."""
     def __init__(
         self,
         *,
+        skipped: builtins.int = ...,
+        state_tier: builtins.str = ...,
+        state_s: builtins.float = ...,
         waited_s: builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["waited_s", b"waited_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["skipped", b"skipped", "state_s", b"state_s", "state_tier", b"state_tier", "waited_s", b"waited_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class CacheReport(message.Message):
+    """Entries of a node's cache, by key."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    COMPLETE_FIELD_NUMBER: builtins.int
+    HELD_FIELD_NUMBER: builtins.int
+    GONE_FIELD_NUMBER: builtins.int
+    GONE_SHARED_FIELD_NUMBER: builtins.int
+    complete: builtins.bool
+    """Whether `held` is all there is, as on joining, or what has come since the last report."""
+    @builtins.property
+    def held(self) -> containers.RepeatedCompositeFieldContainer[CacheEntry]:
+        """Entries whose states can be read through the node."""
+
+    @builtins.property
+    def gone(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Entries that were evicted, expired or found damaged."""
+
+    @builtins.property
+    def gone_shared(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Entries that are gone from the server that all nodes share."""
+
+    def __init__(
+        self,
+        *,
+        complete: builtins.bool = ...,
+        held: abc.Iterable[CacheEntry] | None = ...,
+        gone: abc.Iterable[builtins.str] | None = ...,
+        gone_shared: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["complete", b"complete", "gone", b"gone", "gone_shared", b"gone_shared", "held", b"held"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class CacheEntry(message.Message):
+    """One entry of a node's cache."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    SHARED_FIELD_NUMBER: builtins.int
+    key: builtins.str
+    """Of partition and prompt."""
+    shared: builtins.bool
+    """Whether every node can read them, from the server that they share."""
+    @builtins.property
+    def steps(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Steps whose states are there, ascending."""
+
+    def __init__(
+        self,
+        *,
+        key: builtins.str = ...,
+        steps: abc.Iterable[builtins.int] | None = ...,
+        shared: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "shared", b"shared", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -583,22 +695,26 @@ class WorkDone(message.Message):
     DATA_FIELD_NUMBER: builtins.int
     RUNNING_S_FIELD_NUMBER: builtins.int
     MAX_LANES_FIELD_NUMBER: builtins.int
+    FORWARDS_FIELD_NUMBER: builtins.int
     data: builtins.bytes
     """Encoded picture."""
     running_s: builtins.float
     """Seconds from the first step to the encoded image."""
     max_lanes: builtins.int
     """Largest number of lanes the row shared a forward with, itself included."""
+    forwards: builtins.int
+    """Forwards that were run."""
     def __init__(
         self,
         *,
         data: builtins.bytes = ...,
         running_s: builtins.float = ...,
         max_lanes: builtins.int = ...,
+        forwards: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["data", b"data", "max_lanes", b"max_lanes", "running_s", b"running_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["data", b"data", "forwards", b"forwards", "max_lanes", b"max_lanes", "running_s", b"running_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

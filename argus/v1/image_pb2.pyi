@@ -72,6 +72,7 @@ class GenerateRequest(message.Message):
     ETA_FIELD_NUMBER: builtins.int
     GUIDANCE_RESCALE_FIELD_NUMBER: builtins.int
     TRUE_GUIDANCE_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Chosen by the client, 1 to 128 characters of [A-Za-z0-9._:-]. Empty: the server makes one."""
     prompt: builtins.str
@@ -116,6 +117,10 @@ class GenerateRequest(message.Message):
     """Classifier-free guidance scale beside guidance that is embedded in the weights, 0 to 50; at or
     below 1 none is applied. Absent: 1. Only for variants that accept it.
     """
+    tenant: builtins.str
+    """Whom the request is for: cached states of one tenant are never used for another. At most 64
+    characters of [A-Za-z0-9._-]; empty: nobody in particular.
+    """
     def __init__(
         self,
         *,
@@ -137,10 +142,11 @@ class GenerateRequest(message.Message):
         eta: builtins.float | None = ...,
         guidance_rescale: builtins.float | None = ...,
         true_guidance: builtins.float | None = ...,
+        tenant: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_eta", b"_eta", "_guidance", b"_guidance", "_guidance_rescale", b"_guidance_rescale", "_min_quality", b"_min_quality", "_seed", b"_seed", "_steps", b"_steps", "_true_guidance", b"_true_guidance", "deadline_s", b"deadline_s", "eta", b"eta", "guidance", b"guidance", "guidance_rescale", b"guidance_rescale", "min_quality", b"min_quality", "seed", b"seed", "steps", b"steps", "true_guidance", b"true_guidance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_eta", b"_eta", "_guidance", b"_guidance", "_guidance_rescale", b"_guidance_rescale", "_min_quality", b"_min_quality", "_seed", b"_seed", "_steps", b"_steps", "_true_guidance", b"_true_guidance", "deadline_s", b"deadline_s", "eta", b"eta", "format", b"format", "guidance", b"guidance", "guidance_rescale", b"guidance_rescale", "height", b"height", "level", b"level", "min_quality", b"min_quality", "negative_prompt", b"negative_prompt", "preview_every", b"preview_every", "prompt", b"prompt", "request_id", b"request_id", "sampler", b"sampler", "seed", b"seed", "steps", b"steps", "true_guidance", b"true_guidance", "variant", b"variant", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_eta", b"_eta", "_guidance", b"_guidance", "_guidance_rescale", b"_guidance_rescale", "_min_quality", b"_min_quality", "_seed", b"_seed", "_steps", b"_steps", "_true_guidance", b"_true_guidance", "deadline_s", b"deadline_s", "eta", b"eta", "format", b"format", "guidance", b"guidance", "guidance_rescale", b"guidance_rescale", "height", b"height", "level", b"level", "min_quality", b"min_quality", "negative_prompt", b"negative_prompt", "preview_every", b"preview_every", "prompt", b"prompt", "request_id", b"request_id", "sampler", b"sampler", "seed", b"seed", "steps", b"steps", "tenant", b"tenant", "true_guidance", b"true_guidance", "variant", b"variant", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__deadline_s: _TypeAlias = typing.Literal["deadline_s"]  # noqa: Y015
     _WhichOneofArgType__deadline_s: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s"]  # noqa: Y015
@@ -393,6 +399,7 @@ class Image(message.Message):
     TOTAL_S_FIELD_NUMBER: builtins.int
     MAX_LANES_FIELD_NUMBER: builtins.int
     ATTEMPTS_FIELD_NUMBER: builtins.int
+    SIMILARITY_FIELD_NUMBER: builtins.int
     data: builtins.bytes
     """Encoded picture."""
     format: ImageFormat.ValueType
@@ -429,6 +436,8 @@ class Image(message.Message):
     """Largest number of lanes this row shared a forward with, itself included."""
     attempts: builtins.int
     """Attempts needed; above 1 when a node was lost."""
+    similarity: builtins.float
+    """Cosine similarity to the cached prompt whose state was continued; 0 where none was."""
     def __init__(
         self,
         *,
@@ -450,10 +459,11 @@ class Image(message.Message):
         total_s: builtins.float = ...,
         max_lanes: builtins.int = ...,
         attempts: builtins.int = ...,
+        similarity: builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts", "data", b"data", "format", b"format", "guidance", b"guidance", "height", b"height", "level", b"level", "max_lanes", b"max_lanes", "node", b"node", "predicted_quality", b"predicted_quality", "queued_s", b"queued_s", "running_s", b"running_s", "sampler", b"sampler", "seed", b"seed", "skipped_steps", b"skipped_steps", "steps", b"steps", "total_s", b"total_s", "variant", b"variant", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts", "data", b"data", "format", b"format", "guidance", b"guidance", "height", b"height", "level", b"level", "max_lanes", b"max_lanes", "node", b"node", "predicted_quality", b"predicted_quality", "queued_s", b"queued_s", "running_s", b"running_s", "sampler", b"sampler", "seed", b"seed", "similarity", b"similarity", "skipped_steps", b"skipped_steps", "steps", b"steps", "total_s", b"total_s", "variant", b"variant", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -514,6 +524,7 @@ class Variant(message.Message):
     MAX_SIZE_FIELD_NUMBER: builtins.int
     GUIDANCE_EMBEDDED_FIELD_NUMBER: builtins.int
     ACCEPTS_FIELD_NUMBER: builtins.int
+    WEIGHTS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name to ask for it by."""
     pipeline: builtins.str
@@ -534,6 +545,8 @@ class Variant(message.Message):
     """Largest width and height accepted, pixels."""
     guidance_embedded: builtins.bool
     """Guidance is an input of the model, not a second forward of it."""
+    weights: builtins.str
+    """Fingerprint of the weights; empty where no states are cached."""
     @builtins.property
     def samplers(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Samplers that can be named."""
@@ -569,9 +582,10 @@ class Variant(message.Message):
         max_size: builtins.int = ...,
         guidance_embedded: builtins.bool = ...,
         accepts: abc.Iterable[builtins.str] | None = ...,
+        weights: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["accepts", b"accepts", "default_guidance", b"default_guidance", "default_sampler", b"default_sampler", "default_steps", b"default_steps", "guidance_embedded", b"guidance_embedded", "height", b"height", "levels", b"levels", "max_size", b"max_size", "name", b"name", "nodes", b"nodes", "pipeline", b"pipeline", "samplers", b"samplers", "size_multiple", b"size_multiple", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accepts", b"accepts", "default_guidance", b"default_guidance", "default_sampler", b"default_sampler", "default_steps", b"default_steps", "guidance_embedded", b"guidance_embedded", "height", b"height", "levels", b"levels", "max_size", b"max_size", "name", b"name", "nodes", b"nodes", "pipeline", b"pipeline", "samplers", b"samplers", "size_multiple", b"size_multiple", "weights", b"weights", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -26,9 +26,9 @@ ALLOWED: dict[str, set[str]] = {
     "engine": LEAVES | {"engine", "diffusion", "kernels"},
     "rpc": LEAVES | {"config", "rpc", "v1"},
     "client": LEAVES | {"client", "rpc", "v1"},
-    "coordinator": LEAVES | {"config", "coordinator", "control", "rpc", "v1", "models"},
+    "coordinator": LEAVES | {"config", "coordinator", "control", "cache", "rpc", "v1", "models"},
     "node": LEAVES
-    | {"config", "node", "control", "engine", "diffusion", "rpc", "v1", "models", "version"},
+    | {"config", "node", "control", "cache", "engine", "diffusion", "rpc", "v1", "models"},
     "cli": LEAVES | {"config", "cli", "client", "rpc", "v1", "coordinator", "node", "models"},
 }
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from argus.config import NodeConfig
+from argus.cache.fingerprint import folder_fingerprint
+from argus.config import Config, NodeConfig
 from argus.diffusion.adapter import load_variant
 from argus.engine.events import (
     FailureReason,
@@ -31,7 +32,7 @@ from argus.errors import (
     OverloadedError,
     UnavailableError,
 )
-from argus.node.build import build_engine
+from argus.node.build import build_node
 from argus.node.device import open_device
 from argus.node.outbox import Outbox
 from argus.node.translate import event_message, heartbeat_message, refusal
@@ -51,7 +52,7 @@ async def test_progress_merges_and_everything_else_stays_in_order() -> None:
     for step in range(1, 50):
         outbox.put(event_message("a", 1, RowStep(step, 50, 2)))
         outbox.put(event_message("b", 1, RowStep(step, 50, 2)))
-        outbox.put(heartbeat_message(step, EngineStats(0, 0, 0, 0, 0, 0.0, 0, 0, True)))
+        outbox.put(heartbeat_message(step, EngineStats(0, 0, 0, 0, 0, 0.0, 0, 0, True, (), 1.0)))
     for name in ("x", "y"):
         outbox.put(event_message("a", 1, RowWarning(name, name)))
     outbox.put(event_message("a", 1, RowDone(b"png", 1.0, 2)))
@@ -130,23 +131,27 @@ def test_devices_that_do_not_exist_are_refused() -> None:
 
 def test_a_node_describes_what_it_measured(tiny_folders: dict[str, Path]) -> None:
     models = tuple(str(folder) for folder in tiny_folders.values())
-    engine, info = build_engine(NodeConfig(models=models, device="cpu", name="n1", slots=4))
+    config = NodeConfig(models=models, device="cpu", name="n1", slots=4)
+    node = build_node(Config(node=config))
+    info = node.info
     try:
+        assert info.name == "n1"
         assert [variant.name for variant in info.variants] == list(tiny_folders)
         for variant, costs in zip(info.variants, info.costs, strict=True):
             assert (variant.width, variant.size_multiple, variant.max_size) == (32, 8, 64)
             assert min(costs.steps.seconds) > 0
             assert costs.decode_s > 0
             assert costs.text_encode_s > 0
+            assert variant.weights == folder_fingerprint(tiny_folders[variant.name])
         assert info.memory_bytes > 2**28
     finally:
-        engine.close()
+        node.close()
 
 
 def test_two_folders_of_one_name_are_refused(tiny_folders: dict[str, Path]) -> None:
     folder = str(tiny_folders["tiny-v"])
     with pytest.raises(ModelError, match="already loaded"):
-        build_engine(NodeConfig(models=(folder, folder), device="cpu"))
+        build_node(Config(node=NodeConfig(models=(folder, folder), device="cpu")))
 
 
 def test_a_folder_may_state_its_own_defaults(tiny_folders: dict[str, Path]) -> None:
