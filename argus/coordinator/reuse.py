@@ -240,9 +240,7 @@ class Reuse:
         """Return, for each variant that states of are of use, a whole run and its partition."""
         plain = replace(request, min_quality=None, deadline_s=1.0, level="")
         try:
-            skipping = [
-                x for x in ladder.visible(request.variant, request.level) if x.skip_fraction
-            ]
+            levels = ladder.visible(request.variant, request.level)
             whole = make_offers(plain, ladder, variants, LevelMeans())
         except ArgusError:
             # What is wrong with it is said where it is accepted.
