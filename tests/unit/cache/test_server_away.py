@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import psycopg
@@ -153,3 +155,14 @@ def test_a_wrong_statement_is_a_fault_of_ours_and_no_absence(dsn: str) -> None:
     database.close()
     with pytest.raises(UnavailableError, match="closed"):
         database.call(lambda connection: None)
+
+
+def test_without_the_extra_the_message_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from argus.errors import ConfigError\n"
+        "try:\n    import argus.cache.server\n"
+        "except ConfigError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "argus-serve[postgres]" in done.stdout
