@@ -24,7 +24,8 @@ from local_postgres import LocalPostgres
 from numpy.typing import NDArray
 
 from argus.cache.breaker import Breaker
-from argus.cache.files import FileStore, SiblingFiles, entry_path
+from argus.cache.entry_files import entry_path
+from argus.cache.files import FileStore
 from argus.cache.index import EmbedderId, Index
 from argus.cache.index_embedded import EXACT_UP_TO, EmbeddedIndex
 from argus.cache.index_postgres import PostgresIndex
@@ -32,6 +33,7 @@ from argus.cache.keys import EntryKey, Partition
 from argus.cache.ledger import Ledger, Policy
 from argus.cache.memory import MemoryStore
 from argus.cache.server import ServerStore
+from argus.cache.siblings import SiblingFiles
 from argus.cache.state import EntryRecord, State
 from argus.cache.store import StateSource, StateStore
 from argus.clock import MonotonicClock

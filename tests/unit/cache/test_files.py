@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from argus.cache.files import FileStore, SiblingFiles, entry_path, populate, read_header
+from argus.cache.entry_files import entry_path, populate, read_header
+from argus.cache.files import FileStore
 from argus.cache.keys import EntryKey
 from argus.cache.ledger import Ledger, Policy
+from argus.cache.siblings import SiblingFiles
 from argus.clock import ManualClock
 from argus.errors import FailedPreconditionError, InvalidArgumentError
 from tests.unit.cache.build import STATE_BYTES, key, record, state
