@@ -260,8 +260,11 @@ class EmbeddedIndex:
             self._folder.commit(set(digests))
 
     def close(self) -> None:
-        """Save, and let go of the files; what is held in memory can still be read."""
-        self.save()
+        """Save if possible, and let go of the files; what is in memory can still be read."""
+        try:
+            self.save()
+        except OSError as error:
+            log.warning("the index is not saved: %s", error)
         folder, self._folder = self._folder, None
         if folder is not None:
             folder.close()
