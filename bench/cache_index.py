@@ -24,14 +24,16 @@ from local_postgres import LocalPostgres
 from numpy.typing import NDArray
 
 from argus.cache.breaker import Breaker
-from argus.cache.files import FileStore, SiblingFiles, entry_path
+from argus.cache.entry_files import entry_path
+from argus.cache.files import FileStore
 from argus.cache.index import EmbedderId, Index
-from argus.cache.index_embedded import EmbeddedIndex
+from argus.cache.index_embedded import EXACT_UP_TO, EmbeddedIndex
 from argus.cache.index_postgres import PostgresIndex
 from argus.cache.keys import EntryKey, Partition
 from argus.cache.ledger import Ledger, Policy
 from argus.cache.memory import MemoryStore
 from argus.cache.server import ServerStore
+from argus.cache.siblings import SiblingFiles
 from argus.cache.state import EntryRecord, State
 from argus.cache.store import StateSource, StateStore
 from argus.clock import MonotonicClock
@@ -39,6 +41,8 @@ from argus.control.reuse import checkpoint_steps
 
 DIMENSION = 384
 QUERIES = 2000
+RECALLS = 500
+"""Queries whose answer is compared with brute force."""
 STATES = 200
 """Entries of five states: 131 MB."""
 SHAPE = (4, 128, 128)
@@ -74,36 +78,71 @@ def lookups(
     """Return times of look-ups, and the share that found the nearest of all, or as near a one."""
     numbers = {key(i).prompt: i for i in range(len(vectors))}
     right = 0
-    for query in queries[:500]:
+    for query in queries[:RECALLS]:
         cosines = vectors @ query
         found = index.nearest(PARTITION, query)
         right += found is not None and cosines[numbers[found.key.prompt]] >= cosines.max() - 1e-3
     times = timed(lambda i: index.nearest(PARTITION, queries[i]), range(len(queries)))
-    return {"index": name} | times | {"recall of 500": right / 500}
+    return {"index": name} | times | {"recall": right / RECALLS}
 
 
-def embedded_rows(
-    vectors: NDArray[np.float32], queries: NDArray[np.float32], dtype: str, root: Path
-) -> Iterator[dict[str, Any]]:
-    """Measure the embedded index: fresh, then mapped from its files."""
-    folder = root / f"index-{dtype}"
-    index = EmbeddedIndex(EMBEDDER, folder, dtype)
+def topics(count: int) -> NDArray[np.float32]:
+    """Return unit vectors around 300 topics in 64 dimensions, seen in `DIMENSION` with noise.
+
+    Text embeddings lie near a manifold of far fewer dimensions than they have numbers.
+    """
+    rng = np.random.default_rng(1)
+    centres = rng.standard_normal((300, 64))
+    latent = centres[rng.integers(0, 300, count)] + 0.8 * rng.standard_normal((count, 64))
+    vectors = latent @ rng.standard_normal((64, DIMENSION)) / 8.0
+    vectors += 0.05 * rng.standard_normal((count, DIMENSION))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def fresh_directions(count: int) -> NDArray[np.float32]:
+    """Return the stream of the replay: every prompt adds a direction of its own, the worst case."""
+    stream = prompt_stream.draw(round(1.1 * count), 1)
+    vectors = prompt_stream.embeddings(stream, DIMENSION, 1)
+    return vectors[stream.same_as == np.arange(len(vectors))][-count:]
+
+
+def fill(index: Index, vectors: NDArray[np.float32]) -> float:
+    """Record all vectors; return the milliseconds that one took."""
     start_s = time.perf_counter()
     for i, vector in enumerate(vectors):
         index.record(PARTITION, key(i), vector, "node-1", (5, 10, 15, 20, 25))
-    added_s = time.perf_counter() - start_s
-    yield lookups(f"embedded {dtype}", index, vectors, queries) | {
-        "add ms": 1e3 * added_s / len(vectors), "MiB": "-", "open s": "-"
+    return 1e3 * (time.perf_counter() - start_s) / len(vectors)
+
+
+def embedded_rows(
+    vectors: NDArray[np.float32], queries: NDArray[np.float32], folder: Path
+) -> Iterator[dict[str, Any]]:
+    """Measure the embedded index: fresh, then mapped from its files."""
+    index = EmbeddedIndex(EMBEDDER, folder)
+    added_ms = fill(index, vectors)
+    yield lookups("embedded float16", index, vectors, queries) | {
+        "add ms": added_ms, "MiB": "-", "open s": "-"
     }  # fmt: skip
     index.close()
     nbytes = sum(path.stat().st_size for path in folder.iterdir())
     start_s = time.perf_counter()
-    index = EmbeddedIndex(EMBEDDER, folder, dtype)
+    index = EmbeddedIndex(EMBEDDER, folder)
     opened_s = time.perf_counter() - start_s
-    yield lookups(f"embedded {dtype}, mapped", index, vectors, queries) | {
+    yield lookups("embedded float16, mapped", index, vectors, queries) | {
         "add ms": "-", "MiB": nbytes / 2**20, "open s": opened_s
     }  # fmt: skip
     index.close()
+
+
+def worst_rows(vectors: NDArray[np.float32], queries: NDArray[np.float32]) -> list[dict[str, Any]]:
+    """Measure a graph, and a partition small enough to do without, in the worst case."""
+    rows = []
+    for count in (EXACT_UP_TO, len(vectors)):
+        index = EmbeddedIndex(EMBEDDER)
+        added_ms = fill(index, vectors[-count:])
+        name = f"embedded float16, {count} entries"
+        rows.append(lookups(name, index, vectors[-count:], queries) | {"add ms": added_ms})
+    return rows
 
 
 def postgres_row(
@@ -229,25 +268,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--entries", type=int, default=100_000)
-    parser.add_argument("--dtype", default="float16", help="of the embedded index")
     options = parser.parse_args()
-    heading = f"Nearest of {options.entries} x {DIMENSION}"
-    # The first prompts are in the index, the last ones ask: alike as new prompts are to old ones.
-    stream = prompt_stream.draw(round(1.1 * options.entries) + QUERIES, 1)
-    vectors = prompt_stream.embeddings(stream, DIMENSION, 1)
-    queries, earlier = vectors[-QUERIES:], np.arange(len(vectors) - QUERIES)
-    distinct = earlier[stream.same_as[: len(earlier)] == earlier]
-    vectors = vectors[distinct[-options.entries :]]
+    count = options.entries
+    vectors = topics(count + QUERIES)
     server = LocalPostgres(durable=True)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            root = Path(folder)
-            tables = state_rows(root, server)
-            tables[heading] = list(embedded_rows(vectors, queries, options.dtype, root))
-            record.write(options.out, "cache_index", tables)
-        tables[heading].append(postgres_row(vectors, queries, server))
+            tables = state_rows(Path(folder), server)
+            rows = list(embedded_rows(vectors[:count], vectors[count:], Path(folder, "index")))
+        rows.append(postgres_row(vectors[:count], vectors[count:], server))
     finally:
         server.close()
+    tables[f"Nearest of {count} x {DIMENSION}, prompts of 300 topics in 64 dimensions"] = rows
+    worst = fresh_directions(count + QUERIES)
+    tables["The same, each prompt in a direction of its own"] = worst_rows(
+        worst[:count], worst[count:]
+    )
     print(record.write(options.out, "cache_index", tables))
 
 

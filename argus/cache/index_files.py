@@ -101,10 +101,17 @@ class IndexFolder:
 
         Args:
             save_graph: writes the graph to a path.
+
+        Raises:
+            OSError: it cannot be written; what is in force stays so.
         """
         self._generation += 1
         graph, lines = self._paths(partition.digest, self._generation)
-        save_graph(str(graph))
+        try:
+            save_graph(str(graph))
+        except RuntimeError as error:
+            # How usearch says that the disk is full.
+            raise OSError(f"{graph}: {error}") from error
         rows = [(label, asdict(entry)) for label, entry in entries.items()]
         lines.write_text(json.dumps(rows, separators=(",", ":")), encoding="utf-8")
         self._files[partition.digest] = {

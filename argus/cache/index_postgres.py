@@ -90,6 +90,13 @@ _ALL = """
     JOIN argus_index_holder h USING (partition, prompt)
     GROUP BY p.fields, e.partition, e.prompt, u.uses
 """
+_HOLD = """
+    INSERT INTO argus_index_holder
+    SELECT e.partition, e.prompt, %s, h.ks::integer[]
+    FROM unnest(%s::text[], %s::text[], %s::text[]) AS h (partition, prompt, ks)
+    JOIN argus_index_entry e USING (partition, prompt)
+    RETURNING partition, prompt
+"""
 _WITHOUT_HOLDER = """
     DELETE FROM argus_index_entry e WHERE (partition, prompt) IN (
         SELECT * FROM unnest(%s::text[], %s::text[])
@@ -205,13 +212,14 @@ class PostgresIndex:
                     "DELETE FROM argus_index_holder WHERE holder = %s RETURNING partition, prompt",
                     (holder,),
                 ).fetchall()
-                unknown = [
-                    key for key, ks in held.items() if not self._hold(connection, key, holder, ks)
-                ]
+                columns = [[key.partition for key in held], [key.prompt for key in held]]
+                literals = ["{" + ",".join(map(str, ks)) + "}" for ks in held.values()]
+                noted = connection.execute(_HOLD, (holder, *columns, literals)).fetchall()
                 connection.execute(
                     _WITHOUT_HOLDER, ([row[0] for row in gone], [row[1] for row in gone])
                 )
-            return unknown
+            known = {EntryKey(row[0], row[1]) for row in noted}
+            return [key for key in held if key not in known]
 
         nothing: list[EntryKey] = []
         return self._call(work, nothing)
@@ -305,15 +313,6 @@ class PostgresIndex:
         if row is not None:
             check_embedder(EmbedderId(row[0], row[1]), self.embedder, "PostgreSQL")
         self._checked = True
-
-    @staticmethod
-    def _hold(connection: Connection, key: EntryKey, holder: str, ks: tuple[int, ...]) -> bool:
-        noted = connection.execute(
-            "INSERT INTO argus_index_holder SELECT partition, prompt, %s, %s"
-            " FROM argus_index_entry WHERE partition = %s AND prompt = %s",
-            (holder, list(ks), key.partition, key.prompt),
-        )
-        return noted.rowcount == 1
 
 
 def _literal(vector: Vector) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from argus.cache.codec import CorruptStateError, decode
-from argus.cache.files import SUFFIX, check_name, read_header
+from argus.cache.entry_files import SUFFIX, check_name, read_header
 from argus.cache.state import EntryInfo
 from argus.cache.store import Selection
 from argus.errors import NotFoundError

@@ -72,6 +72,10 @@ class Database:
         try:
             with self._connection() as connection:
                 result = work(connection)
+        except psycopg.errors.DeadlockDetected as error:
+            # A deadlock with another node: the server is well.
+            self._breaker.succeeded()
+            raise UnavailableError(f"PostgreSQL: {error}") from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             self._breaker.failed()
             self._forget_idle()

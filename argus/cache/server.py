@@ -13,6 +13,7 @@ from argus.cache.breaker import Breaker
 from argus.cache.keys import EntryKey
 from argus.cache.ledger import Policy, first_benefit
 from argus.cache.postgres import Connection, Database
+from argus.cache.server_sql import EVICT, GET, ORDER, PUT, SCHEMA, SELECTED, USE
 from argus.cache.state import EntryInfo, EntryRecord, State, StoredState
 from argus.cache.store import EntryGone, Selection, StoreCounts, Usage, nobody
 from argus.errors import ArgusError, InvalidArgumentError
@@ -20,79 +21,6 @@ from argus.errors import ArgusError, InvalidArgumentError
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-# Latents do not compress, so their column is stored as it is. `priority` has no index: then a use
-# updates a row in place, without new index lines.
-SCHEMA = (
-    """
-    CREATE TABLE IF NOT EXISTS argus_cache_entry (
-        partition text, prompt text, steps integer NOT NULL, ks integer[] NOT NULL,
-        owner text NOT NULL, created_unix_s double precision NOT NULL, nbytes bigint NOT NULL,
-        last_use_unix_s double precision NOT NULL, uses bigint NOT NULL,
-        benefit double precision NOT NULL, priority double precision NOT NULL,
-        PRIMARY KEY (partition, prompt)
-    ) WITH (fillfactor = 80)
-    """,
-    """
-    CREATE TABLE IF NOT EXISTS argus_cache_state (
-        partition text, prompt text, k integer, shape integer[] NOT NULL, dtype text NOT NULL,
-        crc32 bigint NOT NULL, data bytea NOT NULL,
-        PRIMARY KEY (partition, prompt, k),
-        FOREIGN KEY (partition, prompt) REFERENCES argus_cache_entry ON DELETE CASCADE
-    )
-    """,
-    "ALTER TABLE argus_cache_state ALTER COLUMN data SET STORAGE EXTERNAL",
-    """
-    CREATE TABLE IF NOT EXISTS argus_cache_floor (
-        one boolean PRIMARY KEY DEFAULT true CHECK (one), priority double precision NOT NULL
-    )
-    """,
-    "INSERT INTO argus_cache_floor (priority) VALUES (0) ON CONFLICT DO NOTHING",
-)
-
-_USE = """
-    UPDATE argus_cache_entry SET uses = uses + 1, benefit = benefit + %(k)s::float8 / steps,
-        last_use_unix_s = %(now)s,
-        priority = (SELECT priority FROM argus_cache_floor) + benefit + %(k)s::float8 / steps
-    WHERE partition = %(partition)s AND prompt = %(prompt)s AND %(k)s = ANY (ks)
-        AND created_unix_s > %(oldest)s
-"""
-_GET = f"""
-    WITH used AS ({_USE} RETURNING steps, ks, owner, created_unix_s, nbytes)
-    SELECT shape, dtype, crc32, data, used.* FROM argus_cache_state, used
-    WHERE partition = %(partition)s AND prompt = %(prompt)s AND k = %(k)s
-"""
-_PUT = """
-    INSERT INTO argus_cache_entry AS e VALUES (
-        %(partition)s, %(prompt)s, %(steps)s, %(ks)s, %(owner)s, %(created)s, %(nbytes)s,
-        %(now)s, 0, %(benefit)s, (SELECT priority FROM argus_cache_floor) + %(benefit)s
-    )
-    ON CONFLICT (partition, prompt) DO UPDATE SET steps = excluded.steps, ks = excluded.ks,
-        owner = excluded.owner, created_unix_s = excluded.created_unix_s,
-        nbytes = excluded.nbytes, last_use_unix_s = excluded.last_use_unix_s,
-        priority = (SELECT priority FROM argus_cache_floor) + e.benefit
-"""
-_ORDER = {
-    Policy.BENEFIT: "priority DESC, last_use_unix_s DESC",
-    Policy.LRU: "last_use_unix_s DESC",
-    Policy.FIFO: "created_unix_s DESC",
-}
-_EVICT = """
-    WITH ranked AS (
-        SELECT partition, prompt, sum(nbytes) OVER (
-            ORDER BY (partition, prompt) = (%s, %s) DESC, {order}, prompt
-        ) AS kept
-        FROM argus_cache_entry
-    )
-    DELETE FROM argus_cache_entry e USING ranked r
-    WHERE e.partition = r.partition AND e.prompt = r.prompt AND r.kept > %s
-    RETURNING e.partition, e.prompt, e.priority
-"""
-_SELECTED = """
-    (%(owner)s::text IS NULL OR owner = %(owner)s)
-    AND (%(partition)s::text IS NULL OR partition = %(partition)s)
-    AND (%(before)s::float8 IS NULL OR created_unix_s < %(before)s)
-"""
 
 
 class ServerStore:
@@ -140,7 +68,7 @@ class ServerStore:
         values = self._values(key, k)
 
         def work(connection: Connection) -> tuple[Any, ...] | None:
-            return connection.execute(_GET, values, binary=True).fetchone()
+            return connection.execute(GET, values, binary=True).fetchone()
 
         row = self._read(work, None)
         if row is None:
@@ -183,7 +111,7 @@ class ServerStore:
 
         def work(connection: Connection) -> None:
             with connection.transaction():
-                connection.execute(_PUT, values)
+                connection.execute(PUT, values)
                 connection.execute(
                     "DELETE FROM argus_cache_state WHERE partition = %s AND prompt = %s",
                     (info.key.partition, info.key.prompt),
@@ -211,7 +139,7 @@ class ServerStore:
         spared = ("", "") if newest is None else (newest.partition, newest.prompt)
 
         def work(connection: Connection) -> list[EntryKey]:
-            query = _EVICT.format(order=_ORDER[self._policy]).encode()
+            query = EVICT.format(order=ORDER[self._policy]).encode()
             with connection.transaction():
                 # Sweeps wait for each other here, so none counts what another is deleting.
                 connection.execute("SELECT FROM argus_cache_floor FOR UPDATE")
@@ -231,7 +159,7 @@ class ServerStore:
     def count_use(self, key: EntryKey, k: int) -> None:
         """Count a use that another tier served."""
         values = self._values(key, k)
-        self._write(lambda connection: connection.execute(_USE, values))
+        self._write(lambda connection: connection.execute(USE, values))
 
     def entries(self) -> Iterator[EntryInfo]:
         """Yield what is held."""
@@ -259,7 +187,7 @@ class ServerStore:
         }
 
         def work(connection: Connection) -> list[EntryKey]:
-            query = f"DELETE FROM argus_cache_entry WHERE {_SELECTED} RETURNING partition, prompt"
+            query = f"DELETE FROM argus_cache_entry WHERE {SELECTED} RETURNING partition, prompt"
             rows = connection.execute(query.encode(), values).fetchall()
             return [EntryKey(row[0], row[1]) for row in rows]
 

@@ -1,4 +1,4 @@
-"""What every index keeps to: the embedded one and a real PostgreSQL with pgvector."""
+"""What every index keeps to: the embedded one, with and without its graph, a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EMBEDDER = EmbedderId("test@1", DIMENSION)
 Open = Callable[..., Index]
 
 
-@pytest.fixture(params=["embedded", "postgres"])
+@pytest.fixture(params=["embedded", "embedded graph", "postgres"])
 def open_index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Open the same index, again if it was closed."""
     opened: list[Index] = []
@@ -34,6 +34,8 @@ def open_index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]
         index: Index
         if request.param == "embedded":
             index = EmbeddedIndex(embedder, tmp_path / "index")
+        elif request.param == "embedded graph":
+            index = EmbeddedIndex(embedder, tmp_path / "index", exact_up_to=0)
         else:
             dsn = request.getfixturevalue("dsn")
             index = PostgresIndex(dsn, embedder, Breaker(MonotonicClock()))

@@ -135,3 +135,18 @@ def test_every_storage_of_vectors_finds_the_nearest(dtype: str) -> None:
         assert found is not None
         assert found.key == key(str(seed))
         assert found.similarity == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_full_disk_leaves_the_last_save_in_force(small_disk: Path) -> None:
+    index = filled(small_disk, 5)
+    index.save()
+    for seed in range(1000):
+        index.record(PARTITION, key(f"more {seed}"), unit(seed), "node-1", (5,))
+    with pytest.raises(OSError, match="."):
+        index.save()
+    assert index.partitions() == {PARTITION: 1005}
+    assert index.nearest(PARTITION, unit(3)) is not None
+    index.close()
+    again = EmbeddedIndex(EMBEDDER, small_disk)
+    assert again.partitions() == {PARTITION: 5}
+    again.close()

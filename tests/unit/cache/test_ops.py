@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from argus.cache.files import FileStore, entry_path
+from argus.cache.entry_files import entry_path
+from argus.cache.files import FileStore
 from argus.cache.keys import EntryKey
 from argus.cache.ledger import Ledger, Policy
 from argus.cache.ops import folder_stats, purge_folder, verify_folder

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 
 import psycopg
@@ -13,7 +16,7 @@ from argus.cache.breaker import Breaker
 from argus.cache.index import EmbedderId
 from argus.cache.index_postgres import PostgresIndex
 from argus.cache.ledger import Policy
-from argus.cache.postgres import Database
+from argus.cache.postgres import Connection, Database
 from argus.cache.server import ServerStore
 from argus.clock import ManualClock
 from argus.errors import FailedPreconditionError, InternalError, UnavailableError
@@ -153,3 +156,45 @@ def test_a_wrong_statement_is_a_fault_of_ours_and_no_absence(dsn: str) -> None:
     database.close()
     with pytest.raises(UnavailableError, match="closed"):
         database.call(lambda connection: None)
+
+
+def test_without_the_extra_the_message_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from argus.errors import ConfigError\n"
+        "try:\n    import argus.cache.server\n"
+        "except ConfigError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "argus-serve[postgres]" in done.stdout
+
+
+def test_a_deadlock_is_no_absence_of_the_server(dsn: str) -> None:
+    database = Database(dsn, (), Breaker(ManualClock()), timeout_s=20.0)
+    database.call(lambda connection: connection.execute("CREATE TABLE t (n int PRIMARY KEY)"))
+    database.call(lambda connection: connection.execute("INSERT INTO t VALUES (1), (2)"))
+    both = threading.Barrier(2)
+    failed: list[Exception] = []
+
+    def lock(first: int, second: int) -> None:
+        def work(connection: Connection) -> None:
+            connection.execute("SET deadlock_timeout = '50ms'")
+            with connection.transaction():
+                connection.execute("SELECT FROM t WHERE n = %s FOR UPDATE", (first,))
+                both.wait()
+                connection.execute("SELECT FROM t WHERE n = %s FOR UPDATE", (second,))
+
+        try:
+            database.call(work)
+        except UnavailableError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=lock, args=order) for order in ((1, 2), (2, 1))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(failed) == 1
+    assert "deadlock" in str(failed[0])
+    assert database.call(lambda connection: connection.execute("SELECT 1").fetchone()) == (1,)
+    database.close()

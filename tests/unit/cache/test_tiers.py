@@ -7,10 +7,12 @@ import threading
 from pathlib import Path
 
 from argus.cache.breaker import Breaker
-from argus.cache.files import FileStore, SiblingFiles, entry_path
+from argus.cache.entry_files import entry_path
+from argus.cache.files import FileStore
 from argus.cache.ledger import Ledger, Policy
 from argus.cache.memory import MemoryStore
 from argus.cache.server import ServerStore
+from argus.cache.siblings import SiblingFiles
 from argus.cache.state import EntryInfo, EntryRecord
 from argus.cache.store import Selection
 from argus.cache.tiers import TieredStates
