@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +49,9 @@ class Buckets:
 
 SLOW_FORWARD_S = 0.5
 """Where one lane takes longer than this, fewer sizes are tried and each is timed once."""
+SMALL_LATENT = 16 * 16
+"""Up to so many places of a latent every size is tried even so: they add seconds, not minutes, and
+the fewer sizes there are, the less likely it is that some agree."""
 
 
 def probe_sizes(max_lanes: int, slow: bool = False) -> list[int]:
@@ -62,10 +65,21 @@ def probe_sizes(max_lanes: int, slow: bool = False) -> list[int]:
     return [n for n in sizes if n < max_lanes] + [max_lanes]
 
 
-def probe_buckets(adapter: PipelineAdapter, max_lanes: int, repeats: int = 2) -> Buckets:
+def probe_buckets(
+    adapter: PipelineAdapter,
+    max_lanes: int,
+    repeats: int = 2,
+    now_s: Callable[[], float] = time.perf_counter,
+) -> Buckets:
     """Run a variant at its native size with every lane count, compare and time the outputs.
 
     Also the warm-up: every bucket has been run once when it returns.
+
+    Args:
+        adapter: the variant.
+        max_lanes: lanes of the widest forward.
+        repeats: timed runs of a size, after one that is not.
+        now_s: the clock.
     """
     shape = adapter.latent_shape(adapter.info.width, adapter.info.height)
     generator = torch.Generator("cpu").manual_seed(0)
@@ -76,23 +90,27 @@ def probe_buckets(adapter: PipelineAdapter, max_lanes: int, repeats: int = 2) ->
         name: torch.randn((max_lanes, *rest), generator=generator).to(latents)
         for name, rest in adapter.conditioning.items()
     }
+
+    def run(lanes: int) -> tuple[torch.Tensor, float]:
+        start_s = now_s()
+        own = {name: tensor[:lanes] for name, tensor in texts.items()}
+        out = adapter.forward(latents[:lanes], times[:lanes], own).float().cpu()
+        return out, now_s() - start_s
+
+    run(1)
+    # The machine may be busy for a moment: one fast forward of two shows what the model takes.
+    slow = all(run(1)[1] > SLOW_FORWARD_S for _ in range(2))
+    sizes_tried = probe_sizes(max_lanes, slow and shape[1] * shape[2] > SMALL_LATENT)
+    log.info("warming %s up with %s lanes", adapter.info.name, describe(sizes_tried))
     outputs: dict[int, torch.Tensor] = {}
     seconds: dict[int, float] = {}
-    start = time.perf_counter()
-    adapter.forward(latents[:1], times[:1], {name: t[:1] for name, t in texts.items()}).cpu()
-    slow = time.perf_counter() - start > SLOW_FORWARD_S
-    sizes_tried = probe_sizes(max_lanes, slow)
-    log.info("warming %s up with %s lanes", adapter.info.name, describe(sizes_tried))
     for lanes in sizes_tried:
-        taken = []
+        taken_s = []
         for _ in range(1 if slow else repeats + 1):
-            start = time.perf_counter()
-            own = {name: tensor[:lanes] for name, tensor in texts.items()}
-            out = adapter.forward(latents[:lanes], times[:lanes], own)
-            outputs[lanes] = out.float().cpu()
-            taken.append(time.perf_counter() - start)
+            outputs[lanes], last_s = run(lanes)
+            taken_s.append(last_s)
         # The first run of a size may compile or allocate.
-        seconds[lanes] = min(taken[1:] or taken)
+        seconds[lanes] = min(taken_s[1:] or taken_s)
     sizes, exact = choose_sizes(outputs)
     return Buckets(sizes, exact, _costs(sizes, seconds))
 

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from argus.diffusion.tables import Line, table_of
-from argus.engine.buckets import choose_sizes, describe, probe_sizes
 from argus.engine.row import PATIENCE_S, BatchKey, Row
 from argus.engine.schedule import fill, next_batch, slack_s
 from argus.engine.slots import SlotPool
@@ -122,23 +121,3 @@ def test_slots_are_taken_once_and_given_back_once() -> None:
     for wrong in (1, 7, -1):
         with pytest.raises(ValueError, match="not taken"):
             pool.give_back(wrong)
-
-
-def test_buckets_are_the_largest_family_of_equal_sizes() -> None:
-    base = torch.arange(8.0).view(8, 1)
-    outputs = {n: base[:n] + (1e-6 if n < 4 else 0.0) for n in range(1, 9)}
-    outputs[1] = base[:1] - 1e-6
-    assert choose_sizes(outputs) == ((4, 5, 6, 7, 8), True)
-
-
-def test_without_a_family_buckets_are_powers_of_two() -> None:
-    outputs = {n: torch.full((n, 1), float(n)) for n in (1, 2, 3, 4, 5, 6)}
-    assert choose_sizes(outputs) == ((1, 2, 4, 6), False)
-    assert choose_sizes({1: outputs[1], 2: outputs[2]}) == ((2,), True)
-
-
-def test_probe_sizes_end_at_the_limit() -> None:
-    assert probe_sizes(6) == [1, 2, 3, 4, 5, 6]
-    assert probe_sizes(11) == [1, 2, 3, 4, 5, 6, 7, 8, 10, 11]
-    assert describe([4, 5, 6, 8, 10, 11]) == "4-6, 8, 10-11"
-    assert describe([2]) == "2"
