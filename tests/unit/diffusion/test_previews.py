@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import previews
 import pytest
 import torch
-from diffusers import DiffusionPipeline
 from tiny_models import TINY
 
 from argus.diffusion.adapter import load_variant
@@ -17,36 +17,19 @@ from argus.models import bundled_variants
 CPU = torch.device("cpu")
 
 
-def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float(np.corrcoef(a.double().flatten(), b.double().flatten())[0, 1])
-
-
-def shrunk(pixels: torch.Tensor, factor: int) -> torch.Tensor:
-    """Average uint8 (h, w, 3) over squares."""
-    planes = pixels.float().permute(2, 0, 1)
-    return torch.nn.functional.avg_pool2d(planes, factor).permute(1, 2, 0)
-
-
 def test_a_bundled_preview_resembles_the_picture() -> None:
-    folder = bundled_variants()["scenes-base"]
-    adapter = load_variant(folder, CPU, torch.float32)
-    pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    prompts = ["a red circle left of a blue square", "a green ring", "a purple star"]
-    latents = pipeline(
-        prompts,
-        num_inference_steps=10,
-        guidance_scale=5.0,
-        generator=[torch.Generator().manual_seed(3) for _ in prompts],
-        output_type="latent",
-    ).images
-    pictures = [shrunk(picture, 8) for picture in adapter.decode(latents)]
-    previews = [adapter.preview(one).float() for one in latents]
-    found = [correlation(a, b) for a, b in zip(pictures, previews, strict=True)]
-    # Measured 0.77, 0.76, 0.72. This VAE's latents stand for shapes as much as for colours: the
-    # best linear map there is, fitted to such pictures themselves, has 0.87, 0.76, 0.62.
-    assert min(found) >= 0.6, found
-    assert np.mean(found) >= 0.7, found
+    adapter = load_variant(bundled_variants()["scenes-base"], CPU, torch.float32)
+    latents, pictures = previews.draw(adapter, previews.prompts(4, held_out=True))
+    found = torch.stack([adapter.preview(one) for one in latents]).float()
+    likeness = previews.correlations(found, pictures)
+    # Colours in their places: this VAE's latents stand for shapes as much. Over 48 held-out
+    # prompts `PYTHONPATH=bench python bench/previews.py` found a mean of 0.56 and a least of 0.13
+    # (scenes-small: 0.55 and 0.08), and 0.63 and 0.27 for a linear map fitted to other pictures of
+    # this family. These four have 0.53, 0.15, 0.69, 0.47.
+    assert np.mean(likeness) >= 0.35, likeness
+    assert min(likeness) >= 0.05, likeness
+    for spoilt in (found.roll(1, dims=0), found.roll(1, dims=3)):  # another's; blue for red
+        assert np.mean(previews.correlations(spoilt, pictures)) <= np.mean(likeness) - 0.2
 
 
 def test_the_map_is_the_one_that_made_the_pictures() -> None:
