@@ -91,6 +91,10 @@ bench-engine: venv  ## Measure the engine against diffusers on the CPU (ten minu
 bench-gpu: venv  ## Measure the engine against diffusers on a CUDA device.
 	PYTHONPATH=bench $(BIN)/python bench/gpu.py --out bench/results
 
+.PHONY: parity-table
+parity-table: venv  ## Compare every family and sampler with diffusers and rewrite docs/parity.md.
+	PYTHONPATH=bench $(BIN)/python bench/parity_table.py
+
 .PHONY: bench-step
 bench-step: venv  ## Measure forms of a step's gather and update on this CPU.
 	PYTHONPATH=bench $(BIN)/python bench/step_cpu.py --out bench/results

@@ -12,12 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, FluxPipeline, LatentConsistencyModelPipeline
+from diffusers import (
+    DiffusionPipeline,
+    FlowMatchHeunDiscreteScheduler,
+    FluxPipeline,
+    LatentConsistencyModelPipeline,
+)
 from numpy.typing import NDArray
 from PIL import Image
 
 from argus.diffusion.adapter import PipelineAdapter, load_variant
-from argus.diffusion.flow import FLOW_SAMPLERS
+from argus.diffusion.flow import FLOW_SAMPLERS, make_flow_scheduler
 from argus.diffusion.flux import FluxAdapter
 from argus.diffusion.schedules import make_scheduler
 from argus.engine.engine import Engine
@@ -119,8 +124,7 @@ class Pair:
         """Return the final latents and the pixels that the pipeline makes."""
         pipeline = self.pipelines[wanted.variant]
         options: dict[str, Any] = {"guidance_scale": wanted.guidance}
-        if wanted.sampler not in FLOW_SAMPLERS:
-            pipeline.scheduler = make_scheduler(wanted.sampler, self._configs[wanted.variant])
+        pipeline.scheduler = _scheduler(wanted.sampler, self._configs[wanted.variant])
         # An empty negative prompt is none to diffusers' users, but for true guidance, which asks
         # for one.
         negative = wanted.negative_prompt or None
@@ -151,6 +155,39 @@ class Pair:
             scale = pipeline.vae_scale_factor
             latents = pipeline._unpack_latents(latents, wanted.height, wanted.width, scale)
         return latents, np.asarray(image).astype(int)
+
+
+class HeunSteps(FlowMatchHeunDiscreteScheduler):  # type: ignore[misc]
+    """Diffusers' Heun steps over the schedule of its Euler scheduler.
+
+    The pipelines hand over sigmas and a shift, which the class itself has no arguments for.
+    """
+
+    def __init__(self, schedule: Any) -> None:
+        super().__init__()
+        self.register_to_config(**schedule.config)
+        self._schedule = schedule
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: Any = None,
+        sigmas: Any = None,
+        mu: float | None = None,
+    ) -> None:
+        self._schedule.set_timesteps(num_inference_steps, device, sigmas, mu)
+        points = [i for i in range(len(self._schedule.timesteps)) for _ in range(2)][1:]
+        self.timesteps = self._schedule.timesteps[points]
+        self.sigmas = torch.cat([self._schedule.sigmas[points], self._schedule.sigmas[-1:]])
+        self.prev_derivative = self.dt = None
+        self._step_index = self._begin_index = None
+
+
+def _scheduler(sampler: str, config: Mapping[str, Any]) -> Any:
+    if sampler not in FLOW_SAMPLERS:
+        return make_scheduler(sampler, config)
+    schedule = make_flow_scheduler(config)
+    return HeunSteps(schedule) if sampler == "flow_heun" else schedule
 
 
 def _pipeline(folder: Path) -> Any:

@@ -20,7 +20,10 @@ ABOUT = """\
 Each line is one request made twice in float32 on the CPU: by the engine, and by the `__call__` of
 the folder's own diffusers pipeline with the same prompt, seed and steps. The numbers are the
 largest differences over all values of the final latents (allowed: see `bench/parity.py`) and of
-the pictures, of 255 (allowed: 1).
+the pictures, of 255 (allowed: 1). `make parity-table` writes this page.
+
+diffusers' Heun class for flow matching takes neither the sigmas nor the shift that the pipelines
+of SD3 and FLUX may hand over; its steps are run over the schedule of the Euler class there.
 
 The `tiny` variants have random weights (`bench/tiny_models.py`), which let every family be checked
 without a download; `scenes-base` is the bundled one. `tests/parity` holds the same comparison.
