@@ -1,5 +1,6 @@
 """Training: a tiny run goes through, repeats itself, and resumes."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,29 +19,37 @@ def run(work: Path, *more: str) -> None:
     )
 
 
-def test_a_tiny_run_trains_and_exports_the_whole_family(tmp_path: Path) -> None:
-    run(tmp_path)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole tiny run."""
+    work = tmp_path_factory.mktemp("trained")
+    run(work)
+    return work
+
+
+def test_a_tiny_run_trains_and_exports_the_whole_family(trained: Path) -> None:
     for name in ("scenes-base", "scenes-small"):
         pipeline = StableDiffusionPipeline.from_pretrained(
-            tmp_path / "out" / name, dtype=torch.float32, local_files_only=True
+            trained / "out" / name, dtype=torch.float32, local_files_only=True
         )
         pipeline.set_progress_bar_config(disable=True)
         image = pipeline("a red circle", num_inference_steps=2, output_type="np").images[0]
         assert image.shape == (64, 64, 3)
     with pytest.raises(SystemExit, match="--resume"):
-        run(tmp_path, "--stage", "vae")
+        run(trained, "--stage", "vae")
 
 
-def test_the_same_seed_trains_the_same_weights(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        run(tmp_path / name, "--stage", "vae,text")
+def test_the_same_seed_trains_the_same_weights(trained: Path, tmp_path: Path) -> None:
+    run(tmp_path, "--stage", "vae,text")
     for stage in ("vae", "text"):
-        first, second = (load_checkpoint(tmp_path / n / f"{stage}.pt") for n in ("a", "b"))
+        first, second = (load_checkpoint(work / f"{stage}.pt") for work in (trained, tmp_path))
         assert all(torch.equal(v, second["model"][k]) for k, v in first["model"].items())
 
 
-def test_a_stage_resumes_where_it_stopped(tmp_path: Path) -> None:
-    run(tmp_path, "--stage", "vae,text,pool,scenes-small", "--unet-samples", "32", "32")
+def test_a_stage_resumes_where_it_stopped(trained: Path, tmp_path: Path) -> None:
+    for part in ("vae", "text", "pool"):
+        shutil.copy(trained / f"{part}.pt", tmp_path)
+    run(tmp_path, "--stage", "scenes-small", "--unet-samples", "32", "32")
     assert load_checkpoint(tmp_path / "scenes-small.pt")["seen"] == 32
     run(tmp_path, "--stage", "scenes-small", "--resume", "--unet-samples", "64", "64")
     assert load_checkpoint(tmp_path / "scenes-small.pt")["seen"] == 64
