@@ -51,18 +51,16 @@ def test_the_engine_benchmark_fills_every_table(
     assert any("conv2d" in row["function"] for row in profile)
 
 
-@pytest.mark.slow
-def test_the_gpu_benchmark_measures_every_workload_and_system(tmp_path: Path) -> None:
-    quick = "--scale tiny --device cpu --rows 1 2 --waves 1 --no-compile"
+@pytest.mark.parametrize("workload", ["SDXL", "LCM"])
+def test_the_gpu_benchmark_measures_every_system(tmp_path: Path, workload: str) -> None:
+    quick = f"--scale tiny --device cpu --rows 1 2 --waves 1 --no-compile --only {workload}"
     bench_gpu.main(["--out", str(tmp_path), *quick.split()])
-    found = tables(tmp_path, "gpu")
-    assert len(found) == 8
-    for title, rows in found.items():
-        if "switches" in title:
-            continue
-        measured = [(r["system"], r["rows"]) for r in rows if isinstance(r["images/s"], float)]
-        assert measured == [(s, n) for s in ("Argus", "diffusers, eager") for n in (1, 2)]
-        assert rows[-1]["images/s"] == "left out by --no-compile"
+    systems, switches = tables(tmp_path, "gpu").values()
+    measured = [(r["system"], r["rows"]) for r in systems if isinstance(r["images/s"], float)]
+    assert measured == [(s, n) for s in ("Argus", "diffusers, eager") for n in (1, 2)]
+    assert systems[-1]["images/s"] == "left out by --no-compile"
+    assert {r["system"] for r in switches} >= {"graphs on", "graphs off"}
+    assert all(isinstance(r["images/s"], float) for r in switches)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what is refused without")
