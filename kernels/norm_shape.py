@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -36,13 +36,21 @@ class NormShape:
 
 
 class NormByShape:
-    """A norm kernel that takes the winner for each shape, and plain torch for shapes unknown."""
+    """A norm kernel that takes the winner for each shape, and plain torch for shapes unknown.
+
+    The batch dimension does not count: a sample must be computed alike whatever the others are.
+    """
 
     def __init__(self, winners: Mapping[NormShape, NormKernel]) -> None:
-        self._winners = dict(winners)
+        self._winners = {_of_one(shape): kernel for shape, kernel in winners.items()}
 
     def __call__(
         self, x: torch.Tensor, groups: int, weight: torch.Tensor, bias: torch.Tensor, eps: float, /
     ) -> torch.Tensor:
-        kernel = self._winners.get(NormShape.of(x, groups), reference.group_norm_silu)
+        shape = _of_one(NormShape.of(x, groups))
+        kernel = self._winners.get(shape, reference.group_norm_silu)
         return kernel(x, groups, weight, bias, eps)
+
+
+def _of_one(shape: NormShape) -> NormShape:
+    return replace(shape, shape=(1, *shape.shape[1:]))

@@ -138,6 +138,10 @@ class PipelineAdapter(Protocol):
         """Return the modules that `forward` runs, by name."""
         ...
 
+    def decode_modules(self) -> Mapping[str, torch.nn.Module]:
+        """Return the modules that `decode` runs, by name."""
+        ...
+
     def move(self, device: torch.device) -> None:
         """Move all modules to a device, to the host, or to "meta", which drops their weights.
 

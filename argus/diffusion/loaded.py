@@ -86,6 +86,10 @@ class LoadedPipeline:
         """Return the modules that `forward` runs, by name."""
         return {self._denoiser: self._modules[self._denoiser]}
 
+    def decode_modules(self) -> Mapping[str, torch.nn.Module]:
+        """Return the modules that `decode` runs, by name."""
+        return {"vae": self._modules["vae"]}
+
     # -- decoding --------------------------------------------------------------------------
 
     def _to_vae(self, latents: torch.Tensor) -> torch.Tensor:

@@ -106,10 +106,13 @@ class ResidentModules:
         # The host waits for it before anyone can launch a kernel that reads the weights, and
         # `move` waits for the whole device before they are freed; no other order is needed.
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        with torch.cuda.stream(stream):
-            for name, module in modules.items():
-                self._put(name, module, device)
-        stream.synchronize()
+        try:
+            with torch.cuda.stream(stream):
+                for name, module in modules.items():
+                    self._put(name, module, device)
+        finally:
+            # Also when memory ran out halfway: what was begun must be done before it is undone.
+            stream.synchronize()
 
     def _put(self, name: str, module: Any, device: torch.device) -> None:
         dtype = torch.float32 if name in self._float32 else None

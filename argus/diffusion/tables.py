@@ -84,10 +84,6 @@ class StepTable:
         """Whether the latents before `line` are those before a step, not between two looks."""
         return line == 0 or self.steps[line] != self.steps[line - 1]
 
-    def line_of(self, step: int) -> int | None:
-        """Return the first line of a step of the full schedule; None if it is not run."""
-        return self.steps.index(step) if step in self.steps else None
-
 
 @dataclass(frozen=True, slots=True)
 class Line:

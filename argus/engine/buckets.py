@@ -16,11 +16,13 @@ from dataclasses import dataclass
 
 import torch
 
-from argus.diffusion.adapter import PipelineAdapter
+from argus.diffusion.adapter import GUIDANCE, PipelineAdapter
 from argus.engine.forwards import Forwards
 from argus.types import StepCosts
 
 log = logging.getLogger(__name__)
+
+Forward = Callable[[torch.Tensor, torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Buckets:
         return self.sizes[bisect_left(self.sizes, lanes)]
 
 
+ONE_GUIDED_ROW = 2
+"""Lanes."""
 SLOW_FORWARD_S = 0.5
 """Where one lane takes longer than this, fewer sizes are tried and each is timed once."""
 SMALL_LATENT = 16 * 16
@@ -70,31 +74,40 @@ def probe_buckets(
     max_lanes: int,
     repeats: int = 2,
     now_s: Callable[[], float] = time.perf_counter,
+    forward: Forward | None = None,
 ) -> Buckets:
     """Run a variant at its native size with every lane count, compare and time the outputs.
 
-    Also the warm-up: every bucket has been run once when it returns.
+    Also the warm-up: every bucket has been run once when it returns. Sizes that memory does not
+    hold are left out, as long as one guided row fits.
 
     Args:
         adapter: the variant.
         max_lanes: lanes of the widest forward.
         repeats: timed runs of a size, after one that is not.
         now_s: the clock.
+        forward: how forwards are run; None: by the adapter itself.
+
+    Raises:
+        torch.OutOfMemoryError: not even a guided row fits.
     """
+    forward = forward or adapter.forward
     shape = adapter.latent_shape(adapter.info.width, adapter.info.height)
     generator = torch.Generator("cpu").manual_seed(0)
     latents = torch.randn((max_lanes, *shape), generator=generator)
     latents = latents.to(adapter.device, adapter.dtype)
     times = torch.linspace(999.0, 1.0, max_lanes).to(adapter.device)
     texts = {
-        name: torch.randn((max_lanes, *rest), generator=generator).to(latents)
+        name: torch.randn((max_lanes, *rest), generator=generator).to(
+            adapter.device, torch.float32 if name == GUIDANCE else adapter.dtype
+        )
         for name, rest in adapter.conditioning.items()
     }
 
     def run(lanes: int) -> tuple[torch.Tensor, float]:
         start_s = now_s()
         own = {name: tensor[:lanes] for name, tensor in texts.items()}
-        out = adapter.forward(latents[:lanes], times[:lanes], own).float().cpu()
+        out = forward(latents[:lanes], times[:lanes], own).float().cpu()
         return out, now_s() - start_s
 
     run(1)
@@ -106,9 +119,16 @@ def probe_buckets(
     seconds: dict[int, float] = {}
     for lanes in sizes_tried:
         taken_s = []
-        for _ in range(1 if slow else repeats + 1):
-            outputs[lanes], last_s = run(lanes)
-            taken_s.append(last_s)
+        try:
+            for _ in range(1 if slow else repeats + 1):
+                outputs[lanes], last_s = run(lanes)
+                taken_s.append(last_s)
+        except torch.OutOfMemoryError:
+            if lanes <= ONE_GUIDED_ROW:
+                raise
+            log.warning("%s: %d lanes do not fit into memory", adapter.info.name, lanes)
+            outputs.pop(lanes, None)
+            break
         # The first run of a size may compile or allocate.
         seconds[lanes] = min(taken_s[1:] or taken_s)
     sizes, exact = choose_sizes(outputs)

@@ -73,6 +73,11 @@ class DecodeQueue:
         """Queue a job; the engine allows one image and one preview a row at a time."""
         self._put(_PREVIEW if job.preview_step else _IMAGE, job)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the decode thread runs."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Finish what is queued and end the threads."""
         self._put(_CLOSE, None)
@@ -86,18 +91,32 @@ class DecodeQueue:
         stream: torch.cuda.Stream | None = None
         while (job := self._jobs.get()[2]) is not None:
             jobs = self._with_its_kind(job)
-            if job.ready is not None and stream is None:
-                torch.cuda.set_device(job.latents.device)
-                stream = torch.cuda.Stream(job.latents.device)  # type: ignore[no-untyped-call]
-            with torch.cuda.stream(stream):
+            try:
+                stream = self._decode_on_stream(jobs, stream)
+            except Exception as error:
+                log.exception("decoding failed")
                 for one in jobs:
-                    if one.ready is not None and stream is not None:
-                        stream.wait_event(one.ready)
-                        # The copy was made on another stream; its memory must outlive this use.
-                        one.latents.record_stream(stream)
-                self._decode(jobs)
-            for one in jobs:
-                one.release()
+                    self._on_failed(one, error)
+            finally:
+                for one in jobs:
+                    one.release()
+
+    def _decode_on_stream(
+        self, jobs: Sequence[DecodeJob], stream: torch.cuda.Stream | None
+    ) -> torch.cuda.Stream | None:
+        """Decode, on CUDA behind the steps that made the latents; return the stream used."""
+        device = jobs[0].latents.device
+        if device.type == "cuda" and stream is None:
+            torch.cuda.set_device(device)
+            stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(stream):
+            for job in jobs:
+                if job.ready is not None and stream is not None:
+                    stream.wait_event(job.ready)
+                    # The copy was made on another stream; its memory must outlive this use.
+                    job.latents.record_stream(stream)
+            self._decode(jobs)
+        return stream
 
     def _with_its_kind(self, first: DecodeJob) -> list[DecodeJob]:
         """Return the job with those waiting that may be decoded with it, in order."""
@@ -143,11 +162,10 @@ class DecodeQueue:
                 data = encode_preview(pixels)
             else:
                 data = encode_image(pixels, job.row.request.format)
+            self._on_done(job, data)
         except Exception as error:
-            log.exception("image encoding failed")
+            log.exception("an image could not be finished")
             self._on_failed(job, error)
-            return
-        self._on_done(job, data)
 
 
 def _pixels(jobs: Sequence[DecodeJob]) -> list[NDArray[Any]]:

@@ -96,7 +96,7 @@ class Engine:
             raise InvalidArgumentError("skip", "needs a state to start from, and a state needs it")
         if state is not None:
             row.start = StartState(state, self._clock.now() + state_wait_s)
-        if not self._stepper.alive:
+        if not (self._stepper.alive and self._decoder.alive):
             raise UnavailableError("the engine takes no more rows")
         self._registry.take(row)
         if state is not None:
@@ -169,7 +169,7 @@ class Engine:
             rows=sum(s in {RowState.RUNNING, RowState.DECODING} for s in states),
             waiting=states.count(RowState.WAITING),
             slots_free=self.options.slots - self._pools.in_use,
-            alive=self._stepper.alive,
+            alive=self._stepper.alive and self._decoder.alive,
             resident=self._residents.on_device(),
             slowness=self._stepper.pace.slowness,
         )
@@ -196,8 +196,8 @@ class Engine:
     # -- making rows -------------------------------------------------------------------------
 
     def _make_row(self, request: ResolvedRequest, listener: Listener) -> Row:
-        adapter = self._residents[request.variant].adapter
-        info = adapter.info
+        resident = self._residents[request.variant]
+        adapter, info = resident.adapter, resident.adapter.info
         for name, pixels in (("width", request.width), ("height", request.height)):
             multiple = info.size_multiple
             if pixels < multiple or pixels > info.max_size or pixels % multiple:
@@ -213,7 +213,7 @@ class Engine:
         row = Row(
             request,
             listener,
-            BatchKey(request.variant, shape),
+            BatchKey(request.variant, shape, resident.load),
             table,
             self._clock.now(),
             info.guidance_embedded,
@@ -232,9 +232,10 @@ class Engine:
             if not row.state.is_final:
                 row.tell(RowPreview(job.preview_step, data))
             return
-        if row.saved and not row.state.is_final:
+        if row.whole and row.saved and not row.state.is_final:
             row.tell(RowStates({step: saved.wait() for step, saved in row.saved.items()}))
-        running_s = self._clock.now() - row.started_s
+        now_s = self._clock.now()
+        running_s = now_s - (now_s if row.started_s is None else row.started_s)
         done = RowDone(data, running_s, row.max_lanes, row.steps_done, row.skipped)
         self._registry.end(row, RowState.DONE, done)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +16,10 @@ import torch
 
 from argus.diffusion.adapter import PipelineAdapter
 from argus.diffusion.attention import SDPA, use
-from argus.engine.fusing import fuse_where_it_wins
 from argus.engine.slots import allocate_conditioning
+from argus.engine.tuning import Tuning
 from argus.kernels import reference
-from argus.kernels.choose import StepKernels
-from argus.kernels.fuse import FusedNorms
+from argus.kernels.fuse import fuse_norms
 
 log = logging.getLogger(__name__)
 
@@ -59,24 +59,20 @@ class Forwards:
     every other shape runs eagerly, and so does everything where there is no CUDA.
     """
 
-    def __init__(
-        self,
-        adapter: PipelineAdapter,
-        attention: str = SDPA,
-        kernels: StepKernels | None = None,
-    ) -> None:
-        """Start without graphs.
+    def __init__(self, adapter: PipelineAdapter, tuning: Tuning | None = None) -> None:
+        """Apply what was chosen; start without graphs.
 
         Args:
             adapter: resident on its device.
-            attention: a back end of `argus.diffusion.attention`.
-            kernels: for the two ends of a step; None: plain torch.
+            tuning: what makes it fast; None: nothing does.
         """
         self.adapter = adapter
-        self.attention = attention
+        self.tuning = tuning = tuning or Tuning()
+        kernels, norms = tuning.kernels, tuning.norms
         self.gather = kernels.gather_inputs if kernels else reference.gather_inputs
         self.update = kernels.update_states if kernels else reference.update_states
-        self._fused: list[FusedNorms] = []
+        modules = (*adapter.forward_modules().values(), *adapter.decode_modules().values())
+        self._fused = [fuse_norms(module, norms) for module in modules] if norms else []
         self._buffers: OrderedDict[tuple[Shape, int], Buffers] = OrderedDict()
         self._graphs: dict[tuple[Shape, int], _Graph] = {}
 
@@ -84,10 +80,6 @@ class Forwards:
     def graphs(self) -> int:
         """Graphs captured."""
         return len(self._graphs)
-
-    def has_graph(self, latent: Shape, lanes: int) -> bool:
-        """Whether that forward replays a graph."""
-        return (latent, lanes) in self._graphs
 
     def buffers(self, latent: Shape, lanes: int) -> Buffers:
         """Return the buffers to fill for a forward of `lanes` lanes; they are used again."""
@@ -109,7 +101,20 @@ class Forwards:
         if captured is not None:
             captured.graph.replay()
             return captured.output
-        return self._forward(self.buffers(latent, lanes))
+        buffers = self.buffers(latent, lanes)
+        return self.forward(buffers.latents, buffers.timesteps, buffers.conditioning)
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor:
+        """Return the model's output; shapes as in `PipelineAdapter.forward`."""
+        if self.tuning.attention == SDPA:
+            return self.adapter.forward(latents, timesteps, conditioning)
+        with use(self.adapter, self.tuning.attention):
+            return self.adapter.forward(latents, timesteps, conditioning)
 
     def capture(self, latent: Shape, sizes: tuple[int, ...]) -> None:
         """Capture a graph for every size; on failure the variant stays eager, and the log says so.
@@ -128,16 +133,6 @@ class Forwards:
                 self._graphs.clear()
                 torch.cuda.synchronize()
 
-    def fuse(self, latent: Shape, sizes: tuple[int, ...]) -> None:
-        """Use own kernels in the modules for forwards of these sizes, where they win."""
-
-        def run() -> None:
-            for lanes in sizes:
-                self._forward(self.buffers(latent, lanes))
-
-        modules = self.adapter.forward_modules().values()
-        self._fused = fuse_where_it_wins(self.adapter.info.name, modules, self.adapter.device, run)
-
     def forget(self) -> None:
         """Drop graphs and buffers and put exchanged modules back, before the weights are moved."""
         for fused in self._fused:
@@ -148,24 +143,23 @@ class Forwards:
 
     def _capture(self, latent: Shape, lanes: int, pool: Any) -> _Graph:
         buffers = self.buffers(latent, lanes)
+        inputs = buffers.latents, buffers.timesteps, buffers.conditioning
+        here = torch.cuda.current_stream(self.adapter.device)
         side = torch.cuda.Stream(self.adapter.device)  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream(self.adapter.device))
+        side.wait_stream(here)
         with torch.cuda.stream(side):
             for _ in range(WARM_UP_FORWARDS):
-                self._forward(buffers)
-        torch.cuda.current_stream(self.adapter.device).wait_stream(side)
+                self.forward(*inputs)
+        here.wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        # Other threads decode and load meanwhile; their calls must not spoil the capture.
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            output = self._forward(buffers)
+        # The first for a capture that fails, which would leave the thread on its stream; in the
+        # second, other threads' calls must not spoil the capture: they decode and load meanwhile.
+        with (
+            torch.cuda.stream(here),
+            torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"),
+        ):
+            output = self.forward(*inputs)
         return _Graph(graph, output)
-
-    def _forward(self, buffers: Buffers) -> torch.Tensor:
-        inputs = buffers.latents, buffers.timesteps, buffers.conditioning
-        if self.attention == SDPA:
-            return self.adapter.forward(*inputs)
-        with use(self.adapter, self.attention):
-            return self.adapter.forward(*inputs)
 
     def _allocate(self, latent: Shape, lanes: int) -> Buffers:
         device, dtype = self.adapter.device, self.adapter.dtype

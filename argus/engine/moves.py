@@ -40,11 +40,15 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What to do now: park `out`, bring `into` in, and let `close` take no more rows."""
+    """What to do now: park `out`, bring `into` in, and let `close` take no more rows.
+
+    `refuse` can never be brought in beside the variants that are pinned.
+    """
 
     out: tuple[str, ...] = ()
     into: str | None = None
     close: tuple[str, ...] = ()
+    refuse: str | None = None
 
 
 def choose_move(
@@ -52,6 +56,7 @@ def choose_move(
     wanted: Mapping[str, float],
     free_bytes: int,
     now_s: float,
+    moving: bool = False,
 ) -> Move | None:
     """Return the next move, or None.
 
@@ -65,6 +70,7 @@ def choose_move(
         wanted: parked variants that rows wait for, with the earliest due time.
         free_bytes: of the budget, not taken by resident weights or by moves under way.
         now_s: the time.
+        moving: whether other variants are being moved, so that more may be free soon.
     """
     parked = [h for h in holdings if not h.resident and h.name in wanted]
     if not parked:
@@ -72,6 +78,8 @@ def choose_move(
     target = min(parked, key=lambda h: wanted[h.name])
     missing = target.weights_bytes - free_bytes
     movable = [h for h in holdings if h.resident and not h.pinned]
+    if missing > sum(h.weights_bytes for h in movable) and not moving:
+        return Move(refuse=target.name)
     out: list[str] = []
     for holding in sorted((h for h in movable if not h.busy), key=lambda h: h.used_s):
         if missing <= 0:

@@ -16,8 +16,8 @@ from argus.errors import ModelError
 IDLE_POOLS = 4
 """Slot pools without rows that are kept for the next row of their shape."""
 KEPT_ENCODINGS = 128
-EncodingKey = tuple[str, str, bool, int, int]
-"""Variant, text, whether it is the negative one, width and height in pixels."""
+EncodingKey = tuple[int, str, bool, int, int]
+"""Load of the variant, text, whether it is the negative one, width and height in pixels."""
 
 
 class Pools:
@@ -75,10 +75,10 @@ class Pools:
                 self._pools[row.key].give_back(row.slot)
                 row.slot = -1
 
-    def forget(self, present: set[str]) -> None:
-        """Drop what is kept for variants that are no longer there."""
+    def forget(self, present: set[int]) -> None:
+        """Drop what is kept for loadings of variants that are no longer there."""
         with self._lock:
-            for key in [k for k in self._pools if k.variant not in present]:
+            for key in [k for k in self._pools if k.load not in present]:
                 if self._pools[key].in_use == 0:
                     del self._pools[key]
         for encoding in [k for k in self._encodings if k[0] not in present]:
@@ -99,7 +99,7 @@ class Pools:
         self, adapter: PipelineAdapter, row: Row, text: str, negative: bool
     ) -> Conditioning:
         width, height = row.request.width, row.request.height
-        key = (adapter.info.name, text, negative, width, height)
+        key = (row.key.load, text, negative, width, height)
         if key not in self._encodings:
             self._encodings[key] = adapter.encode(text, negative, width, height)
             if len(self._encodings) > KEPT_ENCODINGS:
@@ -117,7 +117,13 @@ def _start(row: Row, adapter: PipelineAdapter) -> torch.Tensor:
             row.tell(RowWarning("STATE_MISSED", f"every step is run: {error}"))
         else:
             row.skip_steps()
-            # Pageable memory: the copy is done when this returns, and may then be reused.
-            return found.to(adapter.device, torch.float32)
-    noise = row.draw_noise(adapter.dtype).to(adapter.device).float()
-    return noise * row.table.initial_scale
+            return _sent(found, adapter.device).float()
+    noise = _sent(row.draw_noise(adapter.dtype), adapter.device)
+    return noise.float() * row.table.initial_scale
+
+
+def _sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor of the CPU on the device, without waiting for the steps queued there."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

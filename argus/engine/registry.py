@@ -84,7 +84,7 @@ class Registry:
         if row.resident is not None:
             self._residents.release(row.resident)
             row.resident = None
-        row.tell(event)
+        row.tell(event, last=True)
 
     def shut(self) -> None:
         """Take no more rows."""

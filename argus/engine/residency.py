@@ -6,21 +6,21 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 
 from argus.clock import Clock
 from argus.diffusion.adapter import PipelineAdapter
-from argus.diffusion.attention import SDPA, back_ends, measure
 from argus.engine.buckets import Buckets, probe_buckets, time_buckets
 from argus.engine.edges import measure_edges, probe_decode
 from argus.engine.forwards import Forwards
 from argus.engine.moves import Holding, choose_move
 from argus.engine.options import EngineOptions
 from argus.engine.residents import Resident, Residents
+from argus.engine.tuning import Tuning, tune
 from argus.errors import AlreadyExistsError, ModelError
-from argus.kernels.choose import choose_step
 from argus.types import VariantCosts
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,8 @@ class Residency:
             NotFoundError: there is none of that name.
             FailedPreconditionError: it is pinned, in use, or being moved.
         """
-        self._clear(self._residents.drop(name))
+        # By the loader, for nothing may wait for the device while a graph is captured.
+        self._loader.submit(self._clear, self._residents.drop(name))
 
     def serve(self, waiting: Mapping[str, float]) -> None:
         """Start the move that is due, if any; it runs in the background.
@@ -118,8 +119,22 @@ class Residency:
                     resident.closing = False
                 return
             holdings = [_holding(r, waiting) for r in still]
-            move = choose_move(holdings, wanted, self._free(all_of_them), self._clock.now())
+            move = choose_move(
+                holdings,
+                wanted,
+                self._free(all_of_them),
+                self._clock.now(),
+                moving=len(still) < len(all_of_them),
+            )
             if move is None:
+                return
+            if move.refuse is not None:
+                refused = self._residents[move.refuse]
+                refused.failed_s = self._clock.now()
+                refused.failure = (
+                    f"{refused.name} does not fit into the budget of {self._budget:,} bytes "
+                    "(node.weights_bytes) beside the variants that are pinned"
+                )
                 return
             for name in move.close:
                 log.info("%s takes no more rows: %s waits for room", name, ", ".join(wanted))
@@ -165,9 +180,13 @@ class Residency:
             adapter = load()
             load_s = time.perf_counter() - start
             log.info("%s loaded in %.1f s", name, load_s)
+            if self._budget and adapter.weights_bytes > self._budget:
+                raise _too_large(folder, adapter.weights_bytes, self._budget)
             resident = self._measured(adapter, load_s, parkable=True, pinned=pinned)
             self._residents.put(resident)
             return resident
+        except torch.OutOfMemoryError as error:
+            raise ModelError(f"{folder}: the device's memory does not hold it: {error}") from error
         finally:
             with self._residents.locked():
                 self._reserved -= weights_bytes
@@ -176,10 +195,7 @@ class Residency:
     def _make_room(self, folder: Path, weights_bytes: int) -> None:
         """Reserve room for a new variant, parking idle ones; those unused for longest first."""
         if self._budget and weights_bytes > self._budget:
-            raise ModelError(
-                f"{folder}: its weights take {weights_bytes:,} bytes, more than the budget of "
-                f"{self._budget:,} (node.weights_bytes)"
-            )
+            raise _too_large(folder, weights_bytes, self._budget)
         with self._residents.locked() as all_of_them:
             missing = weights_bytes - self._free(all_of_them)
             out = []
@@ -206,13 +222,17 @@ class Residency:
     def _measured(
         self, adapter: PipelineAdapter, load_s: float, *, parkable: bool, pinned: bool
     ) -> Resident:
-        buckets = probe_buckets(adapter, self._options.max_lanes)
-        attention = SDPA
-        if len(back_ends(adapter.device)) > 1:
-            found = measure(adapter, min(2, buckets.max_lanes), _native(adapter))
-            attention = found.best
-            log.info("%s: attention %s of %s", adapter.info.name, attention, found.seconds)
-        forwards = self._forwards(adapter, buckets, attention)
+        with _current(adapter.device):
+            return self._measured_here(adapter, load_s, parkable=parkable, pinned=pinned)
+
+    def _measured_here(
+        self, adapter: PipelineAdapter, load_s: float, *, parkable: bool, pinned: bool
+    ) -> Resident:
+        tuning = tune(adapter, self._options)
+        forwards = Forwards(adapter, tuning)
+        buckets = probe_buckets(adapter, self._options.max_lanes, forward=forwards.forward)
+        if self._options.graphs:
+            forwards.capture(_native(adapter), buckets.sizes)
         if forwards.graphs:
             buckets = time_buckets(forwards, _native(adapter), buckets)
         text_s, decode_s = measure_edges(adapter)
@@ -222,7 +242,7 @@ class Residency:
             forwards=forwards,
             buckets=buckets,
             costs=VariantCosts(buckets.costs, text_s, decode_s),
-            widest=buckets.max_lanes,
+            load=self._residents.next_load(),
             decode_batch=probe_decode(adapter),
             home=adapter.device,
             parkable=parkable,
@@ -232,18 +252,12 @@ class Residency:
             move_s=load_s,
         )
 
-    def _forwards(self, adapter: PipelineAdapter, buckets: Buckets, attention: str) -> Forwards:
-        """Return the forwards of an adapter, as fast as measurement makes them."""
-        native = _native(adapter)
-        kernels = None
-        if self._options.fused_update:
-            kernels = choose_step(adapter.device, adapter.dtype, native)
-            log.info("%s: steps by %s", adapter.info.name, kernels.measured.name)
-        forwards = Forwards(adapter, attention, kernels)
-        if self._options.fused_norms and adapter.device.type == "cuda":
-            forwards.fuse(native, buckets.sizes)
-        if self._options.graphs:
-            forwards.capture(native, buckets.sizes)
+    def _forwards(self, adapter: PipelineAdapter, tuning: Tuning, buckets: Buckets) -> Forwards:
+        """Return the forwards of an adapter that has come back, as they were chosen at first."""
+        with _current(adapter.device):
+            forwards = Forwards(adapter, tuning)
+            if self._options.graphs:
+                forwards.capture(_native(adapter), buckets.sizes)
         return forwards
 
     def _swap(self, out: list[Resident], into: Resident) -> None:
@@ -252,9 +266,11 @@ class Residency:
         try:
             self._park_all(out)
             into.adapter.move(into.home)
-            forwards = self._forwards(into.adapter, into.buckets, into.forwards.attention)
+            forwards = self._forwards(into.adapter, into.forwards.tuning, into.buckets)
         except Exception as error:
             log.exception("%s could not be brought back", into.name)
+            if into.adapter.device == into.home:
+                into.adapter.move(torch.device("meta"))
             with self._residents.locked():
                 into.failed_s = self._clock.now()
                 into.failure = f"{into.name} could not be brought back: {error}"
@@ -308,6 +324,18 @@ class Residency:
             # Steps of a row that was given up may still be under way.
             torch.cuda.synchronize(resident.home)
         resident.forwards.forget()
+
+
+def _too_large(folder: Path, weights_bytes: int, budget: int) -> ModelError:
+    return ModelError(
+        f"{folder}: its weights take {weights_bytes:,} bytes, more than the budget of {budget:,} "
+        "(node.weights_bytes)"
+    )
+
+
+def _current(device: torch.device) -> AbstractContextManager[None]:
+    """Make a CUDA device the thread's current one; nothing elsewhere."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _native(adapter: PipelineAdapter) -> tuple[int, int, int]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -29,7 +30,8 @@ class Resident:
         forwards: its forwards; replaced whenever its weights have been moved.
         buckets: lane counts of its forwards.
         costs: measured when it was loaded.
-        widest: lanes of the widest forward that the device's memory was found to hold.
+        load: counts loadings; none other has this one's.
+        limits: lanes of the widest forward that memory was found to hold, by latent shape.
         decode_batch: images that are decoded at once.
         home: the device it runs on.
         parkable: whether its weights may be dropped, since they can be read from its folder again.
@@ -49,7 +51,7 @@ class Resident:
     forwards: Forwards
     buckets: Buckets
     costs: VariantCosts
-    widest: int
+    load: int
     decode_batch: int
     home: torch.device
     parkable: bool
@@ -63,6 +65,21 @@ class Resident:
     closing: bool = False
     failed_s: float | None = None
     failure: str = ""
+    limits: dict[tuple[int, int, int], int] = field(default_factory=dict)
+
+    @property
+    def native(self) -> tuple[int, int, int]:
+        """Latent shape of the native size, which costs were measured at."""
+        return self.adapter.latent_shape(self.adapter.info.width, self.adapter.info.height)
+
+    def max_lanes(self, latent: tuple[int, int, int]) -> int:
+        """Return the lanes of the widest forward of that shape."""
+        return self.limits.get(latent, self.buckets.max_lanes)
+
+    def step_s(self, latent: tuple[int, int, int], lanes: int) -> float:
+        """Return the seconds of a step; of other sizes than the native one by their area."""
+        (_, height, width), (_, own_height, own_width) = latent, self.native
+        return self.costs.steps.step_s(lanes) * height * width / (own_height * own_width)
 
     @property
     def name(self) -> str:
@@ -77,6 +94,13 @@ class Residents:
         self._clock = clock
         self._lock = threading.RLock()
         self._by_name: dict[str, Resident] = {}
+        self._loads = itertools.count(1)
+        self.version = 0
+        """Changes whenever a variant comes or goes."""
+
+    def next_load(self) -> int:
+        """Return a number that no other loading has."""
+        return next(self._loads)
 
     def __getitem__(self, name: str) -> Resident:
         """Return the variant of that name.
@@ -111,11 +135,11 @@ class Residents:
         with self._lock:
             return tuple(r.name for r in self._by_name.values() if r.on_device)
 
-    def failure(self, name: str) -> str | None:
-        """Return why rows of a variant cannot run, if they cannot."""
+    def failure(self, name: str, load: int) -> str | None:
+        """Return why rows of that loading of a variant cannot run, if they cannot."""
         with self._lock:
             found = self._by_name.get(name)
-            if found is None:
+            if found is None or found.load != load:
                 return f"variant {name!r} was unloaded"
             return found.failure if self.resting(found) else None
 
@@ -154,6 +178,7 @@ class Residents:
             if resident.name in self._by_name:
                 raise AlreadyExistsError(f"a variant named {resident.name!r} is already loaded")
             self._by_name[resident.name] = resident
+            self.version += 1
 
     def drop(self, name: str) -> Resident:
         """Forget a variant and return it; rows of it that still wait fail.
@@ -167,6 +192,7 @@ class Residents:
             if found.pinned or found.moving or found.claims:
                 why = "pinned" if found.pinned else "being moved" if found.moving else "in use"
                 raise FailedPreconditionError(f"variant {name!r} is {why}")
+            self.version += 1
             return self._by_name.pop(name)
 
     def pin(self, name: str, pinned: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -41,10 +42,14 @@ class RowState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class BatchKey:
-    """Rows with the same key may share a forward. `latent` is (channels, height, width)."""
+    """Rows with the same key may share a forward.
+
+    `latent` is (channels, height, width); `load` tells one loading of a variant from the next.
+    """
 
     variant: str
     latent: tuple[int, int, int]
+    load: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +67,8 @@ class Row:
         table_from_start: the table of a row that starts from it.
         resident: the variant, claimed while the row holds a slot or is being decoded.
         spaced_to: forwards that the rest of the row shall be spaced to at the next step.
-        saved: latents before the request's checkpoints, by step.
+        whole: whether every step of the schedule is run, from noise.
+        saved: latents before the request's checkpoints, by step; of whole rows only.
     """
 
     request: ResolvedRequest
@@ -79,14 +85,17 @@ class Row:
     done_before: int = 0
     skipped: int = 0
     slot: int = -1
-    started_s: float = 0.0
+    started_s: float | None = None
     max_lanes: int = 0
     cancelled: bool = False
     preview_pending: bool = False
     spaced_to: int | None = None
+    whole: bool = True
     saved: dict[int, SavedLatents] = field(default_factory=dict)
     generator: torch.Generator = field(init=False)
     _noise: tuple[int, torch.Tensor] | None = None
+    _ended: bool = False
+    _voice: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.generator = torch.Generator("cpu").manual_seed(self.request.seed)
@@ -156,8 +165,7 @@ class Row:
         """
         step = self.table.steps[self.position]
         wanted = step in self.request.checkpoints and step not in self.saved
-        complete = self.skipped == 0 and self.done_before == 0
-        return step if wanted and complete and self.between_steps else None
+        return step if wanted and self.whole and self.between_steps else None
 
     def draw_noise(self, dtype: torch.dtype) -> torch.Tensor:
         """Return the row's next unit normal noise on the CPU, shaped `key.latent`.
@@ -177,18 +185,28 @@ class Row:
         """Take the table that begins where the row's state does."""
         if self.table_from_start is not None:
             self.table, self.skipped = self.table_from_start, self.request.skip
+            self.whole = False
 
     def replace_table(self, table: StepTable) -> None:
         """Go on with another table, whose first line is due next."""
         self.done_before += self.position
         self.table, self.position = table, 0
+        self.whole = False
+        self.saved.clear()
 
-    def tell(self, event: RowEvent) -> None:
-        """Pass an event to the listener; one that raises must not stop the others' rows."""
-        try:
-            self.listener(event)
-        except Exception:
-            log.exception("a listener failed")
+    def tell(self, event: RowEvent, *, last: bool = False) -> None:
+        """Pass an event to the listener, one at a time and none after the last.
+
+        A listener that raises must not stop the others' rows.
+        """
+        with self._voice:
+            if self._ended:
+                return
+            self._ended = last
+            try:
+                self.listener(event)
+            except Exception:
+                log.exception("a listener failed")
 
     def wants_preview(self) -> bool:
         """Whether a preview is due after the step just done; the last step gives the image.

@@ -9,8 +9,8 @@ from argus.engine.row import BatchKey, Row
 FILL_WEIGHT = 2.0
 """A full batch may go ahead of one this many of its own steps more urgent than itself."""
 
-StepSeconds = Callable[[str, int], float]
-"""Seconds of one step of a variant over that many lanes."""
+StepSeconds = Callable[[BatchKey, int], float]
+"""Seconds of one step of a batch key over that many lanes."""
 
 
 def slack_s(row: Row, now_s: float, step_s: float) -> float:
@@ -37,7 +37,7 @@ def fill(rows: Sequence[Row], max_lanes: int) -> list[Row]:
 
 
 def next_batch(
-    rows: Iterable[Row], max_lanes: Callable[[str], int], now_s: float, step_s: StepSeconds
+    rows: Iterable[Row], max_lanes: Callable[[BatchKey], int], now_s: float, step_s: StepSeconds
 ) -> list[Row]:
     """Return the rows to step next, all with one batch key; empty when there are none.
 
@@ -50,9 +50,11 @@ def next_batch(
     best: list[Row] = []
     best_urgency = float("inf")
     for key, members in groups.items():
-        limit = max_lanes(key.variant)
-        seconds = step_s(key.variant, min(limit, sum(r.lanes for r in members)))
+        limit = max_lanes(key)
+        seconds = step_s(key, min(limit, sum(r.lanes for r in members)))
         batch = fill(members, limit)
+        if not batch:
+            continue
         filled = sum(r.lanes for r in batch) / limit
         urgency = slack_s(batch[0], now_s, seconds) - FILL_WEIGHT * filled * seconds
         if urgency < best_urgency:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 
 import torch
@@ -38,10 +38,14 @@ class StartState:
         if not self.latents.done():
             self.latents.cancel()
             raise ModelError("the state came too late")
-        error = self.latents.exception()
-        found = None if error is not None else self.latents.result()
+        try:
+            found = self.latents.result()
+        except (Exception, CancelledError) as error:
+            raise ModelError(f"no state: {str(error) or type(error).__name__}") from error
         if found is None:
-            raise ModelError("the state is missing" if error is None else f"no state: {error}")
+            raise ModelError("the state is missing")
+        if not isinstance(found, torch.Tensor):
+            raise ModelError(f"the state is no tensor but {type(found).__name__}")
         if tuple(found.shape) != shape:
             raise ModelError(f"the state is {tuple(found.shape)}, not {shape}")
         if not bool(torch.isfinite(found).all()):

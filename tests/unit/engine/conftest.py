@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -77,3 +79,10 @@ def history_of(inbox: queue.Queue[RowEvent]) -> list[RowEvent]:
     while not isinstance(history[-1], RowDone | RowFailed):
         history.append(inbox.get(timeout=60))
     return history
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        threading.Event().wait(0.005)

@@ -7,7 +7,6 @@ import io
 import queue
 import random
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -38,14 +37,7 @@ from argus.errors import (
 )
 from argus.types import ImageFormat, ResolvedRequest
 
-from .conftest import collect, make_request
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        threading.Event().wait(0.005)
+from .conftest import collect, make_request, wait_until
 
 
 def random_request(rng: random.Random, name: str) -> ResolvedRequest:
@@ -211,14 +203,18 @@ def test_a_failing_step_fails_its_rows_and_nothing_else(
 
         monkeypatch.setattr(broken, "forward", explode)
         bad, good = collect(engine, [make_request("bad", variant="tiny-v"), make_request("good")])
-        assert bad[-1] == RowFailed(FailureReason.INTERNAL, "out of memory")
+        assert bad[-1] == RowFailed(
+            FailureReason.INTERNAL, "tiny-v 32x32, forward 1 of 6, 2 lanes: out of memory"
+        )
         assert isinstance(good[-1], RowDone)
         monkeypatch.setattr(engine.adapters["tiny-eps"], "decode", explode)
         (spoiled,) = collect(engine, [make_request("spoiled")])
         assert spoiled[-1] == RowFailed(FailureReason.INTERNAL, "decoding failed: out of memory")
         monkeypatch.setattr(engine.adapters["tiny-eps"], "encode", explode)
         (dumb,) = collect(engine, [make_request("dumb", prompt="never seen")])
-        assert dumb[-1] == RowFailed(FailureReason.INTERNAL, "out of memory")
+        assert dumb[-1] == RowFailed(
+            FailureReason.INTERNAL, "it could not be placed: out of memory"
+        )
         assert engine.stats().slots_free == 4
     finally:
         engine.close()
@@ -354,3 +350,81 @@ def test_an_idle_engine_shows_life_and_wakes_at_once(engine: Engine) -> None:
     assert engine.stats().device_idle_s < 1.0
     assert engine.stats().lanes == 0
     collect(engine, [make_request("wake", steps=1)])
+
+
+def test_rows_that_memory_does_not_hold_do_not_cost_the_device(
+    tiny_adapters: list[PipelineAdapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(tiny_adapters[:1], EngineOptions(slots=4, max_lanes=4))
+
+    def full(*_: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("out of memory")
+
+    with monkeypatch.context() as patch:
+        for part in ("encode", "forward"):
+            patch.setattr(engine.adapters["tiny-eps"], part, full)
+            for n in range(4):
+                (history,) = collect(engine, [make_request(f"{part}-{n}", prompt=f"new {n}")])
+                assert isinstance(history[-1], RowFailed)
+            patch.undo()
+    (history,) = collect(engine, [make_request("fine")])
+    assert isinstance(history[-1], RowDone)
+    engine.close()
+
+
+def test_one_bad_row_of_a_batch_fails_alone(
+    tiny_adapters: list[PipelineAdapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(tiny_adapters[:1], EngineOptions(slots=8, max_lanes=8))
+    forward = engine.adapters["tiny-eps"].forward
+    # Any lane that is at this time, which only the first step of a run of 9 is.
+    bad_time = float(engine.adapters["tiny-eps"].step_table("ddim", 9, 32, 32).timesteps[0])
+
+    def picky(latents: torch.Tensor, timesteps: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if bool((timesteps == bad_time).any()):
+            raise RuntimeError("a poison row")
+        return forward(latents, timesteps, *rest)
+
+    monkeypatch.setattr(engine.adapters["tiny-eps"], "forward", picky)
+    requests = [make_request(f"r{n}", steps=9 if n == 2 else 6, seed=n) for n in range(4)]
+    histories = collect(engine, requests)
+    engine.close()
+    failed = [isinstance(history[-1], RowFailed) for history in histories]
+    assert failed == [False, False, True, False]
+
+
+def test_a_decoder_that_fails_before_the_vae_costs_one_row(
+    tiny_adapters: list[PipelineAdapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(tiny_adapters[:1], EngineOptions(slots=4, max_lanes=4))
+
+    def full(*_: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "isfinite", full)
+        (history,) = collect(engine, [make_request("bad")])
+    assert history[-1] == RowFailed(FailureReason.INTERNAL, "decoding failed: out of memory")
+    (history,) = collect(engine, [make_request("fine")])
+    assert isinstance(history[-1], RowDone)
+    (resident,) = engine.residents.values()
+    wait_until(lambda: resident.claims == 0)
+    engine.close()
+
+
+def test_a_shape_that_was_narrowed_below_a_guided_row_is_never_chosen(
+    tiny_adapters: list[PipelineAdapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(tiny_adapters[:1], EngineOptions(slots=4, max_lanes=4))
+    forward = engine.adapters["tiny-eps"].forward
+
+    def small(latents: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if len(latents) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(latents, *rest)
+
+    monkeypatch.setattr(engine.adapters["tiny-eps"], "forward", small)
+    plain = [make_request(f"plain-{n}", guidance=1.0) for n in range(2)]
+    collect(engine, [*plain, make_request("guided")])
+    assert engine.stats().alive
+    engine.close()

@@ -65,6 +65,12 @@ def test_keeping_states_changes_no_picture(engine: Engine) -> None:
     assert kept.data == plain.data
 
 
+def cancelled() -> Future[Any]:
+    future: Future[Any] = Future()
+    future.cancel()
+    return future
+
+
 def failed() -> Future[Any]:
     future: Future[Any] = Future()
     future.set_exception(OSError("the disk is gone"))
@@ -76,6 +82,8 @@ def failed() -> Future[Any]:
     [
         (resolved(None), "the state is missing"),
         (failed(), "no state: the disk is gone"),
+        (cancelled(), "no state: CancelledError"),
+        (resolved(b"bytes"), "the state is no tensor but bytes"),
         (resolved(torch.zeros(4, 9, 8)), "(4, 9, 8), not (4, 8, 8)"),
         (resolved(torch.full((4, 8, 8), float("nan"))), "the state is not finite"),
         (Future(), "the state came too late"),
@@ -168,6 +176,20 @@ def test_the_rest_of_a_row_is_spaced_anew_when_asked(engine: Engine, sampler: st
     assert done.forwards == len(steps) < 60
     assert steps[-1].step == steps[-1].steps == done.forwards
     assert not engine.respace("long", 1, 10)
+
+
+@pytest.mark.parametrize("when", [RowStarted, RowStep])
+def test_a_row_spaced_anew_keeps_no_states(engine: Engine, when: type[Any]) -> None:
+    request = make_request("spaced", steps=60, checkpoints=(5, 50))
+
+    def ask(event: RowEvent) -> None:
+        if isinstance(event, when):
+            engine.respace("spaced", 1, 12)
+
+    history = listen(lambda listener: engine.submit(request, listener), ask)
+    assert isinstance(history[-1], RowDone)
+    assert history[-1].forwards < 60
+    assert not [event for event in history if isinstance(event, RowStates)]
 
 
 def test_a_row_that_would_be_late_does_fewer_steps_but_not_too_few(

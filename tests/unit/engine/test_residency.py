@@ -24,9 +24,11 @@ from argus.errors import (
     NotFoundError,
 )
 
-from .conftest import collect, history_of, make_request
+from .conftest import collect, history_of, make_request, wait_until
 
 CPU = torch.device("cpu")
+SLACK_BYTES = 4096
+"""Buffers, which are not in the files."""
 NAMES = ("tiny-eps", "tiny-v", "tiny-third")
 
 
@@ -144,7 +146,7 @@ def test_an_unloaded_variant_is_unknown_and_can_come_back(
 
 def test_what_is_too_large_is_refused_at_load(folders: dict[str, Path]) -> None:
     size = folder_weights_bytes(folders["tiny-eps"], 4)
-    engine = Engine((), EngineOptions(slots=2, max_lanes=4, weights_bytes=size))
+    engine = Engine((), EngineOptions(slots=2, max_lanes=4, weights_bytes=size + SLACK_BYTES))
     try:
         load(engine, folders["tiny-eps"], pinned=True).result(60)
         with pytest.raises(ModelError, match="more than the budget of"):
@@ -188,3 +190,51 @@ def test_rows_that_wait_for_an_unloaded_variant_fail(crowded: Engine) -> None:
     (last,) = history_of(inbox)
     assert isinstance(last, RowFailed)
     assert last.message == f"variant {parked!r} was unloaded"
+
+
+def test_a_variant_that_never_fits_beside_the_pinned_ones_is_refused_and_holds_nobody_up(
+    folders: dict[str, Path],
+) -> None:
+    sizes = {name: folder_weights_bytes(folder, 4) for name, folder in folders.items()}
+    budget = sizes["tiny-v"] + SLACK_BYTES
+    assert sizes["tiny-eps"] + sizes["tiny-third"] + SLACK_BYTES < budget
+    assert sizes["tiny-v"] + sizes["tiny-eps"] > budget
+    engine = Engine((), EngineOptions(slots=2, max_lanes=4, weights_bytes=budget))
+    try:
+        load(engine, folders["tiny-v"]).result(60)
+        load(engine, folders["tiny-eps"], pinned=True).result(60)
+        load(engine, folders["tiny-third"]).result(60)
+        large = make_request("large", variant="tiny-v")
+        small = [make_request(f"small-{n}", variant="tiny-third") for n in range(3)]
+        (*_, refused), *others = collect(engine, [large, *small])
+        assert isinstance(refused, RowFailed)
+        assert "does not fit into the budget" in refused.message
+        assert all(isinstance(history[-1], RowDone) for history in others)
+    finally:
+        engine.close()
+
+
+def test_a_variant_loaded_anew_from_another_folder_forgets_the_old_one(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    other = tmp_path / "tiny-eps"
+    shutil.copytree(folders["tiny-v"], other)
+    engine = Engine((), EngineOptions(slots=2, max_lanes=4))
+    try:
+        load(engine, folders["tiny-eps"]).result(60)
+        collect(engine, [make_request("old")])
+        wait_until(lambda: engine.residents["tiny-eps"].claims == 0)
+        engine.unload("tiny-eps")
+        load(engine, other).result(60)
+        ((*_, ours),) = collect(engine, [make_request("new")])
+    finally:
+        engine.close()
+    fresh = Engine((), EngineOptions(slots=2, max_lanes=4))
+    try:
+        load(fresh, other).result(60)
+        ((*_, theirs),) = collect(fresh, [make_request("new")])
+    finally:
+        fresh.close()
+    assert isinstance(ours, RowDone)
+    assert isinstance(theirs, RowDone)
+    assert ours.data == theirs.data

@@ -25,8 +25,8 @@ def make_row(name: str, submitted_s: float = 0.0, steps: int = 10, **changes: An
     return Row(request, lambda _: None, key, table, submitted_s)
 
 
-def step_s(variant: str, lanes: int) -> float:
-    return 0.1 if variant == "tiny-eps" else 0.02
+def step_s(key: BatchKey, lanes: int) -> float:
+    return 0.1 if key.variant == "tiny-eps" else 0.02
 
 
 def test_slack_is_deadline_minus_now_minus_work() -> None:
