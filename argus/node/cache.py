@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from argus.cache.breaker import Breaker
-from argus.cache.files import FileStore, SiblingFiles
+from argus.cache.files import FileStore
 from argus.cache.keys import EntryKey, digest
 from argus.cache.ledger import Ledger, Policy
 from argus.cache.memory import MemoryStore
 from argus.cache.server import ServerStore
+from argus.cache.siblings import SiblingFiles
 from argus.cache.state import EntryInfo, EntryRecord, State
 from argus.cache.store import nobody
 from argus.cache.tiers import Fetched, TieredStates
