@@ -110,9 +110,8 @@ def test_ten_thousand_short_requests_leave_no_slot_byte_or_thread(
     # Log records that are captured hold on to tracebacks, and those to tensors.
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
     Trouble(tiny_adapters[0], monkeypatch)
-    engine = Engine((), EngineOptions(slots=8, max_lanes=8, max_waiting=WAVE))
+    engine = Engine(tiny_adapters[:1], EngineOptions(slots=8, max_lanes=8, max_waiting=WAVE))
     try:
-        engine._residency.add(tiny_adapters[0])
         ends: Counter[str] = Counter()
         for number in range(REQUESTS // WAVE):
             if number == SETTLED:
@@ -127,6 +126,7 @@ def test_ten_thousand_short_requests_leave_no_slot_byte_or_thread(
         assert threading.active_count() == threads
         (resident,) = engine.residents.values()
         assert resident.claims == 0
-        assert tensor_bytes() <= held
+        # The threads' frames hold their last row. One latent lost in a hundred rows would be 80 KiB.
+        assert tensor_bytes() <= held + 16 * 1024
     finally:
         engine.close()
