@@ -19,7 +19,7 @@ from argus.engine.engine import Engine, EngineOptions
 from argus.engine.events import FailureReason, RowDone, RowEvent, RowFailed
 from argus.types import ImageFormat
 
-from .conftest import history_of, make_request
+from .conftest import history_of, make_request, wait_until
 
 REQUESTS = 10_000
 WAVE = 100
@@ -121,12 +121,14 @@ def test_ten_thousand_short_requests_leave_no_slot_byte_or_thread(
         assert ends["done"] > REQUESTS / 4
         for reason in (FailureReason.CANCELLED, FailureReason.INTERNAL, FailureReason.LATE):
             assert ends[reason.value] > 0, ends
+        wait_until(lambda: engine.stats().slots_free == 8)
         stats = engine.stats()
         assert (stats.rows, stats.waiting, stats.slots_free) == (0, 0, 8)
         assert threading.active_count() == threads
         (resident,) = engine.residents.values()
-        assert resident.claims == 0
-        # The threads' frames hold their last row. One latent lost in a hundred rows would be 80 KiB.
+        # The decoder lets go of a variant when its last row has been told of its end.
+        wait_until(lambda: resident.claims == 0)
+        # The frames of threads hold their last row; one latent lost in a hundred is 80 KiB.
         assert tensor_bytes() <= held + 16 * 1024
     finally:
         engine.close()
