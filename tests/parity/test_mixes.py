@@ -77,6 +77,7 @@ def submit(engine: Engine, wanted: ResolvedRequest) -> queue.Queue[Any]:
     return events
 
 
+@pytest.mark.slow
 @settings(
     max_examples=MIXES,
     deadline=None,
