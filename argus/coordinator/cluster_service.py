@@ -130,7 +130,6 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
                 raise InvalidArgumentError("message", f"{other or 'unknown'} is out of place")
 
     def _take_cache(self, member: Member, report: cluster_pb2.CacheReport) -> None:
-        if report.complete:
-            member.cache_report = report
-        if self._reuse is not None:
-            self._reuse.take(member.name, report)
+        whole = member.take_cache(report)
+        if self._reuse is not None and whole is not None:
+            self._reuse.take(member.name, whole)

@@ -100,7 +100,7 @@ class Coordinator:
         self._draining = False
         self._server.add(
             image_pb2_grpc.add_ImageServiceServicer_to_server,
-            ImageService(self._dispatcher, catalog, self._membership, self._reuse),
+            ImageService(clock, self._dispatcher, catalog, self._membership, self._reuse),
             IMAGE_SERVICE,
         )
         self._server.add(
