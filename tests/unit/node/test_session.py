@@ -243,15 +243,15 @@ async def test_a_node_gives_up_on_a_coordinator_that_stays_away(config: Config) 
 async def test_a_dead_device_thread_ends_the_daemon(
     coordinator: tuple[Coordinator, str], config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from argus.engine.engine import Engine
+    from argus.engine.stepper import Stepper
 
     servicer, _ = coordinator
     daemon = asyncio.create_task(serve(config, asyncio.Event()))
     await servicer.until("heartbeat")
 
-    def die(self: Engine) -> bool:
+    def die(self: Stepper) -> bool:
         raise SystemError("the driver is gone")
 
-    monkeypatch.setattr(Engine, "_turn", die)
+    monkeypatch.setattr(Stepper, "_turn", die)
     with pytest.raises(InternalError, match="device thread is dead"):
         await asyncio.wait_for(daemon, 30)
