@@ -101,6 +101,11 @@ class Reuse:
         """Name of what embeds prompts; empty while it is being loaded."""
         return self._embedder.name if self._embedder else ""
 
+    @property
+    def busy(self) -> bool:
+        """Whether something that nodes said is still being taken in."""
+        return bool(self._tasks)
+
     async def entries(self) -> int:
         """Return how many entries the index has."""
         if self._index is None:
