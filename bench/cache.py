@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from argus.control.reuse import CHECKPOINT_FRACTIONS, choose_skip
 from argus.models import bundled_dir
+from argus.models.levels import write_levels
 
 Similarity = NDArray[np.float64]
 SHEET_ROWS_A_KIND = 3
@@ -183,6 +184,7 @@ def measure(bench: Bench, arguments: argparse.Namespace) -> dict[str, list[dict[
     if arguments.family:
         path = arguments.family / "reuse.json"
         path.write_text(json.dumps(family, indent=2) + "\n", encoding="utf-8")
+        write_levels(arguments.family)
     return {
         "As served": served(prompts, similarity, bench, scores),
         "Each K for every prompt": by_k(batches, scores),
@@ -209,8 +211,8 @@ def main() -> None:
     parser.add_argument(
         "--family",
         type=Path,
-        help="folder of the family's weights to write reuse.json to, which levels.json is made "
-        f"from; {bundled_dir().name} here",
+        help="folder of the family's weights, whose levels.json is made anew with what was found; "
+        f"the bundled family's is {bundled_dir().name}",
     )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -59,13 +59,17 @@ class CachedBench(Bench):
         return self.reuse
 
     def join_with(
-        self, name: str = "n1", group: str = "", held: Sequence[cluster_pb2.CacheEntry] = ()
+        self,
+        name: str = "n1",
+        group: str = "",
+        held: Sequence[cluster_pb2.CacheEntry] = (),
+        more: bool = False,
     ) -> Member:
-        """Let a node join that has a cache, and say what is in it."""
+        """Let a node join that has a cache, and say what is in it, or a first part of that."""
         node = replace(info(name, variant=WEIGHED, costs=COSTS), cache_group=group)
         self.catalog.learn(node, self.membership.holds)
         member = self.membership.join(node, cluster_pb2.NodeHello(node=name))
-        self.say(member, complete=True, held=held)
+        self.say(member, complete=True, held=held, more=more)
         self.dispatcher.pump()
         return member
 

@@ -284,3 +284,19 @@ async def test_requests_that_are_wrong_are_not_looked_up(bench: CachedBench) -> 
         with pytest.raises(Exception, match=r"none|width"):
             await bench.ask("a @0", **request)
     assert bench.cached.lookups == 0
+
+
+async def test_an_account_in_parts_counts_when_it_is_whole(bench: CachedBench) -> None:
+    node = bench.join_with()
+    entries = [(await bench.cache(node, f"a @{angle}")).keep_key for angle in (0, 90)]
+    held = [cluster_pb2.CacheEntry(key=key, steps=[5]) for key in entries]
+    bench.dispatcher.node_lost(node, "test")
+    again = bench.join_with(held=held[:1], more=True)
+    assert not again.caches
+    assert await bench.cached.entries() == 2
+    bench.say(again, complete=True, held=held[1:])
+    await bench.settled()
+    assert await bench.cached.entries() == 2
+    for angle, key in zip((0, 90), entries, strict=True):
+        work = await bench.work_of(again, f"b @{angle}", level="base-skip", request_id=str(angle))
+        assert work.start_key == key
