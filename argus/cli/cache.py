@@ -7,15 +7,16 @@ import re
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from argus.cache.ops import FolderStats, folder_stats, purge_folder, verify_folder
-from argus.cache.store import Selection
 from argus.cli.settings import ConfigFlag, JsonFlag, configure
 from argus.cli.warm import warm
 from argus.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from argus.cache.ops import FolderStats
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _AGE = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
@@ -37,6 +38,9 @@ FolderFlag = Annotated[
 @app.command()
 def stats(folder: FolderFlag = None, config: ConfigFlag = None, json: JsonFlag = False) -> None:
     """Show what each node's folder holds; nodes may be running."""
+    # numpy comes along, for which no other command should wait.
+    from argus.cache.ops import folder_stats
+
     found = folder_stats(_root(folder, config))
     if json:
         typer.echo(json_module.dumps([asdict(node) for node in found], indent=2))
@@ -55,6 +59,8 @@ def verify(
     json: JsonFlag = False,
 ) -> None:
     """Read every file and compare it with its checksums; exit 1 if damage is left."""
+    from argus.cache.ops import verify_folder
+
     found = verify_folder(_root(folder, config), remove=remove)
     damaged = [{"file": str(path), "damage": what} for path, what in found.damaged]
     if json:
@@ -88,6 +94,9 @@ def purge(
     json: JsonFlag = False,
 ) -> None:
     """Delete entries; all that is given must hold. Nodes may be running, and notice."""
+    from argus.cache.ops import purge_folder
+    from argus.cache.store import Selection
+
     before_s = None if older_than is None else time.time() - _seconds(older_than)
     selection = Selection(tenant, partition, before_s)
     if everything != (selection == Selection()):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from local_postgres import LocalPostgres
 
 import argus.node.cache
 from argus.cache.files import entry_path
@@ -180,6 +181,30 @@ def test_what_makes_room_is_said_to_be_gone(tmp_path: Path) -> None:
         assert list(report.gone) == [first]
         assert not entry_path(tmp_path / "n1", EntryKey.parse(first)).exists()
         assert cache.fetch(second, 5).latents.result(PATIENCE_S) is not None
+
+
+def test_nodes_of_two_machines_share_what_the_server_has(tmp_path: Path) -> None:
+    postgres = LocalPostgres()
+    try:
+        with (
+            opened(tmp_path / "here", "n1", server=postgres.dsn) as (first, listener),
+            opened(tmp_path / "there", "n2", server=postgres.dsn) as (second, _),
+        ):
+            assert first.group != second.group
+            text = kept(first)
+            report = listener.until(lambda r: len(r.held) == 2)
+            assert [e.shared for e in report.held] == [False, True]
+            fetch = second.fetch(text, 5)
+            found = fetch.latents.result(PATIENCE_S)
+            assert found is not None
+            assert torch.equal(found, LATENTS[5])
+            assert fetch.found is not None
+            assert fetch.found.tier == "server"
+            postgres.stop()
+            assert second.fetch(text, 2).latents.result(PATIENCE_S) is None
+            assert second.fetch(text, 5).latents.result(PATIENCE_S) is not None
+    finally:
+        postgres.close()
 
 
 def test_a_folder_that_cannot_be_used_is_the_operators_mistake(tmp_path: Path) -> None:
