@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from argus.cache.breaker import Breaker
-from argus.cache.embedder import Embedder, MicroBatchingEmbedder
-from argus.cache.embedders import ClipTextEmbedder, MeanPoolingEmbedder
+from argus.cache.embedder import MicroBatchingEmbedder
 from argus.cache.index import SERVER, EmbedderId, Index, Neighbour
 from argus.cache.index_embedded import EmbeddedIndex
 from argus.cache.index_postgres import PostgresIndex
@@ -24,24 +21,20 @@ from argus.config import CacheConfig
 from argus.control.levels import Ladder
 from argus.control.offers import Offer
 from argus.control.reuse import NearState, RetrievalTimes
+from argus.coordinator.embedder import open_embedder, understands
 from argus.coordinator.entries import Coming, Entries
+from argus.coordinator.index_thread import IndexThread
 from argus.coordinator.membership import Membership
 from argus.coordinator.partitions import kept_steps, partition_of, reusable_offers
-from argus.errors import ArgusError, ModelError
-from argus.models import bundled_variants
+from argus.errors import ArgusError
 from argus.types import ImageRequest, VariantInfo
 from argus.v1 import cluster_pb2
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 FETCH_QUANTILE = 0.9
 LOOK_UP_S = 0.5
 """A look-up that takes longer finds nothing; the request is waiting for it."""
-SAVE_EVERY = 500
-"""Entries recorded between two saves of an index in this process."""
-SAVE_AFTER_S = 30.0
-"""Seconds between two saves while fewer are recorded."""
 INDEX_FOLDER = ".index"
 """Below the cache's folder; no node can have that name."""
 
@@ -62,14 +55,11 @@ class Reuse:
         self._config = config
         self._membership = membership
         self._clock = clock
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="argus-index")
         self._embedder: MicroBatchingEmbedder | None = None
-        self._index: Index | None = None
+        self._index = IndexThread(clock)
         self._entries = Entries(clock)
         self._groups: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unsaved = 0
-        self._saved_s = clock.now()
         self.fetches = RetrievalTimes()
         self.lookups = 0
         self.near = 0
@@ -87,9 +77,7 @@ class Reuse:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._embedder is not None:
             await self._embedder.close()
-        if self._index is not None:
-            await self._submit(self._index.close)
-        self._worker.shutdown(wait=False)
+        await self._index.close()
 
     @property
     def always(self) -> bool:
@@ -108,9 +96,7 @@ class Reuse:
 
     async def entries(self) -> int:
         """Return how many entries the index has."""
-        if self._index is None:
-            return 0
-        return sum((await self._submit(self._index.partitions)).values())
+        return await self._index.entries()
 
     # -- requests ------------------------------------------------------------------------------
 
@@ -118,14 +104,14 @@ class Reuse:
         self, request: ImageRequest, ladder: Ladder, variants: Mapping[str, VariantInfo]
     ) -> tuple[NearState, ...]:
         """Return the cached prompts that the request might start from."""
-        if self._index is None or self._embedder is None:
+        if not self._index.is_open or self._embedder is None:
             return ()
         if request.deadline_s is None and not self.always and not request.level:
             return ()
         offers = [
             offer
             for offer in reusable_offers(request, ladder, variants)
-            if self._covers(variants[offer.row.variant])
+            if understands(self._config, variants[offer.row.variant])
         ]
         if not offers:
             return ()
@@ -162,7 +148,12 @@ class Reuse:
             ladder: the levels.
         """
         steps = kept_steps(offer, ladder)
-        if self._index is None or not self._covers(variant) or offer.skip or not steps:
+        if (
+            not self._index.is_open
+            or not understands(self._config, variant)
+            or offer.skip
+            or not steps
+        ):
             return "", ()
         partition = self._partition(request, offer, variant)
         key = EntryKey.of(partition, request.prompt)
@@ -180,7 +171,7 @@ class Reuse:
         """Note that a row started from an entry, and what fetching its state took."""
         if tier:
             self.fetches.add(tier, seconds)
-        self._later(lambda index: index.count_use(EntryKey.parse(key)))
+        self._index.count_use(EntryKey.parse(key))
 
     # -- nodes ---------------------------------------------------------------------------------
 
@@ -220,7 +211,7 @@ class Reuse:
             embedder = await asyncio.to_thread(open_embedder, self._config)
             batching = MicroBatchingEmbedder(embedder)
             identity = EmbedderId(embedder.name, embedder.dimension)
-            self._index = await self._submit(lambda: self._open_index(identity))
+            await self._index.open(lambda: self._open_index(identity))
             self._embedder = batching
         except (ArgusError, OSError) as error:
             log.error("nothing is reused: %s", error)
@@ -236,12 +227,6 @@ class Reuse:
         folder = Path(self._config.folder) / INDEX_FOLDER if self._config.folder else None
         return EmbeddedIndex(identity, folder)
 
-    def _covers(self, variant: VariantInfo) -> bool:
-        """Whether the embedder understands the prompts that the variant is for."""
-        return bool(variant.weights) and (
-            bool(self._config.embedder) or variant.name in bundled_variants()
-        )
-
     def _partition(self, request: ImageRequest, offer: Offer, variant: VariantInfo) -> Partition:
         shared = request.tenant in self._config.shared_tenants
         return partition_of(request, offer, variant, shared=shared)
@@ -256,7 +241,7 @@ class Reuse:
     ) -> NearState | None:
         name = offer.row.variant
         partition = self._partition(request, offer, variants[name])
-        neighbour = await self._nearest(partition, vector)
+        neighbour = await self._index.nearest(partition, vector)
         if neighbour is None:
             return None
         return NearState(
@@ -268,12 +253,6 @@ class Reuse:
             fetch_s=self._fetch_s(neighbour),
             harmless=ladder.thresholds(name),
         )
-
-    async def _nearest(self, partition: Partition, vector: NDArray[np.float32]) -> Neighbour | None:
-        index = self._index
-        if index is None:
-            return None
-        return await self._submit(lambda: index.nearest(partition, vector))
 
     def _readers(self, neighbour: Neighbour) -> dict[int, frozenset[str]]:
         """Return, by K, the live nodes that can read the state."""
@@ -301,17 +280,13 @@ class Reuse:
 
     def _forget(self, key: EntryKey, holder: str) -> None:
         self._entries.drop(key, holder)
-        self._later(lambda index: index.forget(key, holder))
+        self._index.forget(key, holder)
 
     def _take_all(self, node: str, held: Mapping[EntryKey, tuple[int, ...]]) -> None:
         """Bring the account and the index in line with all that a node has."""
-        index = self._index
-        if index is None:
-            return
-        self._entries.holds_only(node, held)
-        # Given to the worker now: what the node says next must come after it.
-        reconciled = self._submit(lambda: index.reconcile(node, held))
-        self._spawn(self._drop_unknown(node, reconciled))
+        if self._index.is_open:
+            self._entries.holds_only(node, held)
+            self._spawn(self._drop_unknown(node, self._index.reconcile(node, held)))
 
     async def _drop_unknown(self, node: str, reconciled: asyncio.Future[list[EntryKey]]) -> None:
         try:
@@ -325,40 +300,16 @@ class Reuse:
     async def _record(
         self, coming: Coming, key: EntryKey, holder: str, steps: Iterable[int]
     ) -> None:
-        embedder, index = self._embedder, self._index
-        if embedder is None or index is None:
+        if self._embedder is None:
             return
         try:
-            vector = await embedder.embed(coming.prompt)
+            vector = await self._embedder.embed(coming.prompt)
             # It may be gone again by now.
             if holder in self._entries.holders(key):
-                await self._submit(
-                    lambda: index.record(
-                        coming.partition, key, vector, holder, steps, owner=coming.owner
-                    )
-                )
-                await self._save_now_and_then(index)
+                await self._index.record(coming, key, vector, holder, steps)
         except ArgusError as error:
             log.warning("a cached entry is not in the index: %s", error)
             self._entries.drop(key, holder)
-
-    async def _save_now_and_then(self, index: Index) -> None:
-        self._unsaved += 1
-        now_s = self._clock.now()
-        due = self._unsaved >= SAVE_EVERY or now_s - self._saved_s >= SAVE_AFTER_S
-        if due and isinstance(index, EmbeddedIndex):
-            self._unsaved, self._saved_s = 0, now_s
-            await self._submit(index.save)
-
-    def _later(self, work: Callable[[Index], object]) -> None:
-        """Do something with the index without waiting for it, in order."""
-        index = self._index
-        if index is not None:
-            self._worker.submit(_logged, work, index)
-
-    def _submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Do something in the index's thread, in order."""
-        return asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -366,30 +317,5 @@ class Reuse:
         task.add_done_callback(self._tasks.discard)
 
 
-def open_embedder(config: CacheConfig) -> Embedder:
-    """Load the embedder that the settings name; takes seconds.
-
-    Raises:
-        ModelError: the folder is no text encoder, or there is none at all.
-    """
-    if config.embedder:
-        folder = Path(config.embedder)
-        try:
-            return ClipTextEmbedder(folder)
-        except ModelError:
-            return MeanPoolingEmbedder(folder)
-    bundled = list(bundled_variants().values())
-    if not bundled:
-        raise ModelError("cache.embedder is not set, and there is no bundled family")
-    return ClipTextEmbedder(bundled[0] / "text_encoder")
-
-
 def _only_shared(neighbour: Neighbour) -> bool:
     return set(neighbour.holders) == {SERVER}
-
-
-def _logged(work: Callable[[Index], object], index: Index) -> None:
-    try:
-        work(index)
-    except ArgusError:
-        log.exception("the index was not changed")
