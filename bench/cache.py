@@ -18,20 +18,22 @@ from typing import Any
 import numpy as np
 import record
 import torch
+from cache_fit import findings
 from cache_prompts import KINDS, NewPrompt, draw
 from cache_run import VARIANT, Batch, Bench
-from cache_scores import Judge, Scores, bands, by_group, fit
+from cache_scores import Judge, Scores, bands, by_group
 from cache_sheet import SheetRow, write_sheet
 from numpy.typing import NDArray
 
-from argus.control.reuse import CHECKPOINT_FRACTIONS, choose_skip
+from argus.control.reuse import choose_skip
 from argus.models import bundled_dir
 from argus.models.levels import write_levels
 
 Similarity = NDArray[np.float64]
 SHEET_ROWS_A_KIND = 3
-FEWEST_FOR_A_LEVEL = 30
-"""Pairs that a level's quality is at least measured on."""
+ALL_FACTS = "All facts right, by similarity"
+FACTS = "Mean fact score, by similarity"
+Tables = dict[str, list[dict[str, Any]]]
 
 
 def served(
@@ -85,34 +87,14 @@ def by_k(batches: dict[int, Batch], scores: dict[int, Scores]) -> list[dict[str,
     ]
 
 
-def findings(
-    similarity: Similarity, scores: dict[int, Scores], bench: Bench
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return what does no harm as a table, and as the family's file says it."""
-    fitted = fit(similarity, scores)
-    fraction_of = dict(zip(bench.ks, CHECKPOINT_FRACTIONS, strict=True))
-    rows, levels = [], []
-    for threshold, k in fitted:
-        near = similarity > threshold
-        whole, reused = scores[0].means(near), scores[k].means(near)
-        quality = reused["all facts"] / whole["all facts"]
-        rows.append(
-            {"similarity above": threshold, "K": k, "n": int(near.sum())}
-            | {f"{name}, K=0": value for name, value in whole.items()}
-            | reused
-        )
-        if near.sum() >= FEWEST_FOR_A_LEVEL:
-            level = {"skip_fraction": fraction_of[k], "quality": round(min(1.0, quality), 4)}
-            levels.append({**level, "pairs": int(near.sum()), "above": threshold})
-    found = {
-        "variant": VARIANT,
-        "steps": bench.steps,
-        "prompts": len(similarity),
-        "similarities": [level["above"] for level in levels],
-        "fractions": [level["skip_fraction"] for level in levels],
-        "levels": levels,
-    }
-    return rows, found
+def with_findings(tables: Tables, steps: int, family: Path | None) -> Tables:
+    """Return the tables with what did no harm, and write it beside the family's weights."""
+    rows, found = findings(tables[FACTS], tables[ALL_FACTS], steps, VARIANT)
+    if family:
+        path = family / "reuse.json"
+        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_levels(family)
+    return {**tables, "What did no harm": rows or [{"similarity above": "none", "K": 0}]}
 
 
 def throughput(bench: Bench, prompts: Sequence[str], turns: int) -> list[dict[str, Any]]:
@@ -161,7 +143,7 @@ def sheet(
     write_sheet(path, ["neighbour", *(f"K={k}" for k in batches)], rows)
 
 
-def measure(bench: Bench, arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+def measure(bench: Bench, arguments: argparse.Namespace) -> Tables:
     """Run everything and return the tables."""
     stock, prompts = draw(arguments.new, arguments.cached)
     texts = [prompt.text for prompt in prompts]
@@ -180,20 +162,14 @@ def measure(bench: Bench, arguments: argparse.Namespace) -> dict[str, list[dict[
     sheet(arguments.out / "cache.png", prompts, neighbours, batches, scores)
     groups = bands(similarity)
     kinds = [(kind, np.array([p.kind == kind for p in prompts])) for kind in KINDS]
-    harmless, family = findings(similarity, scores, bench)
-    if arguments.family:
-        path = arguments.family / "reuse.json"
-        path.write_text(json.dumps(family, indent=2) + "\n", encoding="utf-8")
-        write_levels(arguments.family)
     return {
         "As served": served(prompts, similarity, bench, scores),
         "Each K for every prompt": by_k(batches, scores),
-        "All facts right, by similarity": by_group(groups, scores, "all facts", "similarity"),
-        "Mean fact score, by similarity": by_group(groups, scores, "mean fact score", "similarity"),
+        ALL_FACTS: by_group(groups, scores, "all facts", "similarity"),
+        FACTS: by_group(groups, scores, "mean fact score", "similarity"),
         "All facts right, by what the neighbour has in its place": by_group(
             kinds, scores, "all facts", "neighbour"
         ),
-        "What did no harm": harmless or [{"similarity above": "none", "K": 0}],
         "Throughput without a hit": throughput(bench, texts[: arguments.images], arguments.turns),
     }
 
@@ -214,15 +190,26 @@ def main() -> None:
         help="folder of the family's weights, whose levels.json is made anew with what was found; "
         f"the bundled family's is {bundled_dir().name}",
     )
+    parser.add_argument(
+        "--refit",
+        action="store_true",
+        help="measure nothing; find what did no harm in the tables of an earlier run in --out",
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.refit:
+        run = json.loads((arguments.out / "cache.json").read_text(encoding="utf-8"))
+        tables = with_findings(run["tables"], arguments.steps, arguments.family)
+        print(record.write(arguments.out, "cache", tables, run["circumstances"]))
+        return
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), arguments.steps)
         try:
             tables = measure(bench, arguments)
         finally:
             bench.close()
+    tables = with_findings(tables, arguments.steps, arguments.family)
     print(record.write(arguments.out, "cache", tables))
 
 

@@ -1,9 +1,10 @@
-"""How good pictures are that continue a cached state, and what similarity makes harmless."""
+"""How good pictures are that continue a cached state, by K and by similarity."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,6 @@ from argus.models.verifier import verify
 
 BANDS = (-1.0, 0.5, 0.65, 0.7, 0.75, 0.8, 0.85, 0.875, 0.9, 0.95, 0.99, 1.01)
 """Edges of the bands of similarity; the first and the last are open."""
-HARMLESS = 0.01
-"""Mean loss of the share of stated facts that hold, above which a band was harmed."""
-FEWEST = 5
-"""Pairs that a band must have to say anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +60,20 @@ class Judge:
         )
 
 
+def band_name(low: float, high: float) -> str:
+    """Return how tables call a band of similarity."""
+    if low < 0:
+        return f"up to {high:g}"
+    return f"above {low:g}" if high > 1 else f"{low:g} to {high:g}"
+
+
 def bands(similarity: NDArray[np.float64]) -> list[tuple[str, NDArray[np.bool_]]]:
     """Return name and members of each band of similarity that has any."""
     found = []
-    for low, high in zip(BANDS, BANDS[1:], strict=False):
+    for low, high in pairwise(BANDS):
         inside = (similarity > low) & (similarity <= high)
-        name = f"above {low:g}" if high > 1 else f"{low:g} to {high:g}"
-        if low < 0:
-            name = f"up to {high:g}"
         if inside.any():
-            found.append((name, inside))
+            found.append((band_name(low, high), inside))
     return found
 
 
@@ -88,32 +89,3 @@ def by_group(
         | {f"K={k}": round(found.means(chosen)[what], 3) for k, found in scores.items()}
         for name, chosen in groups
     ]
-
-
-def fit(similarity: NDArray[np.float64], scores: Mapping[int, Scores]) -> list[tuple[float, int]]:
-    """Return (similarity, K): above the first the second did no harm, both ascending.
-
-    For each K the bands are gone through from the most similar down, until one in which facts
-    were lost against K = 0 by more than HARMLESS on average, or that has fewer pairs than FEWEST;
-    its upper edge is the threshold. A K without any harmless band has none, and neither has one
-    that a larger K makes superfluous.
-    """
-    lowest: dict[int, float] = {}
-    for k in [k for k in scores if k]:
-        loss = scores[0].facts - scores[k].facts
-        for low, high in reversed(list(zip(BANDS, BANDS[1:], strict=False))):
-            inside = (similarity > low) & (similarity <= high)
-            if inside.sum() < FEWEST or loss[inside].mean() > HARMLESS:
-                break
-            lowest[k] = max(low, 0.01)
-    # A larger K cannot be safer than a smaller one: where it looks so, that is noise.
-    found: list[tuple[float, int]] = []
-    least = 0.0
-    for k in [k for k in scores if k]:
-        least = max(least, lowest.get(k, 1.0))
-        if least == 1.0:
-            break
-        if found and found[-1][0] == least:
-            found.pop()
-        found.append((least, k))
-    return found

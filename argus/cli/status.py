@@ -81,7 +81,7 @@ def _cache(answer: admin_pb2.GetStatusResponse) -> list[str]:
         return []
     cache, counts = answer.cache, answer.counters
     if not cache.embedder:
-        return ["cache: the embedder is being loaded, or could not be: see the log"]
+        return ["cache: not in use; no embedder is loaded that is for these variants"]
     said = (
         f"cache: {cache.entries} entries, {cache.lookups} look-ups, {cache.near} with a near "
         f"prompt, {counts.reused} reused, {counts.state_misses} missed, {counts.steps_saved} "

@@ -59,6 +59,7 @@ class Reuse:
         self._index = IndexThread(clock)
         self._entries = Entries(clock)
         self._groups: dict[str, str] = {}
+        self._started = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.fetches = RetrievalTimes()
         self.lookups = 0
@@ -66,9 +67,14 @@ class Reuse:
 
     # -- life ----------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Load the embedder and open the index in the background; until then nothing is reused."""
-        self._spawn(self._open())
+    def meet(self, variants: Iterable[VariantInfo]) -> None:
+        """Load the embedder and open the index in the background once a variant can use them.
+
+        Until that is done nothing is reused, and nothing kept.
+        """
+        if not self._started and any(understands(self._config, x) for x in variants):
+            self._started = True
+            self._spawn(self._open())
 
     async def stop(self) -> None:
         """Write the index down and end the threads."""

@@ -139,8 +139,6 @@ class Coordinator:
         await self._server.set_serving(CLUSTER_SERVICE, True)
         await self._server.set_serving(ADMIN_SERVICE, True)
         self._watching = asyncio.create_task(self._watch())
-        if self._reuse is not None:
-            self._reuse.start()
         return address
 
     async def stop(self) -> None:

@@ -113,7 +113,7 @@ async def cached_bench(monkeypatch: pytest.MonkeyPatch, **cache: Any) -> AsyncIt
     embedder = Angles()
     monkeypatch.setattr(argus.coordinator.reuse, "open_embedder", lambda config: embedder)
     bench = CachedBench(embedder, **cache)
-    bench.cached.start()
+    bench.cached.meet([WEIGHED])
     await eventually(lambda: bench.cached.embedder_name == "angles" and not bench.cached.busy)
     try:
         yield bench

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+import argus.coordinator.reuse
+from argus.config import CacheConfig
 from argus.coordinator.entries import COMING_S
 from argus.coordinator.views import cache_status
 from argus.errors import InvalidArgumentError
 from argus.v1 import cluster_pb2
-from tests.unit.coordinator.bench import follow, info, kinds, works
+from tests.unit.coordinator.bench import BASE, Bench, follow, info, kinds, works
 from tests.unit.coordinator.cached import TIGHT_S, WEIGHED, CachedBench, cached_bench
 
 
@@ -300,3 +303,18 @@ async def test_an_account_in_parts_counts_when_it_is_whole(bench: CachedBench) -
     for angle, key in zip((0, 90), entries, strict=True):
         work = await bench.work_of(again, f"b @{angle}", level="base-skip", request_id=str(angle))
         assert work.start_key == key
+
+
+async def test_no_embedder_is_loaded_for_variants_that_it_is_not_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded = []
+    monkeypatch.setattr(argus.coordinator.reuse, "open_embedder", loaded.append)
+    reuse = Bench(cache=CacheConfig()).reuse
+    assert reuse is not None
+    reuse.meet([WEIGHED, replace(BASE, name="scenes-base")])
+    assert not reuse.busy
+    reuse.meet([replace(WEIGHED, name="scenes-base")])
+    assert reuse.busy
+    await reuse.stop()
+    assert len(loaded) <= 1
