@@ -104,6 +104,10 @@ bench-cache-parts: venv  ## Measure the cache's index and stores, and replay its
 	PYTHONPATH=bench $(BIN)/python bench/cache_index.py --out bench/results
 	PYTHONPATH=bench $(BIN)/python bench/cache_replay.py --out bench/results
 
+.PHONY: bench-cache
+bench-cache: venv  ## Measure what cached states do to the bundled family's pictures (ten minutes).
+	PYTHONPATH=bench $(BIN)/python bench/cache.py --out bench/results
+
 .PHONY: train-models
 train-models: venv  ## Train the bundled family from nothing into build/models.
 	$(BIN)/python -m argus.models.train --out build/models --resume

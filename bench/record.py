@@ -48,16 +48,22 @@ def _shown(value: Any) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def write(out: Path, name: str, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def write(
+    out: Path,
+    name: str,
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    facts: Mapping[str, Any] | None = None,
+) -> str:
     """Write NAME.json and NAME.md below `out` and return the Markdown.
 
     Args:
         out: folder, made if needed.
         name: of the measurement.
         tables: rows by heading.
+        facts: circumstances of an earlier run whose tables are written anew; None: those of now.
     """
     out.mkdir(parents=True, exist_ok=True)
-    facts = circumstances()
+    facts = circumstances() if facts is None else facts
     data = {"circumstances": facts, "tables": tables}
     (out / f"{name}.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     parts = [f"# {name}", ""]

@@ -126,7 +126,9 @@ def _info(path: Path) -> EntryInfo | None:
 def _node_folders(root: Path) -> list[Path]:
     if not root.is_dir():
         raise NotFoundError("root", str(root), [])
-    return sorted(path for path in root.iterdir() if path.is_dir())
+    # A node's name does not begin with a dot; the coordinator's index lies in a folder that does.
+    found = (path for path in root.iterdir() if path.is_dir())
+    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def _files(root: Path) -> Iterator[Path]:

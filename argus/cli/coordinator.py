@@ -8,10 +8,13 @@ from argus.cli.logs import log_bugs, setup_logging
 from argus.cli.parent import end_with_parent
 from argus.cli.settings import (
     BindFlag,
+    CacheFlag,
+    CacheFolderFlag,
     ConfigFlag,
     LevelsFlag,
     LogLevelFlag,
     WatchStdinFlag,
+    cache_settings,
     configure,
 )
 
@@ -23,6 +26,8 @@ HARD_END_S = 10.0
 def coordinator(
     bind: BindFlag = None,
     levels: LevelsFlag = None,
+    cache: CacheFlag = None,
+    cache_folder: CacheFolderFlag = None,
     config: ConfigFlag = None,
     log_level: LogLevelFlag = None,
     watch_stdin: WatchStdinFlag = False,
@@ -32,7 +37,13 @@ def coordinator(
     from argus.rpc.loop import run
 
     settings = configure(
-        config, {"coordinator.bind": bind, "coordinator.levels": levels, "log.level": log_level}
+        config,
+        {
+            "coordinator.bind": bind,
+            "coordinator.levels": levels,
+            **cache_settings(cache, cache_folder),
+            "log.level": log_level,
+        },
     )
     setup_logging(settings.log.level, "coordinator")
 

@@ -11,7 +11,7 @@ FLAGS = {
     field: f"--{field.replace('_', '-')}"
     for field in (
         *("seed", "size", "steps", "guidance", "negative_prompt", "sampler", "variant", "level"),
-        *("min_quality", "format", "request_id", "preview_every"),
+        *("min_quality", "format", "request_id", "preview_every", "tenant"),
         *("eta", "guidance_rescale", "true_guidance"),
     )
 } | {"deadline_s": "--deadline", "width": "--size", "height": "--size", "sizes": "--sizes"}

@@ -72,6 +72,9 @@ def generate(
         str | None,
         typer.Option(help="Asking again with the same id finds the same picture. Default: made."),
     ] = None,
+    tenant: Annotated[
+        str, typer.Option(help="Whom it is for; cached states are never shared. Default: nobody.")
+    ] = "",
     eta: Annotated[
         float, typer.Option(help="Fresh noise in each step of sampler ddim, 0 to 1.")
     ] = 0.0,
@@ -114,6 +117,7 @@ def generate(
             "deadline_s": deadline,
             "min_quality": min_quality,
             "format": destination.format,
+            "tenant": tenant,
             "eta": eta,
             "guidance_rescale": guidance_rescale,
             "true_guidance": true_guidance,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from argus import __version__
+from argus.cli.cache import app as cache_app
 from argus.cli.coordinator import coordinator
 from argus.cli.drain import drain
 from argus.cli.generate import generate
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 for command in (up, generate, status, drain, profile, coordinator, node):
     app.command()(command)
+app.add_typer(cache_app, name="cache")
 
 
 def _print_version(wanted: bool) -> None:

@@ -12,6 +12,8 @@ from argus.cli.logs import log_bugs, setup_logging
 from argus.cli.parent import end_with_parent
 from argus.cli.settings import (
     DEFAULTS,
+    CacheFlag,
+    CacheFolderFlag,
     ConfigFlag,
     DeviceFlag,
     DtypeFlag,
@@ -21,6 +23,7 @@ from argus.cli.settings import (
     SlotsFlag,
     ThreadsFlag,
     WatchStdinFlag,
+    cache_settings,
     configure,
     naming_settings,
 )
@@ -43,6 +46,8 @@ def node(
     threads: ThreadsFlag = None,
     slots: SlotsFlag = None,
     max_lanes: MaxLanesFlag = None,
+    cache: CacheFlag = None,
+    cache_folder: CacheFolderFlag = None,
     config: ConfigFlag = None,
     log_level: LogLevelFlag = None,
     watch_stdin: WatchStdinFlag = False,
@@ -60,6 +65,7 @@ def node(
         "node.threads": threads,
         "node.slots": slots,
         "node.max_lanes": max_lanes,
+        **cache_settings(cache, cache_folder),
         "log.level": log_level,
     }
     settings = configure(config, flags)

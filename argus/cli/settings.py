@@ -66,6 +66,18 @@ MaxLanesFlag = Annotated[
         help=f"Lanes of the widest forward, at least 2. Default: {DEFAULTS.node.max_lanes}.",
     ),
 ]
+CacheFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--cache",
+        help="States of earlier prompts are used: off, deadline (for requests with one) or "
+        f"always. Default: {DEFAULTS.cache.mode}.",
+    ),
+]
+CacheFolderFlag = Annotated[
+    Path | None,
+    typer.Option("--cache-folder", help="Where those states are kept. Default: in memory."),
+]
 LogLevelFlag = Annotated[
     str | None,
     typer.Option(
@@ -77,7 +89,12 @@ WatchStdinFlag = Annotated[
     typer.Option("--watch-stdin", hidden=True, help="End when stdin closes: the parent is gone."),
 ]
 
-ODD_FLAGS = {"log.level": "--log-level", "node.models": "--model"}
+ODD_FLAGS = {
+    "log.level": "--log-level",
+    "node.models": "--model",
+    "cache.mode": "--cache",
+    "cache.folder": "--cache-folder",
+}
 """Flags that are not named after their setting."""
 
 
@@ -92,6 +109,14 @@ def configure(file: Path | None, flags: Mapping[str, Any]) -> Config:
         parse_address(config.coordinator.bind, "coordinator.bind")
         parse_address(config.node.coordinator, "node.coordinator")
     return config
+
+
+def cache_settings(mode: str | None, folder: Path | None) -> dict[str, str | None]:
+    """Return what the flags of the cache set."""
+    return {
+        "cache.mode": mode,
+        "cache.folder": None if folder is None else str(folder.resolve()),
+    }
 
 
 @contextmanager

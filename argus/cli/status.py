@@ -58,7 +58,7 @@ def _read_numbers(data: dict[str, Any], kind: Descriptor) -> None:
 
 def describe(answer: admin_pb2.GetStatusResponse) -> list[str]:
     """Return the state in lines for people, readable on a terminal of 80 columns."""
-    return [*_summary(answer), *_nodes(answer), *_levels(answer)]
+    return [*_summary(answer), *_cache(answer), *_nodes(answer), *_levels(answer)]
 
 
 def _summary(answer: admin_pb2.GetStatusResponse) -> list[str]:
@@ -73,6 +73,24 @@ def _summary(answer: admin_pb2.GetStatusResponse) -> list[str]:
         f"{counts.failed} failed, {counts.replayed} replayed"
     )
     return [*_lines(state), *_lines(since)]
+
+
+def _cache(answer: admin_pb2.GetStatusResponse) -> list[str]:
+    """Return what the cache has and did, with what fetches took; nothing where it is off."""
+    if not answer.HasField("cache"):
+        return []
+    cache, counts = answer.cache, answer.counters
+    if not cache.embedder:
+        return ["cache: not in use; no embedder is loaded that is for these variants"]
+    said = (
+        f"cache: {cache.entries} entries, {cache.lookups} look-ups, {cache.near} with a near "
+        f"prompt, {counts.reused} reused, {counts.state_misses} missed, {counts.steps_saved} "
+        "steps saved"
+    )
+    times = [
+        f"{t.tier} {1000 * t.p50_s:.2g} ms (99 %: {1000 * t.p99_s:.2g})" for t in cache.fetches
+    ]
+    return _lines(f"{said}; fetches: {', '.join(times)}" if times else said)
 
 
 def _nodes(answer: admin_pb2.GetStatusResponse) -> list[str]:

@@ -12,6 +12,8 @@ from argus.cli.devices import deal
 from argus.cli.logs import log_bugs, setup_logging
 from argus.cli.settings import (
     BindFlag,
+    CacheFlag,
+    CacheFolderFlag,
     ConfigFlag,
     DtypeFlag,
     LevelsFlag,
@@ -20,6 +22,7 @@ from argus.cli.settings import (
     ModelFlag,
     SlotsFlag,
     ThreadsFlag,
+    cache_settings,
     configure,
 )
 from argus.config import Config
@@ -40,6 +43,8 @@ def up(
     threads: ThreadsFlag = None,
     slots: SlotsFlag = None,
     max_lanes: MaxLanesFlag = None,
+    cache: CacheFlag = None,
+    cache_folder: CacheFolderFlag = None,
     config: ConfigFlag = None,
     log_level: LogLevelFlag = None,
 ) -> None:
@@ -62,11 +67,16 @@ def up(
             "node.threads": threads,
             "node.slots": slots,
             "node.max_lanes": max_lanes,
+            **cache_settings(cache, cache_folder),
             "log.level": log_level,
         },
     )
     setup_logging(settings.log.level, "up")
-    shared = _shared_arguments(config, log_level)
+    shared = (
+        *_shared_arguments(config, log_level),
+        *_optional("--cache", cache),
+        *_optional("--cache-folder", None if cache_folder is None else str(cache_folder.resolve())),
+    )
     devices = deal(settings.node.device, nodes)
     plan = FamilyPlan(
         bind=settings.coordinator.bind,

@@ -45,6 +45,8 @@ class ImageResult:
         total_s: seconds from acceptance to leaving the coordinator.
         max_lanes: most lanes it shared a forward with, its own included.
         attempts: above 1 when a node was lost.
+        similarity: of the prompt to the cached one whose state was continued, as a cosine; 0 where
+            none was.
     """
 
     request_id: str
@@ -67,6 +69,7 @@ class ImageResult:
     total_s: float
     max_lanes: int
     attempts: int
+    similarity: float
 
     @property
     def image(self) -> PIL.Image.Image:
@@ -116,4 +119,5 @@ def result_from_proto(request_id: str, prompt: str, message: image_pb2.Image) ->
         total_s=message.total_s,
         max_lanes=message.max_lanes,
         attempts=message.attempts,
+        similarity=message.similarity,
     )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from argus.control.fields import Fields
-from argus.errors import ConfigError, NotFoundError, UnavailableError
+from argus.control.reuse import PUBLISHED, SimilarityThresholds
+from argus.errors import ConfigError, InvalidArgumentError, NotFoundError, UnavailableError
 from argus.types import Level, VariantInfo
 
 _MAX_QUALITY = 2.0
@@ -25,6 +26,13 @@ class LevelProfile:
     reference: str
     """Variant whose level with all steps has quality 1."""
     levels: tuple[Level, ...]
+    reuse: SimilarityThresholds = PUBLISHED
+    """What may be skipped of the family's steps at which similarity of prompts."""
+
+    @property
+    def variants(self) -> frozenset[str]:
+        """The family's variants."""
+        return frozenset(level.variant for level in self.levels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +41,13 @@ class Ladder:
 
     `levels` is the main ladder, its reference level first. `others` holds one level for each
     variant outside of it: no quality relative to the reference was measured for those, so each
-    is a ladder of its own, reached only by naming it.
+    is a ladder of its own, reached only by naming it. `reuse` says what may be skipped of the main
+    ladder's steps at which similarity.
     """
 
     levels: tuple[Level, ...]
     others: tuple[Level, ...] = ()
+    reuse: SimilarityThresholds = PUBLISHED
 
     @staticmethod
     def build(
@@ -63,7 +73,13 @@ class Ladder:
         levels = (reference, *(level for level in rest if level.variant in names))
         covered = {level.variant for level in levels}
         uncovered = [_own(v, cached) for v in variants if v.name not in covered]
-        return Ladder(levels, tuple(level for own in uncovered for level in own))
+        own_levels = tuple(level for own in uncovered for level in own)
+        return Ladder(levels, own_levels, profile.reuse)
+
+    def thresholds(self, variant: str) -> SimilarityThresholds:
+        """Return what may be skipped of a variant's steps at which similarity of prompts."""
+        measured = any(level.variant == variant for level in self.levels)
+        return self.reuse if measured else PUBLISHED
 
     @property
     def all(self) -> tuple[Level, ...]:
@@ -141,7 +157,8 @@ def parse_profile(text: str, source: str) -> LevelProfile:
     The form is `{"reference": {"variant": V}, "levels": [{"name", "variant", "steps_fraction",
     "quality", "measured"}, …]}`, where `measured` says how and when the quality was measured. A
     level that continues a cached state also states `skip_fraction`, the share of the steps that
-    the state stands for.
+    the state stands for; `"reuse": {"similarities": [...], "fractions": [...], "measured": …}` says
+    above which similarity of prompts which share does no harm, in place of the published figures.
 
     Args:
         text: the file's content.
@@ -154,7 +171,7 @@ def parse_profile(text: str, source: str) -> LevelProfile:
         data = json.loads(text)
     except ValueError as error:
         raise ConfigError(f"{source}: not JSON: {error}") from error
-    fields = Fields(source, "", data, ("reference", "levels"))
+    fields = Fields(source, "", data, ("reference", "levels", "reuse"))
     reference = Fields(source, "reference", fields.value("reference"), ("variant",))
     variant = reference.text("variant")
     rows = fields.value("levels")
@@ -162,7 +179,18 @@ def parse_profile(text: str, source: str) -> LevelProfile:
         raise ConfigError(f"{source}: levels: a list with at least one level is needed")
     levels = [_parse_level(source, i, row) for i, row in enumerate(rows)]
     _check_unique(source, levels)
-    return LevelProfile(variant, _sorted(source, variant, levels))
+    reuse = _parse_reuse(source, data["reuse"]) if "reuse" in data else PUBLISHED
+    return LevelProfile(variant, _sorted(source, variant, levels), reuse)
+
+
+def _parse_reuse(source: str, data: Any) -> SimilarityThresholds:
+    fields = Fields(source, "reuse", data, ("similarities", "fractions", "measured"))
+    fields.text("measured")
+    similarities, fractions = fields.numbers("similarities"), fields.numbers("fractions")
+    try:
+        return SimilarityThresholds(similarities, fractions)
+    except InvalidArgumentError as error:
+        raise ConfigError(f"{source}: reuse: {error}") from error
 
 
 def _parse_level(source: str, index: int, row: Any) -> Level:

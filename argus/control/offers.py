@@ -32,6 +32,8 @@ class Offer:
     """Steps that a cached state stands for."""
     near: NearState | None = None
     """Whose state; None where every step is run."""
+    fallback: bool = False
+    """Whether it is only for when no node can make any other offer."""
 
     def may_run_on(self, node: str) -> bool:
         """Whether the node can read the state that is needed, if one is."""
@@ -65,7 +67,8 @@ def make_offers(
     sampler, less than one step, a field their variant does not accept) are left out, and so are
     levels that continue a cached state where none is near enough. Without a deadline there is
     exactly one offer, the reference: the same request then gives the same picture whatever the
-    load.
+    load. Whatever is to continue a state by the request's own wish has the whole run as a fallback,
+    for when no node can read that state any more.
 
     Args:
         request: what is asked for.
@@ -93,23 +96,21 @@ def make_offers(
         if _can(request, level, reference, variants[level.variant])
     ]
     offers = [offer for offer in all_offers if offer is not None]
-    if request.deadline_s is None:
+    if request.level:
+        offers = [offers[0], *(replace(offer, fallback=True) for offer in offers[1:])]
+    elif request.deadline_s is None:
         offers = _without_deadline(offers, always_reuse)
     return _good_enough(request, offers)
 
 
 def _without_deadline(offers: Sequence[Offer], always_reuse: bool) -> list[Offer]:
-    """Return the one offer of a request that has time.
-
-    A level that was asked for by name and continues a state comes before the whole run that is made
-    where there is no state.
-    """
-    if always_reuse:
-        own = [offer for offer in offers if offer.row.variant == offers[0].row.variant]
-        reused = [offer for offer in own if offer.steps == own[0].steps and offer.skip]
-        if reused:
-            return [max(reused, key=lambda offer: offer.skip)]
-    return list(offers[:1])
+    """Return the one offer of a request that has time, and what takes its place without nodes."""
+    whole = offers[0]
+    same = [x for x in offers if (x.row.variant, x.steps) == (whole.row.variant, whole.steps)]
+    latest = max(same, key=lambda offer: offer.skip)
+    if not always_reuse or not latest.skip:
+        return [whole]
+    return [latest, replace(whole, fallback=True)]
 
 
 def _good_enough(request: ImageRequest, offers: Sequence[Offer]) -> tuple[Offer, ...]:

@@ -105,6 +105,7 @@ class NearState:
         similarity: cosine between the two prompts.
         nodes: by K, the nodes that can read the state before step K.
         fetch_s: expected seconds to fetch one.
+        harmless: how much may be skipped at a similarity.
     """
 
     variant: str
@@ -113,13 +114,13 @@ class NearState:
     similarity: float
     nodes: Mapping[int, frozenset[str]]
     fetch_s: float = 0.0
+    harmless: HarmlessFraction = PUBLISHED
 
-    def allows(self, skip: int, harmless: HarmlessFraction = PUBLISHED) -> bool:
+    def allows(self, skip: int) -> bool:
         """Whether a request may start before step `skip` from it."""
         reachable = [k for k, nodes in self.nodes.items() if nodes]
-        return 0 < skip <= choose_skip(self.similarity, self.steps, reachable, harmless) and (
-            skip in reachable
-        )
+        most = choose_skip(self.similarity, self.steps, reachable, self.harmless)
+        return 0 < skip <= most and skip in reachable
 
 
 class RetrievalTimes:

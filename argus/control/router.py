@@ -39,6 +39,12 @@ def takers(offer: Offer, nodes: Iterable[NodeBacklog]) -> list[NodeBacklog]:
     ]
 
 
+def open_to(offers: Iterable[Offer], nodes: Sequence[NodeBacklog]) -> list[Offer]:
+    """Return the offers that some node takes; fallbacks only where there are no others."""
+    taken = [offer for offer in offers if takers(offer, nodes)]
+    return [offer for offer in taken if not offer.fallback] or taken
+
+
 def earliest(
     offer: Offer,
     nodes: Iterable[NodeBacklog],
@@ -84,8 +90,8 @@ def route(
     """Return the best decision, or None when nothing can be on time or no node can take it.
 
     With a deadline: the highest `quality − price · device seconds` among the offers that can be
-    done in `remaining_s`; among equals the earliest. Without one: the first offer, always, so
-    that a request without a deadline does not look different under load.
+    done in `remaining_s`; among equals the earliest. Without one: the first offer that some node
+    takes, always, so that a request without a deadline does not look different under load.
 
     Args:
         offers: what the request may become, reference first.
@@ -96,6 +102,7 @@ def route(
         queue_s: seconds of work that will be given to the nodes before this request.
         held_s: seconds of work that waits for one node each, by its name.
     """
+    offers = open_to(offers, nodes)
     if remaining_s is None:
         return earliest(offers[0], nodes, due_s, queue_s, held_s) if offers else None
     by_name = {node.info.name: node for node in nodes}
@@ -123,7 +130,7 @@ def fastest(
     held_s: HeldSeconds = NOTHING,
 ) -> Decision | None:
     """Return the decision that would be done first, whatever its quality, or None."""
-    found = [earliest(offer, nodes, due_s, queue_s, held_s) for offer in offers]
+    found = [earliest(offer, nodes, due_s, queue_s, held_s) for offer in open_to(offers, nodes)]
     options = [option for option in found if option is not None]
     return min(options, key=lambda option: option.predicted_finish_s, default=None)
 

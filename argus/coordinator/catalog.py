@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from argus.control.levels import Ladder, LevelProfile
 from argus.errors import InvalidArgumentError
@@ -47,14 +48,25 @@ class Catalog:
         for variant in info.variants:
             _check(variant)
             known = self._variants.get(variant.name)
-            if known is not None and known != variant and is_live(variant.name):
+            if known is not None and not _same(known, variant) and is_live(variant.name):
                 raise InvalidArgumentError(
                     "variants", f"{variant.name} is not the variant other nodes hold by that name"
                 )
         if len(self._variants | {v.name: v for v in info.variants}) > MAX_VARIANTS:
             raise InvalidArgumentError("variants", f"more than {MAX_VARIANTS} in the cluster")
-        self._variants.update({variant.name: variant for variant in info.variants})
+        for variant in info.variants:
+            known = self._variants.get(variant.name)
+            if known is not None and is_live(variant.name) and not variant.weights:
+                variant = replace(variant, weights=known.weights)
+            self._variants[variant.name] = variant
         self.ladder = Ladder.build(self._profile, list(self._variants.values()), self._cached)
+
+
+def _same(one: VariantInfo, other: VariantInfo) -> bool:
+    """Return whether two nodes hold the same; one without a cache does not look at the weights."""
+    if not (one.weights and other.weights):
+        one, other = replace(one, weights=""), replace(other, weights="")
+    return one == other
 
 
 def _check(variant: VariantInfo) -> None:

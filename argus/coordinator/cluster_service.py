@@ -91,6 +91,8 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         info = node_info_from_proto(first.hello)
         self._membership.check_free(info.name)
         self._catalog.learn(info, self._membership.holds)
+        if self._reuse is not None:
+            self._reuse.meet(info.variants)
         log.info("node %s joined: %s, %d slots", info.name, info.device_name, info.slots)
         return self._membership.join(info, first.hello)
 
@@ -130,7 +132,6 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
                 raise InvalidArgumentError("message", f"{other or 'unknown'} is out of place")
 
     def _take_cache(self, member: Member, report: cluster_pb2.CacheReport) -> None:
-        if report.complete:
-            member.cache_report = report
-        if self._reuse is not None:
-            self._reuse.take(member.name, report)
+        whole = member.take_cache(report)
+        if self._reuse is not None and whole is not None:
+            self._reuse.take(member.name, whole)

@@ -90,11 +90,20 @@ class Dispatcher:
         """Whether a request of that id is in flight or remembered."""
         return request_id in self._flights or self._results.holds(request_id)
 
-    def submit(self, request: ImageRequest, near: Sequence[NearState] = ()) -> Subscription:
+    def submit(
+        self,
+        request: ImageRequest,
+        near: Sequence[NearState] = (),
+        came_s: float | None = None,
+    ) -> Subscription:
         """Return the events of a request: a new one, the one in flight, or the one remembered.
 
-        A client that stops listening must say so with `unsubscribe`. `near` are the cached prompts
-        that it might start from.
+        A client that stops listening must say so with `unsubscribe`.
+
+        Args:
+            request: what is wanted.
+            near: cached prompts that it might start from.
+            came_s: when it came, from which its deadline counts; None: now.
 
         Raises:
             InvalidArgumentError, NotFoundError: something asked for does not exist.
@@ -113,7 +122,7 @@ class Dispatcher:
             return subscription
         if self._closed:
             raise UnavailableError("the coordinator is stopping")
-        self._accept(request, subscription, near)
+        self._accept(request, subscription, near, self._clock.now() if came_s is None else came_s)
         self.pump()
         return subscription
 
@@ -136,7 +145,11 @@ class Dispatcher:
         return True
 
     def _accept(
-        self, request: ImageRequest, subscription: Subscription, near: Sequence[NearState]
+        self,
+        request: ImageRequest,
+        subscription: Subscription,
+        near: Sequence[NearState],
+        came_s: float,
     ) -> None:
         offers = make_offers(
             request,
@@ -146,10 +159,12 @@ class Dispatcher:
             near,
             always_reuse=self._reuse is not None and self._reuse.always,
         )
-        now_s = self._clock.now()
-        place = urgency(request, now_s, self._accepted)
+        place = urgency(request, came_s, self._accepted)
+        left_s = request.deadline_s
+        if left_s is not None:
+            left_s -= self._clock.now() - came_s
         try:
-            decision = admit(offers, request.deadline_s, self._load(place))
+            decision = admit(offers, left_s, self._load(place))
         except (OverloadedError, DeadlineError):
             self.counters.refused += 1
             raise
@@ -159,7 +174,7 @@ class Dispatcher:
             seed=secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed,
             offers=offers,
             decision=decision,
-            accepted_s=now_s,
+            accepted_s=came_s,
             order=self._accepted,
             subscriptions=[subscription],
         )
@@ -239,12 +254,18 @@ class Dispatcher:
             self.replay(flight, f"node {member.name} was lost: {reason}")
         self.pump()
 
+    def _call_off(self, flight: Flight) -> None:
+        """Let another row leave behind the states that this one does not."""
+        if self._reuse is not None and flight.keep_key:
+            self._reuse.call_off(flight.keep_key)
+
     def replay(self, flight: Flight, reason: str) -> None:
         """Queue a request again, in front, after a node failed it.
 
         The poison rule: what failed `max_attempts` times may be what makes nodes fail, so it ends.
         """
         self._detach(flight)
+        self._call_off(flight)
         flight.losses += 1
         if flight.node is not None:
             flight.failed_on.add(flight.node)
@@ -259,6 +280,7 @@ class Dispatcher:
     def put_back(self, flight: Flight) -> None:
         """Queue a request again that its node did not take; this says nothing against it."""
         self._detach(flight)
+        self._call_off(flight)
         flight.requeue()
         self._waiting.add(flight)
 
@@ -276,11 +298,13 @@ class Dispatcher:
     def fail(self, flight: Flight, error: ArgusError) -> None:
         """End a request that its node gave up."""
         self._detach(flight)
+        self._call_off(flight)
         self._close(flight, Phase.FAILED, error)
 
     def abort(self, flight: Flight, phase: Phase, error: ArgusError) -> None:
         """End a request wherever it is, and free what it holds on a node."""
         member = self._detach(flight)
+        self._call_off(flight)
         if member is not None:
             member.forget(flight.id, flight.sends)
         self._close(flight, phase, error)

@@ -136,6 +136,7 @@ class Flight:
     def requeue(self) -> None:
         """Note that it waits for a node again."""
         self.missed = False
+        self.keep_key, self.checkpoints = "", ()
         self.phase = Phase.QUEUED
         self.node = None
         self.started_s = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from argus.clock import Clock
 from argus.control.reuse import NearState
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
@@ -20,11 +21,13 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
 
     def __init__(
         self,
+        clock: Clock,
         dispatcher: Dispatcher,
         catalog: Catalog,
         membership: Membership,
         reuse: Reuse | None = None,
     ) -> None:
+        self._clock = clock
         self._reuse = reuse
         self._dispatcher = dispatcher
         self._catalog = catalog
@@ -34,11 +37,12 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
         self, request: image_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[image_pb2.GenerateResponse]:
         """Stream the life of one request; a client that leaves frees its row."""
+        came_s = self._clock.now()
         wanted = image_request_from_proto(request)
         near: tuple[NearState, ...] = ()
         if self._reuse is not None and not self._dispatcher.knows(wanted.request_id):
             near = await self._reuse.look_up(wanted, self._catalog.ladder, self._catalog.variants)
-        subscription = self._dispatcher.submit(wanted, near)
+        subscription = self._dispatcher.submit(wanted, near, came_s)
         try:
             async for event in subscription:
                 yield event

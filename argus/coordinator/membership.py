@@ -41,13 +41,27 @@ class Member:
         # Work and cancels of every row twice over, and the few messages about the node itself.
         self._outbox = asyncio.Queue(maxsize=4 * self._limit + 16)
         self.reads_too_slowly = False
-        self.cache_report: cluster_pb2.CacheReport | None = None
-        """All that it said, on joining, of its cache."""
+        self.cache_report = cluster_pb2.CacheReport()
+        """All that it said, on joining, of its cache; complete when it has said it."""
 
     @property
     def name(self) -> str:
         """Its name."""
         return self.info.name
+
+    @property
+    def caches(self) -> bool:
+        """Whether it has a cache and has said what is in it."""
+        return self.cache_report.complete
+
+    def take_cache(self, report: cluster_pb2.CacheReport) -> cluster_pb2.CacheReport | None:
+        """Return a report to be applied; None where the next one goes on with it."""
+        if not report.complete:
+            return report
+        whole = self.cache_report
+        whole.held.extend(report.held)
+        whole.complete = not report.more
+        return whole if whole.complete else None
 
     @property
     def has_room(self) -> bool:

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from argus.cache.breaker import Breaker
-from argus.cache.embedder import Embedder, MicroBatchingEmbedder
-from argus.cache.embedders import ClipTextEmbedder, MeanPoolingEmbedder
+from argus.cache.embedder import MicroBatchingEmbedder
 from argus.cache.index import SERVER, EmbedderId, Index, Neighbour
 from argus.cache.index_embedded import EmbeddedIndex
 from argus.cache.index_postgres import PostgresIndex
@@ -24,35 +19,24 @@ from argus.cache.keys import EntryKey, Partition
 from argus.clock import Clock
 from argus.config import CacheConfig
 from argus.control.levels import Ladder
-from argus.control.offers import Offer, make_offers
-from argus.control.predictor import LevelMeans
+from argus.control.offers import Offer
 from argus.control.reuse import NearState, RetrievalTimes
+from argus.coordinator.embedder import open_embedder, understands
+from argus.coordinator.entries import Coming, Entries
+from argus.coordinator.index_thread import IndexThread
 from argus.coordinator.membership import Membership
-from argus.errors import ArgusError, ModelError
-from argus.models import bundled_variants
+from argus.coordinator.partitions import kept_steps, partition_of, reusable_offers
+from argus.errors import ArgusError
 from argus.types import ImageRequest, VariantInfo
 from argus.v1 import cluster_pb2
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-COMING_S = 60.0
-"""A row whose states were not kept after so long has failed, or its node had no room for them."""
-REMEMBERED = 100_000
-"""Keys of entries that are known to be kept, and prompts that wait to be."""
 FETCH_QUANTILE = 0.9
-SAVE_EVERY = 500
-"""Entries recorded between two saves of an index in this process."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """An entry that a row on its way will leave behind."""
-
-    partition: Partition
-    prompt: str
-    owner: str
-    since_s: float
+LOOK_UP_S = 0.5
+"""A look-up that takes longer finds nothing; the request is waiting for it."""
+INDEX_FOLDER = ".index"
+"""Below the cache's folder; no node can have that name."""
 
 
 class Reuse:
@@ -64,29 +48,33 @@ class Reuse:
     Args:
         config: the cache's settings; its mode is not "off".
         membership: the nodes.
-        clock: of the index server's breaker, and of entries that are on their way.
+        clock: of the index server's breaker, of look-ups, and of entries that are on their way.
     """
 
     def __init__(self, config: CacheConfig, membership: Membership, clock: Clock) -> None:
         self._config = config
         self._membership = membership
         self._clock = clock
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="argus-index")
         self._embedder: MicroBatchingEmbedder | None = None
-        self._index: Index | None = None
-        self._kept: OrderedDict[str, None] = OrderedDict()
-        self._coming: OrderedDict[str, _Kept] = OrderedDict()
+        self._index = IndexThread(clock)
+        self._entries = Entries(clock)
+        self._groups: dict[str, str] = {}
+        self._started = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unsaved = 0
         self.fetches = RetrievalTimes()
         self.lookups = 0
         self.near = 0
 
     # -- life ----------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Load the embedder and open the index in the background; until then nothing is reused."""
-        self._spawn(self._open())
+    def meet(self, variants: Iterable[VariantInfo]) -> None:
+        """Load the embedder and open the index in the background once a variant can use them.
+
+        Until that is done nothing is reused, and nothing kept.
+        """
+        if not self._started and any(understands(self._config, x) for x in variants):
+            self._started = True
+            self._spawn(self._open())
 
     async def stop(self) -> None:
         """Write the index down and end the threads."""
@@ -95,9 +83,7 @@ class Reuse:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._embedder is not None:
             await self._embedder.close()
-        if self._index is not None:
-            await self._run(self._index.close)
-        self._worker.shutdown(wait=False)
+        await self._index.close()
 
     @property
     def always(self) -> bool:
@@ -109,11 +95,14 @@ class Reuse:
         """Name of what embeds prompts; empty while it is being loaded."""
         return self._embedder.name if self._embedder else ""
 
+    @property
+    def busy(self) -> bool:
+        """Whether something that nodes said is still being taken in."""
+        return bool(self._tasks)
+
     async def entries(self) -> int:
         """Return how many entries the index has."""
-        if self._index is None:
-            return 0
-        return sum((await self._run(self._index.partitions)).values())
+        return await self._index.entries()
 
     # -- requests ------------------------------------------------------------------------------
 
@@ -121,21 +110,29 @@ class Reuse:
         self, request: ImageRequest, ladder: Ladder, variants: Mapping[str, VariantInfo]
     ) -> tuple[NearState, ...]:
         """Return the cached prompts that the request might start from."""
-        if self._index is None or self._embedder is None:
+        if not self._index.is_open or self._embedder is None:
             return ()
         if request.deadline_s is None and not self.always and not request.level:
             return ()
-        partitions = self._partitions(request, ladder, variants)
-        if not partitions:
+        offers = [
+            offer
+            for offer in reusable_offers(request, ladder, variants)
+            if understands(self._config, variants[offer.row.variant])
+        ]
+        if not offers:
             return ()
         self.lookups += 1
         try:
-            vector = await self._embedder.embed(request.prompt)
-            found = [
-                _near(offer, neighbour, self._readers(neighbour), self._fetch_s(neighbour))
-                for offer, partition in partitions
-                if (neighbour := await self._nearest(partition, vector)) is not None
-            ]
+            async with asyncio.timeout(LOOK_UP_S):
+                vector = await self._embedder.embed(request.prompt)
+                found = [
+                    near
+                    for offer in offers
+                    if (near := await self._near(request, offer, ladder, variants, vector))
+                ]
+        except TimeoutError:
+            log.warning("a look-up in the cache took longer than %g s", LOOK_UP_S)
+            return ()
         except ArgusError as error:
             log.warning("no look-up in the cache: %s", error)
             return ()
@@ -148,7 +145,7 @@ class Reuse:
         """Return the key and the steps of the states that a row leaves behind; none for most rows.
 
         Kept are those that some level could start from, of rows that run every step, of prompts
-        that are not kept yet.
+        that are not kept yet where a live node could read them.
 
         Args:
             request: whose row it is.
@@ -156,25 +153,31 @@ class Reuse:
             variant: that makes it.
             ladder: the levels.
         """
-        made_at = (offer.level.variant, offer.level.steps_fraction)
-        alike = (x for x in ladder.all if (x.variant, x.steps_fraction) == made_at)
-        steps = tuple(sorted({k for x in alike if (k := x.skip(offer.reference_steps))}))
-        if self._index is None or not self._covers(variant) or offer.skip or not steps:
+        steps = kept_steps(offer, ladder)
+        if (
+            not self._index.is_open
+            or not understands(self._config, variant)
+            or offer.skip
+            or not steps
+        ):
             return "", ()
         partition = self._partition(request, offer, variant)
-        key = str(EntryKey.of(partition, request.prompt))
-        coming = self._coming.get(key)
-        now_s = self._clock.now()
-        if key in self._kept or (coming is not None and now_s - coming.since_s < COMING_S):
+        key = EntryKey.of(partition, request.prompt)
+        readable = any(self._readers_from(holder) for holder in self._entries.holders(key))
+        if readable or self._entries.expects(key):
             return "", ()
-        _remember(self._coming, key, _Kept(partition, request.prompt, request.tenant, now_s))
-        return key, steps
+        self._entries.expect(key, partition, request.prompt, request.tenant)
+        return str(key), steps
+
+    def call_off(self, key: str) -> None:
+        """Note that the row that was to leave an entry behind ended without its picture."""
+        self._entries.call_off(EntryKey.parse(key))
 
     def used(self, key: str, tier: str, seconds: float) -> None:
         """Note that a row started from an entry, and what fetching its state took."""
         if tier:
             self.fetches.add(tier, seconds)
-        self._later(lambda index: index.count_use(EntryKey.parse(key)))
+        self._index.count_use(EntryKey.parse(key))
 
     # -- nodes ---------------------------------------------------------------------------------
 
@@ -184,26 +187,28 @@ class Reuse:
         Raises:
             InvalidArgumentError: a key that is none.
         """
-        held = {EntryKey.parse(e.key): tuple(e.steps) for e in report.held if not e.shared}
-        shared = {EntryKey.parse(e.key): tuple(e.steps) for e in report.held if e.shared}
-        gone = [(EntryKey.parse(key), node) for key in report.gone]
-        gone += [(EntryKey.parse(key), SERVER) for key in report.gone_shared]
-        for key, holder in gone:
-            self._kept.pop(str(key), None)
-            self._later(_forgetting(key, holder))
+        member = self._membership.get(node)
+        if member is not None:
+            self._groups[node] = member.info.cache_group
+        for text in report.unreadable:
+            key = EntryKey.parse(text)
+            for holder in self._entries.holders(key):
+                if holder != SERVER and node in self._readers_from(holder):
+                    self._forget(key, holder)
+        for holder, gone in ((node, report.gone), (SERVER, report.gone_shared)):
+            for text in gone:
+                self._forget(EntryKey.parse(text), holder)
+        held = [(EntryKey.parse(e.key), tuple(e.steps), e.shared) for e in report.held]
         if report.complete:
-            self._later(lambda index: index.reconcile(node, held))
-            for key in held:
-                _remember(self._kept, str(key), None)
+            self._take_all(node, {key: steps for key, steps, shared in held if not shared})
             return
-        for entries, holder in ((held, node), (shared, SERVER)):
-            for key, steps in entries.items():
-                coming = self._coming.get(str(key))
-                _remember(self._kept, str(key), None)
-                if coming is not None:
-                    self._spawn(self._record(coming, key, holder, steps))
-        for key in (*held, *shared):
-            self._coming.pop(str(key), None)
+        coming = {key: self._entries.arrived(key) for key, _, _ in held}
+        for key, steps, shared in held:
+            # Without the prompt, as after a restart, an entry cannot be found by anyone.
+            if (known := coming[key]) is not None:
+                holder = SERVER if shared else node
+                self._entries.hold(key, holder)
+                self._spawn(self._record(known, key, holder, steps))
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -212,90 +217,66 @@ class Reuse:
             embedder = await asyncio.to_thread(open_embedder, self._config)
             batching = MicroBatchingEmbedder(embedder)
             identity = EmbedderId(embedder.name, embedder.dimension)
-            self._index = await self._run(lambda: self._open_index(identity))
+            await self._index.open(lambda: self._open_index(identity))
             self._embedder = batching
         except (ArgusError, OSError) as error:
             log.error("nothing is reused: %s", error)
             return
         log.info("prompts are compared by %s", embedder.name)
         for member in self._membership.members:
-            if member.cache_report is not None:
+            if member.caches:
                 self.take(member.name, member.cache_report)
 
     def _open_index(self, identity: EmbedderId) -> Index:
         if self._config.server:
             return PostgresIndex(self._config.server, identity, Breaker(self._clock))
-        folder = Path(self._config.folder) / "index" if self._config.folder else None
+        folder = Path(self._config.folder) / INDEX_FOLDER if self._config.folder else None
         return EmbeddedIndex(identity, folder)
 
-    def _covers(self, variant: VariantInfo) -> bool:
-        """Whether the embedder understands the prompts that the variant is for."""
-        return bool(variant.weights) and (
-            bool(self._config.embedder) or variant.name in bundled_variants()
-        )
-
-    def _partitions(
-        self, request: ImageRequest, ladder: Ladder, variants: Mapping[str, VariantInfo]
-    ) -> list[tuple[Offer, Partition]]:
-        """Return, for each variant that states of are of use, a whole run and its partition."""
-        plain = replace(request, min_quality=None, deadline_s=1.0, level="")
-        try:
-            levels = ladder.visible(request.variant, request.level)
-            whole = make_offers(plain, ladder, variants, LevelMeans())
-        except ArgusError:
-            # What is wrong with it is said where it is accepted.
-            return []
-        found = {}
-        for offer in whole:
-            level = offer.level
-            wanted = any(
-                x.skip_fraction
-                and (x.variant, x.steps_fraction) == (level.variant, level.steps_fraction)
-                for x in levels
-            )
-            if wanted and self._covers(variants[level.variant]):
-                partition = self._partition(request, offer, variants[level.variant])
-                found[partition.digest] = (offer, partition)
-        return list(found.values())
-
     def _partition(self, request: ImageRequest, offer: Offer, variant: VariantInfo) -> Partition:
-        special = (request.guidance_rescale, request.true_guidance)
-        return Partition.of(
-            variant=variant.name,
-            weights=variant.weights,
-            sampler=offer.sampler,
-            steps=offer.steps,
-            width=offer.row.width,
-            height=offer.row.height,
-            guidance=offer.guidance,
-            negative_prompt=request.negative_prompt,
-            eta=request.eta,
-            adapters="" if special == (0.0, 1.0) else f"rescale {special[0]} true {special[1]}",
-            tenant=request.tenant,
-            shared=request.tenant in self._config.shared_tenants,
-        )
+        shared = request.tenant in self._config.shared_tenants
+        return partition_of(request, offer, variant, shared=shared)
 
-    async def _nearest(self, partition: Partition, vector: NDArray[np.float32]) -> Neighbour | None:
-        index = self._index
-        if index is None:
+    async def _near(
+        self,
+        request: ImageRequest,
+        offer: Offer,
+        ladder: Ladder,
+        variants: Mapping[str, VariantInfo],
+        vector: NDArray[np.float32],
+    ) -> NearState | None:
+        name = offer.row.variant
+        partition = self._partition(request, offer, variants[name])
+        neighbour = await self._index.nearest(partition, vector)
+        if neighbour is None:
             return None
-        return await self._run(lambda: index.nearest(partition, vector))
+        return NearState(
+            variant=name,
+            steps=offer.steps,
+            key=str(neighbour.key),
+            similarity=neighbour.similarity,
+            nodes=self._readers(neighbour),
+            fetch_s=self._fetch_s(neighbour),
+            harmless=ladder.thresholds(name),
+        )
 
     def _readers(self, neighbour: Neighbour) -> dict[int, frozenset[str]]:
         """Return, by K, the live nodes that can read the state."""
-        members = self._membership.members
-        readers: dict[int, set[str]] = {}
+        readers: dict[int, frozenset[str]] = {}
         for holder, ks in neighbour.holders.items():
-            owner = self._membership.get(holder)
-            group = owner.info.cache_group if owner is not None else ""
-            able = {
-                member.name
-                for member in members
-                if holder in (SERVER, member.name) or (group and member.info.cache_group == group)
-            }
-            for k in ks:
-                readers.setdefault(k, set()).update(able)
-        return {k: frozenset(able) for k, able in readers.items()}
+            able = self._readers_from(holder)
+            readers |= {k: readers.get(k, frozenset()) | able for k in ks}
+        return readers
+
+    def _readers_from(self, holder: str) -> frozenset[str]:
+        """Return the live nodes that can read what someone holds, who may be gone."""
+        group = self._groups.get(holder, "")
+        return frozenset(
+            member.name
+            for member in self._membership.members
+            if member.caches
+            and (holder in (SERVER, member.name) or (group and member.info.cache_group == group))
+        )
 
     def _fetch_s(self, neighbour: Neighbour) -> float:
         """Return the seconds within which most fetches of such a state are done."""
@@ -303,35 +284,38 @@ class Reuse:
         seconds = [self.fetches.quantile(tier, FETCH_QUANTILE) or 0.0 for tier in tiers]
         return max(seconds, default=0.0)
 
+    def _forget(self, key: EntryKey, holder: str) -> None:
+        self._entries.drop(key, holder)
+        self._index.forget(key, holder)
+
+    def _take_all(self, node: str, held: Mapping[EntryKey, tuple[int, ...]]) -> None:
+        """Bring the account and the index in line with all that a node has."""
+        if self._index.is_open:
+            self._entries.holds_only(node, held)
+            self._spawn(self._drop_unknown(node, self._index.reconcile(node, held)))
+
+    async def _drop_unknown(self, node: str, reconciled: asyncio.Future[list[EntryKey]]) -> None:
+        try:
+            unknown = await reconciled
+        except ArgusError as error:
+            log.warning("what node %s holds is not in the index: %s", node, error)
+            return
+        for key in unknown:
+            self._entries.drop(key, node)
+
     async def _record(
-        self, coming: _Kept, key: EntryKey, holder: str, steps: Iterable[int]
+        self, coming: Coming, key: EntryKey, holder: str, steps: Iterable[int]
     ) -> None:
-        embedder, index = self._embedder, self._index
-        if embedder is None or index is None:
+        if self._embedder is None:
             return
         try:
-            vector = await embedder.embed(coming.prompt)
-            await self._run(
-                lambda: index.record(
-                    coming.partition, key, vector, holder, steps, owner=coming.owner
-                )
-            )
+            vector = await self._embedder.embed(coming.prompt)
+            # It may be gone again by now.
+            if holder in self._entries.holders(key):
+                await self._index.record(coming, key, vector, holder, steps)
         except ArgusError as error:
             log.warning("a cached entry is not in the index: %s", error)
-            return
-        self._unsaved += 1
-        if self._unsaved >= SAVE_EVERY and isinstance(index, EmbeddedIndex):
-            self._unsaved = 0
-            await self._run(index.save)
-
-    def _later(self, work: Callable[[Index], object]) -> None:
-        """Do something with the index without waiting for it, in order."""
-        index = self._index
-        if index is not None:
-            self._worker.submit(_logged, work, index)
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+            self._entries.drop(key, holder)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -339,54 +323,5 @@ class Reuse:
         task.add_done_callback(self._tasks.discard)
 
 
-def open_embedder(config: CacheConfig) -> Embedder:
-    """Load the embedder that the settings name; takes seconds.
-
-    Raises:
-        ModelError: the folder is no text encoder, or there is none at all.
-    """
-    if config.embedder:
-        folder = Path(config.embedder)
-        try:
-            return ClipTextEmbedder(folder)
-        except ModelError:
-            return MeanPoolingEmbedder(folder)
-    bundled = list(bundled_variants().values())
-    if not bundled:
-        raise ModelError("cache.embedder is not set, and there is no bundled family")
-    return ClipTextEmbedder(bundled[0] / "text_encoder")
-
-
-def _near(
-    offer: Offer, neighbour: Neighbour, readers: Mapping[int, frozenset[str]], fetch_s: float
-) -> NearState:
-    return NearState(
-        variant=offer.row.variant,
-        steps=offer.steps,
-        key=str(neighbour.key),
-        similarity=neighbour.similarity,
-        nodes=readers,
-        fetch_s=fetch_s,
-    )
-
-
 def _only_shared(neighbour: Neighbour) -> bool:
     return set(neighbour.holders) == {SERVER}
-
-
-def _forgetting(key: EntryKey, holder: str) -> Callable[[Index], None]:
-    return lambda index: index.forget(key, holder)
-
-
-def _logged(work: Callable[[Index], object], index: Index) -> None:
-    try:
-        work(index)
-    except ArgusError:
-        log.exception("the index was not changed")
-
-
-def _remember(table: OrderedDict[str, T], key: str, value: T) -> None:
-    table[key] = value
-    table.move_to_end(key)
-    if len(table) > REMEMBERED:
-        table.popitem(last=False)

@@ -100,7 +100,7 @@ class Coordinator:
         self._draining = False
         self._server.add(
             image_pb2_grpc.add_ImageServiceServicer_to_server,
-            ImageService(self._dispatcher, catalog, self._membership, self._reuse),
+            ImageService(clock, self._dispatcher, catalog, self._membership, self._reuse),
             IMAGE_SERVICE,
         )
         self._server.add(
@@ -139,8 +139,6 @@ class Coordinator:
         await self._server.set_serving(CLUSTER_SERVICE, True)
         await self._server.set_serving(ADMIN_SERVICE, True)
         self._watching = asyncio.create_task(self._watch())
-        if self._reuse is not None:
-            self._reuse.start()
         return address
 
     async def stop(self) -> None:

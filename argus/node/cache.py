@@ -39,6 +39,9 @@ FETCHERS = 4
 QUEUED_SHARE = 0.25
 """Of the memory budget: tensors that may wait to be written."""
 
+REPORTED_AT_ONCE = 20_000
+"""Entries in one report; each takes about 90 bytes of a message."""
+
 Report = Callable[[cluster_pb2.CacheReport], None]
 
 
@@ -115,7 +118,10 @@ class NodeCache:
         held = [_entry(info, shared=False) for info in self._listed.entries()]
         with self._lock:
             self._report = report
-        report(cluster_pb2.CacheReport(complete=True, held=held))
+        for start in range(0, max(1, len(held)), REPORTED_AT_ONCE):
+            part = held[start : start + REPORTED_AT_ONCE]
+            more = start + REPORTED_AT_ONCE < len(held)
+            report(cluster_pb2.CacheReport(complete=True, held=part, more=more))
 
     def fetch(self, key: str, k: int) -> Fetch:
         """Start to fetch the state of an entry before step `k`; a broken key is a miss."""
@@ -133,7 +139,8 @@ class NodeCache:
             latents: by step, float32 (channels, height, width) on the CPU; not changed any more.
         """
         dtype = np.float16 if self._half else np.float32
-        states = {k: State.of_array(x.numpy().astype(dtype)) for k, x in latents.items()}
+        arrays = {k: x.numpy().astype(dtype, copy=False) for k, x in latents.items()}
+        states = {k: State.of_array(array) for k, array in arrays.items()}
         try:
             record = EntryRecord(EntryKey.parse(key), steps, tenant, time.time(), states)
             self._writer.offer(record)
@@ -163,6 +170,8 @@ class NodeCache:
         try:
             fetch.found = self.states.fetch(EntryKey.parse(key), k)
             fetch.latents.set_result(None if fetch.found is None else _tensor(fetch.found.state))
+            if fetch.found is None:
+                self._say(cluster_pb2.CacheReport(unreadable=[key]))
         except Exception as error:
             # Whatever went wrong, the row runs every step.
             fetch.latents.set_exception(error)

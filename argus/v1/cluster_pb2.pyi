@@ -625,11 +625,15 @@ class CacheReport(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     COMPLETE_FIELD_NUMBER: builtins.int
+    MORE_FIELD_NUMBER: builtins.int
     HELD_FIELD_NUMBER: builtins.int
     GONE_FIELD_NUMBER: builtins.int
     GONE_SHARED_FIELD_NUMBER: builtins.int
+    UNREADABLE_FIELD_NUMBER: builtins.int
     complete: builtins.bool
     """Whether `held` is all there is, as on joining, or what has come since the last report."""
+    more: builtins.bool
+    """Whether the next report goes on with this one, which is too long for one message."""
     @builtins.property
     def held(self) -> containers.RepeatedCompositeFieldContainer[CacheEntry]:
         """Entries whose states can be read through the node."""
@@ -642,17 +646,25 @@ class CacheReport(message.Message):
     def gone_shared(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Entries that are gone from the server that all nodes share."""
 
+    @builtins.property
+    def unreadable(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Entries that a row was to start from, and that neither the node's memory nor a disk it reads
+        has.
+        """
+
     def __init__(
         self,
         *,
         complete: builtins.bool = ...,
+        more: builtins.bool = ...,
         held: abc.Iterable[CacheEntry] | None = ...,
         gone: abc.Iterable[builtins.str] | None = ...,
         gone_shared: abc.Iterable[builtins.str] | None = ...,
+        unreadable: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["complete", b"complete", "gone", b"gone", "gone_shared", b"gone_shared", "held", b"held"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["complete", b"complete", "gone", b"gone", "gone_shared", b"gone_shared", "held", b"held", "more", b"more", "unreadable", b"unreadable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

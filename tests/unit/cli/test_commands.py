@@ -8,7 +8,6 @@ import os
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,77 +16,15 @@ from typer.testing import CliRunner
 
 from argus import __version__
 from argus.cli import generate as generate_module
-from argus.cli.main import app, main
+from argus.cli.main import app
 from argus.client import Retries
 from argus.errors import UnavailableError
 from argus.v1 import admin_pb2
+from tests.unit.cli.running import Here, argus
 from tests.unit.client.scripted import PNG, STATUS, Scripted
 
 COMMANDS = ("up", "generate", "status", "drain", "profile", "coordinator", "node")
 FAST = Retries(attempts=4, first_wait_s=0.01, longest_wait_s=0.02)
-
-
-@dataclass
-class Outcome:
-    """How a command ended."""
-
-    code: int
-    stdout: bytes
-    stderr: str
-
-
-async def argus(*arguments: str, cwd: Path | None = None) -> Outcome:
-    """Run the command in a process of its own."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "argus.cli.main", *arguments),
-        stdout=PIPE,
-        stderr=PIPE,
-        cwd=cwd,
-    )
-    output, errors = await asyncio.wait_for(process.communicate(), 30)
-    assert process.returncode is not None
-    assert b"Traceback" not in errors
-    return Outcome(process.returncode, output, errors.decode())
-
-
-async def argus_here(
-    capfdbinary: pytest.CaptureFixture[bytes],
-    monkeypatch: pytest.MonkeyPatch,
-    *arguments: str,
-) -> Outcome:
-    """Run the command in a thread of this process, as `main` runs it."""
-    monkeypatch.setattr(sys, "argv", ["argus", *arguments])
-
-    def run() -> int:
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0)
-
-    code = await asyncio.to_thread(run)
-    captured = capfdbinary.readouterr()
-    return Outcome(code, captured.out, captured.err.decode())
-
-
-class Here:
-    """Runs commands in this process."""
-
-    def __init__(
-        self, capfd: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        self._tools = (capfd, monkeypatch)
-
-    async def __call__(self, *arguments: str) -> Outcome:
-        return await argus_here(*self._tools, *arguments)
-
-
-@pytest.fixture
-def here(
-    capfdbinary: pytest.CaptureFixture[bytes],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> Here:
-    monkeypatch.chdir(tmp_path)
-    return Here(capfdbinary, monkeypatch)
 
 
 async def test_a_picture_is_saved_by_the_real_command(scripted: Scripted, tmp_path: Path) -> None:

@@ -166,11 +166,12 @@ class AdminScript(admin_pb2_grpc.AdminServiceServicer):
     """One node, which can be drained."""
 
     drained: list[str] = field(default_factory=list)
+    status: admin_pb2.GetStatusResponse = field(default_factory=lambda: STATUS)
 
     async def GetStatus(  # noqa: N802
         self, request: admin_pb2.GetStatusRequest, context: object
     ) -> admin_pb2.GetStatusResponse:
-        return STATUS
+        return self.status
 
     async def DrainNode(  # noqa: N802
         self, request: admin_pb2.DrainNodeRequest, context: object

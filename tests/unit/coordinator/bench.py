@@ -6,13 +6,14 @@ import asyncio
 from typing import Any
 
 from argus.clock import ManualClock
-from argus.config import CoordinatorConfig
+from argus.config import CacheConfig, CoordinatorConfig
 from argus.control.levels import LevelProfile
 from argus.control.predictor import LevelMeans
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.membership import Member, Membership
 from argus.coordinator.reports import Reports
+from argus.coordinator.reuse import Reuse
 from argus.coordinator.subscription import Subscription
 from argus.coordinator.watchdog import Watchdog
 from argus.rpc.convert_cluster import node_info_to_proto
@@ -61,15 +62,21 @@ def info(
 class Bench:
     """Everything between admission and the nodes' outboxes."""
 
-    def __init__(self, profile: LevelProfile | None = PROFILE, **settings: Any) -> None:
+    def __init__(
+        self,
+        profile: LevelProfile | None = PROFILE,
+        cache: CacheConfig | None = None,
+        **settings: Any,
+    ) -> None:
         self.clock = ManualClock(100.0)
         self.config = CoordinatorConfig(**settings)
         self.membership = Membership(self.clock, self.config.lease_s)
         self.catalog = Catalog(profile)
+        self.reuse = Reuse(cache, self.membership, self.clock) if cache else None
         self.dispatcher = Dispatcher(
-            self.clock, self.config, self.membership, self.catalog, LevelMeans()
+            self.clock, self.config, self.membership, self.catalog, LevelMeans(), self.reuse
         )
-        self.reports = Reports(self.clock, self.dispatcher)
+        self.reports = Reports(self.clock, self.dispatcher, self.reuse)
         self.watchdog = Watchdog(self.clock, self.membership, self.dispatcher)
 
     @property

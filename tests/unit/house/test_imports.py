@@ -29,7 +29,8 @@ ALLOWED: dict[str, set[str]] = {
     "coordinator": LEAVES | {"config", "coordinator", "control", "cache", "rpc", "v1", "models"},
     "node": LEAVES
     | {"config", "node", "control", "cache", "engine", "diffusion", "rpc", "v1", "models"},
-    "cli": LEAVES | {"config", "cli", "client", "rpc", "v1", "coordinator", "node", "models"},
+    "cli": LEAVES
+    | {"config", "cli", "client", "rpc", "v1", "coordinator", "node", "models", "cache"},
 }
 
 

@@ -249,7 +249,7 @@ async def test_a_dead_device_thread_ends_the_daemon(
     daemon = asyncio.create_task(serve(config, asyncio.Event()))
     await servicer.until("heartbeat")
 
-    def die(self: Stepper) -> None:
+    def die(self: Stepper) -> bool:
         raise SystemError("the driver is gone")
 
     monkeypatch.setattr(Stepper, "_turn", die)
