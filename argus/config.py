@@ -36,6 +36,9 @@ class CoordinatorConfig:
     reattach_grace_s: float = 1.0
     """How long a request nobody listens to any more waits for its client to come back."""
     drain_grace_s: float = 30.0
+    node_wait_s: float = 120.0
+    """How long an accepted request waits for a node when there is none; loading models and
+    warming up takes a node that is started again a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +246,7 @@ def _check(config: Config) -> None:
         "coordinator.result_bytes": coordinator.result_bytes,
         "coordinator.reattach_grace_s": coordinator.reattach_grace_s,
         "coordinator.drain_grace_s": coordinator.drain_grace_s,
+        "coordinator.node_wait_s": coordinator.node_wait_s,
         "node.drain_grace_s": node.drain_grace_s,
         "node.reconnect_s": node.reconnect_s,
         "node.threads": node.threads,

@@ -20,14 +20,16 @@ class Previews:
     """Found writable; None when no previews were asked for."""
 
     def keep(self, event: Event) -> None:
-        """Write the event's picture as ID-STEP.jpg if it is a preview; a repeat replaces it.
+        """Write the event's picture as ID-STEP.jpg, STEP in four digits, if it is a preview.
+
+        A repeat replaces it.
 
         Raises:
             InvalidArgumentError: the file cannot be written after all.
         """
         if self.folder is None or not isinstance(event, Preview):
             return
-        path = self.folder / f"{event.request_id}-{event.step}.jpg"
+        path = self.folder / f"{event.request_id}-{event.step:04d}.jpg"
         try:
             path.write_bytes(event.data)
         except OSError as error:

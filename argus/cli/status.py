@@ -118,9 +118,10 @@ def _nodes(answer: admin_pb2.GetStatusResponse) -> list[str]:
 
 def _levels(answer: admin_pb2.GetStatusResponse) -> list[str]:
     """Return one line for each level, the figures first and the names last."""
-    lines = ["", "levels, best first", "  quality  steps  answered  level"]
+    lines = ["", "levels", "  quality  steps  answered  level"]
     for level in answer.levels:
-        figures = f"  {level.quality:7.2f}  {level.steps_fraction:5.0%}  {level.answered:8}"
+        run = level.steps_fraction * (1.0 - level.skip_fraction)
+        figures = f"  {level.quality:7.2f}  {run:5.0%}  {level.answered:8}"
         name = f"{level.name} on {level.variant}"
         lines += _lines(name, indent=" " * (len(figures) + 2), first=f"{figures}  ")
     return lines

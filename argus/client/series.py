@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from argus.client.request import Options
 from argus.client.result import ImageResult
@@ -58,6 +59,8 @@ class Series:
 def plan_series(seed: int | None, request_id: str | None, count: int) -> Series:
     """Return the series, checked to its last image; an id that is None is made.
 
+    Several images without a seed count up from one that the id decides.
+
     Raises:
         InvalidArgumentError: no count of images, or the seed or the id of some image would not be
             allowed.
@@ -71,6 +74,11 @@ def plan_series(seed: int | None, request_id: str | None, count: int) -> Series:
             "seed",
             f"must be at most {MAX_SEED - count + 1:,} for {count:,} images, not {seed:,}",
         )
-    series = Series(seed, request_id or new_request_id(), count)
+    request_id = request_id or new_request_id()
+    if seed is None and count > 1:
+        # By the id, so that asking again with the same one asks for the same images.
+        digest = blake2b(request_id.encode(), digest_size=8).digest()
+        seed = int.from_bytes(digest, "big") % (MAX_SEED - count + 2)
+    series = Series(seed, request_id, count)
     check_request_id(series.id_of(count - 1))
     return series

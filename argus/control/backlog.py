@@ -70,6 +70,8 @@ class NodeBacklog:
     def __init__(self, info: NodeInfo) -> None:
         self.info = info
         self.draining = False
+        self.slowness = 1.0
+        """Seconds that steps take lately, relative to those measured at the node's start."""
         # A guided row's two lanes are never split.
         self._max_lanes = max(2, info.max_lanes)
         self._residents = {
@@ -149,28 +151,30 @@ class NodeBacklog:
             if len(self._answers) >= _MOST_ANSWERS:
                 self._answers.clear()
             self._answers[shape, place] = answer
-        return answer
+        return answer * self.slowness
 
     def idle_s(self, shape: RowShape) -> float:
         """Return the seconds the row would take with the node to itself."""
         resident = self._resident(shape.variant)
         step_s = resident.step_s[shape.lanes] * resident.area(shape.width, shape.height)
-        return resident.costs.text_encode_s + shape.forwards * step_s + resident.costs.decode_s
+        seconds = resident.costs.text_encode_s + shape.forwards * step_s + resident.costs.decode_s
+        return seconds * self.slowness
 
     def drained_s(self) -> float:
         """Return the seconds until every row is done; 0 without rows."""
-        return max(self._ends(), default=0.0)
+        return max(self._ends(), default=0.0) * self.slowness
 
     def next_free_s(self) -> float:
         """Return the seconds until the first row is done; 0 without rows."""
-        return min(self._ends(), default=0.0)
+        return min(self._ends(), default=0.0) * self.slowness
 
     def device_s(self, shape: RowShape) -> float:
         """Return the device seconds of a row in full batches: what it costs the others."""
         resident = self._resident(shape.variant)
         share = shape.lanes / self._max_lanes * resident.area(shape.width, shape.height)
         step_s = resident.step_s[self._max_lanes] * share
-        return resident.costs.text_encode_s + shape.forwards * step_s + resident.costs.decode_s
+        seconds = resident.costs.text_encode_s + shape.forwards * step_s + resident.costs.decode_s
+        return seconds * self.slowness
 
     def slowest_s(self) -> float:
         """Return the longest single piece of device work that may lawfully happen.
@@ -182,7 +186,7 @@ class NodeBacklog:
             area = resident.area(resident.info.max_size, resident.info.max_size)
             pixels_s = max(resident.step_s[self._max_lanes], resident.costs.decode_s) * area
             longest_s = max(longest_s, pixels_s, resident.costs.text_encode_s)
-        return longest_s
+        return longest_s * max(1.0, self.slowness)
 
     def _step_table(self, costs: VariantCosts) -> tuple[float, ...]:
         return (0.0, *(costs.steps.step_s(lanes) for lanes in range(1, self._max_lanes + 1)))

@@ -12,6 +12,8 @@ from argus.v1 import cluster_pb2
 
 LOOKAHEAD_ROWS = 2
 """Rows a node may hold beyond its slots, so that a slot never stays empty for a round trip."""
+SLOWNESS = 0.1, 100.0
+"""What a node may say of how slow its steps are; an older node says nothing, which reads as 0."""
 STALL_FACTOR = 10.0
 """A device thread silent for so many times its longest work is given up."""
 
@@ -78,6 +80,8 @@ class Member:
         self.heartbeat = heartbeat
         self.heartbeat_at_s = now_s
         self.full = False
+        if SLOWNESS[0] <= heartbeat.slowness <= SLOWNESS[1]:
+            self.backlog.slowness = heartbeat.slowness
         if not heartbeat.rows and not heartbeat.waiting:
             self._busy_since_s = None
         elif self._busy_since_s is None:

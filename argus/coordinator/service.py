@@ -94,7 +94,7 @@ class Coordinator:
         self._dispatcher = Dispatcher(
             clock, config, self._membership, catalog, LevelMeans(), self._reuse
         )
-        self._watchdog = Watchdog(clock, self._membership, self._dispatcher)
+        self._watchdog = Watchdog(clock, self._membership, self._dispatcher, config.node_wait_s)
         self._server = RpcServer()
         self._watching: asyncio.Task[None] | None = None
         self._draining = False

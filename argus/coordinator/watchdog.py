@@ -9,9 +9,6 @@ from argus.coordinator.flight import Flight, Phase
 from argus.coordinator.membership import Membership
 from argus.errors import DeadlineError, UnavailableError
 
-NO_NODE_GRACE_LEASES = 3.0
-"""Leases an accepted request waits for a node to come back when there is none."""
-
 
 class Watchdog:
     """Checks everything that has a time limit; to be called regularly.
@@ -20,10 +17,14 @@ class Watchdog:
         clock: where the time comes from.
         membership: the nodes.
         dispatcher: owns the requests.
+        node_wait_s: how long an accepted request waits for a node when there is none.
     """
 
-    def __init__(self, clock: Clock, membership: Membership, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self, clock: Clock, membership: Membership, dispatcher: Dispatcher, node_wait_s: float
+    ) -> None:
         self._clock = clock
+        self._node_wait_s = node_wait_s
         self._membership = membership
         self._dispatcher = dispatcher
 
@@ -49,6 +50,6 @@ class Watchdog:
             flight.stranded_s = None
         elif flight.stranded_s is None:
             flight.stranded_s = now_s
-        elif now_s - flight.stranded_s > NO_NODE_GRACE_LEASES * self._membership.lease_s:
+        elif now_s - flight.stranded_s > self._node_wait_s:
             gone = UnavailableError("no node that could make this image came back")
             self._dispatcher.abort(flight, Phase.FAILED, gone)

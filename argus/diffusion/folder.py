@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from argus.errors import ModelError
+from argus.types import MAX_GUIDANCE, MAX_STEPS
 
 FAMILIES = (
     "StableDiffusionPipeline",
@@ -64,4 +65,14 @@ def own_defaults(folder: Path) -> dict[str, Any]:
     unknown = set(own) - {"default_steps", "default_guidance"}
     if unknown:
         raise ModelError(f"{folder}: argus.json: unknown {', '.join(sorted(unknown))}")
+    steps, guidance = own.get("default_steps", 1), own.get("default_guidance", 0.0)
+    if type(steps) is not int or not 1 <= steps <= MAX_STEPS:
+        raise ModelError(
+            f"{folder}: argus.json: default_steps must be 1 to {MAX_STEPS:,}, not {steps!r}"
+        )
+    if type(guidance) not in (int, float) or not 0.0 <= guidance <= MAX_GUIDANCE:
+        raise ModelError(
+            f"{folder}: argus.json: default_guidance must be 0 to {MAX_GUIDANCE:g}, "
+            f"not {guidance!r}"
+        )
     return own

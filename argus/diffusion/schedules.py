@@ -155,7 +155,9 @@ def _set_timesteps(scheduler: Any, steps: int) -> Any:
     try:
         scheduler.set_timesteps(steps)
     except ValueError as error:
-        raise InvalidArgumentError("steps", str(error)) from error
+        raise InvalidArgumentError(
+            "steps", f"{steps} is too many for this sampler under this variant's schedule"
+        ) from error
     if max(scheduler.timesteps.tolist()) >= limit:
         # "leading" spacing with an offset runs past the end; diffusers fails there too.
         raise InvalidArgumentError("steps", f"{steps} is too many for this variant's schedule")

@@ -159,7 +159,8 @@ class DecodeQueue:
     def _encode(self, job: DecodeJob, pixels: NDArray[Any]) -> None:
         try:
             if job.preview_step:
-                data = encode_preview(pixels)
+                wanted = job.row.request
+                data = encode_preview(pixels, wanted.width, wanted.height)
             else:
                 data = encode_image(pixels, job.row.request.format)
             self._on_done(job, data)

@@ -28,10 +28,17 @@ def encode_image(pixels: NDArray[np.uint8], kind: ImageFormat) -> bytes:
     return out.getvalue()
 
 
-def encode_preview(pixels: NDArray[np.uint8]) -> bytes:
-    """Encode uint8 pixels (height, width, 3) as a JPEG of at most 256 pixels a side."""
+def encode_preview(pixels: NDArray[np.uint8], width: int, height: int) -> bytes:
+    """Encode uint8 pixels (h, w, 3) as a JPEG of the picture's shape, at most 256 pixels a side.
+
+    Args:
+        pixels: as large as the latents; what is shown is them blown up.
+        width: of the picture.
+        height: of the picture.
+    """
     out = io.BytesIO()
-    image = Image.fromarray(pixels)
-    image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    scale = min(1.0, PREVIEW_SIDE / max(width, height))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    image = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
     image.save(out, "JPEG", quality=PREVIEW_QUALITY)
     return out.getvalue()

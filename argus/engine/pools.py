@@ -62,6 +62,8 @@ class Pools:
             if text is not None and text.truncated:
                 cut = f"{field} was cut, left out: {text.truncated}"
                 row.tell(RowWarning("PROMPT_TRUNCATED", cut))
+        if request.negative_prompt and negative is None:
+            row.tell(RowWarning("NEGATIVE_PROMPT_UNUSED", "without guidance it has no effect"))
         with self._lock:
             pool = self._pool(row.key, adapter)
             row.slot = pool.take()

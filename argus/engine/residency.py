@@ -235,6 +235,8 @@ class Residency:
             forwards.capture(_native(adapter), buckets.sizes)
         if forwards.graphs:
             buckets = time_buckets(forwards, _native(adapter), buckets)
+        # Fitted now, for it runs the VAE; the first row that wants previews should have them all.
+        adapter.preview_map()
         text_s, decode_s = measure_edges(adapter)
         now_s = self._clock.now()
         return Resident(

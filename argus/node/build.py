@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from argus.diffusion.adapter import load_variant
 from argus.diffusion.size import folder_weights_bytes
 from argus.engine.buckets import describe
 from argus.engine.engine import Engine, EngineOptions
-from argus.errors import ConfigError
+from argus.errors import ConfigError, ModelError
 from argus.node.cache import NodeCache
 from argus.node.device import Device, open_device
 from argus.node.folders import model_folders
@@ -96,7 +96,9 @@ def build_engine(config: NodeConfig, device: Device) -> Engine:
     for name in config.pinned:
         if name not in names:
             raise ConfigError(f"node.pinned: {name!r} is none of {', '.join(names)}")
-    engine = Engine((), _options(config, device))
+    options = _options(config, device)
+    _check_budget(folders, config.pinned, options.weights_bytes, device.dtype.itemsize)
+    engine = Engine((), options)
     try:
         # Loading one may park another, those unused for longest first.
         for folder in reversed(folders):
@@ -105,6 +107,25 @@ def build_engine(config: NodeConfig, device: Device) -> Engine:
         engine.close()
         raise
     return engine
+
+
+def _check_budget(
+    folders: Sequence[Path], pinned: Sequence[str], budget: int, itemsize: int
+) -> None:
+    """Raise ModelError where some variant would never fit beside those that are pinned."""
+    if not budget:
+        return
+    sizes = {f.resolve().name: folder_weights_bytes(f, itemsize) for f in folders}
+    held = sum(sizes[name] for name in pinned)
+    for name, size in sizes.items():
+        needed = held if name in pinned else held + size
+        if needed > budget:
+            others = [other for other in pinned if other != name]
+            beside = f" beside the pinned {', '.join(others)}" if others else ""
+            raise ModelError(
+                f"node.weights_bytes: {name}{beside} takes {needed:,} bytes once loaded, more than "
+                f"the budget of {budget:,}"
+            )
 
 
 def _options(config: NodeConfig, device: Device) -> EngineOptions:

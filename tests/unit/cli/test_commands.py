@@ -105,7 +105,7 @@ async def test_previews_are_kept_beside_each_other_under_id_and_step(
     )
     assert done.code == 0
     kept = {path.name: path.read_bytes() for path in (tmp_path / "looks").iterdir()}
-    assert kept == {"r-1-3.jpg": b"jpeg", "r-2-3.jpg": b"jpeg"}
+    assert kept == {"r-1-0003.jpg": b"jpeg", "r-2-0003.jpg": b"jpeg"}
 
 
 async def test_previews_nobody_asked_for_are_not_kept(

@@ -63,7 +63,7 @@ def test_a_usual_cluster_has_two_lines_a_node_and_one_a_level() -> None:
         "  node-1  serving   lanes 6/8  slots 3/16  1 waiting  backlog 12.3 s",
         "    variants x; cuda:1 (NVIDIA H200); peak 8 lanes; 12345 images; seen 0.2 s ago",
         "",
-        "levels, best first",
+        "levels",
         "  quality  steps  answered  level",
         "     1.00   100%     12345  scenes-base-reference on scenes-base",
     ]

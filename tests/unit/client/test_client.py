@@ -344,10 +344,19 @@ async def test_images_come_in_order_whatever_is_done_first(do: Either, scripted:
     assert [r.seed for r in results] == [1, 2, 3]
 
 
-async def test_images_without_a_seed_leave_it_to_the_server(do: Either, scripted: Scripted) -> None:
-    await do(scripted.address, "images", "p", 2)
-    assert not any(message.HasField("seed") for message in scripted.images.received)
-    assert len({message.request_id for message in scripted.images.received}) == 2
+async def test_images_without_a_seed_count_up_from_one_that_their_id_decides(
+    do: Either, scripted: Scripted
+) -> None:
+    for request_id in ("mine", "mine", "yours"):
+        await do(scripted.address, "images", "p", 2, request_id=request_id)
+    asked = {message.request_id: message.seed for message in scripted.images.received}
+    assert set(asked) == {"mine-1", "mine-2", "yours-1", "yours-2"}
+    assert asked["mine-2"] == asked["mine-1"] + 1
+    assert asked["yours-2"] == asked["yours-1"] + 1
+    assert asked["mine-1"] != asked["yours-1"]
+    seeds = [m.seed for m in scripted.images.received if m.request_id == "mine-1"]
+    assert len(seeds) == 2
+    assert len(set(seeds)) == 1
 
 
 async def test_one_image_has_the_request_id_as_it_is(do: Either, scripted: Scripted) -> None:

@@ -242,3 +242,14 @@ def test_a_variant_that_is_not_resident_is_refused() -> None:
     assert not model.holds("small")
     with pytest.raises(NotFoundError, match="small"):
         model.add("a", row(variant="small"))
+
+
+def test_a_slow_node_is_predicted_to_be_slow() -> None:
+    quick, slow = node(), node()
+    for backlog_of in (quick, slow):
+        backlog_of.add("r", row())
+    slow.slowness = 2.5
+    for seconds in ("idle_s", "device_s", "finish_s"):
+        assert getattr(slow, seconds)(row()) == pytest.approx(2.5 * getattr(quick, seconds)(row()))
+    assert slow.drained_s() == pytest.approx(2.5 * quick.drained_s())
+    assert slow.next_free_s() == pytest.approx(2.5 * quick.next_free_s())

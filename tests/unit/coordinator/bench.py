@@ -77,7 +77,9 @@ class Bench:
             self.clock, self.config, self.membership, self.catalog, LevelMeans(), self.reuse
         )
         self.reports = Reports(self.clock, self.dispatcher, self.reuse)
-        self.watchdog = Watchdog(self.clock, self.membership, self.dispatcher)
+        self.watchdog = Watchdog(
+            self.clock, self.membership, self.dispatcher, self.config.node_wait_s
+        )
 
     @property
     def counters(self) -> dict[str, int]:

@@ -188,7 +188,7 @@ async def test_without_any_node_new_requests_are_turned_away_at_once() -> None:
 
 
 async def test_accepted_requests_wait_for_a_node_to_come_back_but_not_for_ever() -> None:
-    bench = Bench(lease_s=1.0)
+    bench = Bench(lease_s=1.0, node_wait_s=3.0)
     node = bench.join("a")
     back, lost = bench.submit("back"), bench.submit("lost")
     bench.dispatcher.node_lost(node, "cut")

@@ -11,6 +11,8 @@ import torch
 from argus.cache.fingerprint import folder_fingerprint
 from argus.config import Config, NodeConfig
 from argus.diffusion.adapter import load_variant
+from argus.diffusion.folder import own_defaults
+from argus.diffusion.size import folder_weights_bytes
 from argus.engine.events import (
     FailureReason,
     RowDone,
@@ -169,3 +171,34 @@ def test_a_folder_may_state_its_own_defaults(tiny_folders: dict[str, Path]) -> N
             load_variant(folder, cpu, torch.float32)
     finally:
         settings.unlink()
+
+
+def test_a_budget_in_which_some_variant_can_never_fit_is_refused_before_anything_is_loaded(
+    tiny_folders: dict[str, Path],
+) -> None:
+    models = tuple(str(folder) for folder in tiny_folders.values())
+    sizes = {name: folder_weights_bytes(f, 4) for name, f in tiny_folders.items()}
+    budget = sum(sizes.values()) - 1
+    config = NodeConfig(models=models, device="cpu", weights_bytes=budget, pinned=("tiny-v",))
+    with pytest.raises(ModelError, match=r"weights_bytes: tiny-eps beside the pinned tiny-v takes"):
+        build_node(Config(node=config))
+    config = NodeConfig(models=models, device="cpu", weights_bytes=1000)
+    with pytest.raises(ModelError, match=r"weights_bytes: tiny-eps takes"):
+        build_node(Config(node=config))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"default_steps": 0}', "default_steps must be 1 to 1,000, not 0"),
+        ('{"default_steps": 2.5}', "default_steps must be 1 to 1,000, not 2.5"),
+        ('{"default_guidance": -2}', "default_guidance must be 0 to 50, not -2"),
+        ('{"default_guidance": "high"}', "default_guidance must be 0 to 50, not 'high'"),
+    ],
+)
+def test_a_folders_own_defaults_are_checked_where_they_are_read(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "argus.json").write_text(text)
+    with pytest.raises(ModelError, match=f"argus.json: {message}"):
+        own_defaults(tmp_path)
