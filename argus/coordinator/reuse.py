@@ -202,7 +202,7 @@ class Reuse:
         if report.complete:
             self._take_all(node, {key: steps for key, steps, shared in held if not shared})
             return
-        coming = {key: self._entries.arrived(key) for key, _, _ in held}
+        coming = {key: self._entries.arrived(key) for key in {key for key, _, _ in held}}
         for key, steps, shared in held:
             # Without the prompt, as after a restart, an entry cannot be found by anyone.
             if (known := coming[key]) is not None:

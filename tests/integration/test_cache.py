@@ -64,8 +64,9 @@ def setting(
     root = tmp_path_factory.mktemp("cached")
     model, folder = tiny_folders[VARIANT], root / "states"
     file = root / "argus.toml"
-    file.write_text(f'[cache]\nfolder = "{folder}"\nembedder = "{model / "text_encoder"}"\n')
+    file.write_text(f'[cache]\nembedder = "{model / "text_encoder"}"\n')
     flags = ["--config", str(file), "--model", str(model), "--threads", "1"]
+    flags += ["--cache", "deadline", "--cache-folder", str(folder)]
     with LocalCluster(2, flags) as cluster, Client(cluster.address) as client:
         until(client, lambda status: bool(status.cache.embedder))
         drawn: dict[str, list[ImageResult]] = {}

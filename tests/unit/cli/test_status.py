@@ -81,3 +81,24 @@ def test_long_names_are_whole_and_no_line_is_wider_than_the_terminal() -> None:
 
 def test_an_empty_cluster_says_so() -> None:
     assert "no node" in answer([])
+
+
+def test_the_cache_has_a_line_where_there_is_one() -> None:
+    status = admin_pb2.GetStatusResponse(
+        counters=admin_pb2.Counters(reused=1234, state_misses=12, steps_saved=23456),
+        cache=admin_pb2.CacheStatus(
+            embedder="e",
+            entries=4321,
+            lookups=3000,
+            near=1300,
+            fetches=[admin_pb2.FetchTimes(tier="sibling", p50_s=0.00017, p99_s=0.0084)],
+        ),
+    )
+    lines = describe(status)
+    assert all(len(line) <= WIDTH for line in lines)
+    said = " ".join(line.strip() for line in lines)
+    assert "cache: 4321 entries, 3000 look-ups, 1300 with a near prompt, 1234 reused" in said
+    assert "12 missed, 23456 steps saved; fetches: sibling 0.17 ms (99 %: 8.4)" in said
+    assert not any(line.startswith("cache") for line in describe(admin_pb2.GetStatusResponse()))
+    idle = describe(admin_pb2.GetStatusResponse(cache=admin_pb2.CacheStatus()))
+    assert any(line.startswith("cache: not in use") for line in idle)

@@ -183,6 +183,27 @@ async def test_a_shared_state_is_given_to_nodes_that_have_a_cache_only(bench: Ca
     assert not await works(without)
 
 
+async def test_one_report_may_say_that_a_node_and_the_server_have_an_entry(
+    bench: CachedBench,
+) -> None:
+    one, two = bench.join_with("n1"), bench.join_with("n2")
+    first = await bench.work_of(one, "a @0", request_id="1")
+    entries = [
+        cluster_pb2.CacheEntry(key=first.keep_key, steps=[5], shared=shared)
+        for shared in (False, True)
+    ]
+    bench.say(one, held=entries)
+    bench.done(one, first)
+    await bench.settled()
+    bench.dispatcher.node_lost(one, "test")
+    work = await bench.work_of(two, "b @10", level="base-skip")
+    assert work.start_key == first.keep_key
+    bench.say(two, gone_shared=[first.keep_key])
+    await bench.settled()
+    work = await bench.work_of(two, "b @10", level="base-skip", request_id="2")
+    assert work.skip == 0
+
+
 async def test_an_entry_whose_prompt_nobody_remembers_is_kept_anew(
     bench: CachedBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
