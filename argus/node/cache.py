@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FETCHERS = 4
+EXPIRE_EVERY_S = 60.0
+"""How often, while entries come in, those whose time is over are looked for."""
 QUEUED_SHARE = 0.25
 """Of the memory budget: tensors that may wait to be written."""
 
@@ -80,6 +82,7 @@ class NodeCache:
         self._half = half
         self._report: Report = lambda report: None
         self._lock = threading.Lock()
+        self._expired_s = self._clock.now()
         root = Path(config.folder) if config.folder else None
         self.group = digest(f"{platform.node()}:{root.resolve()}") if root else ""
         try:
@@ -184,6 +187,10 @@ class NodeCache:
             held.append(_entry(info, shared=True))
         if held:
             self._say(cluster_pb2.CacheReport(held=held))
+        now_s = self._clock.now()
+        if self._config.ttl_s and now_s - self._expired_s > EXPIRE_EVERY_S:
+            self._expired_s = now_s
+            self.states.expire()
 
     def _gone(self, key: EntryKey) -> None:
         self._say(cluster_pb2.CacheReport(gone=[str(key)]))

@@ -16,6 +16,7 @@ from local_postgres import LocalPostgres
 import argus.node.cache
 from argus.cache.files import entry_path
 from argus.cache.keys import EntryKey, Partition
+from argus.clock import ManualClock
 from argus.config import CacheConfig
 from argus.errors import ConfigError
 from argus.node.cache import NodeCache
@@ -213,3 +214,18 @@ def test_a_folder_that_cannot_be_used_is_the_operators_mistake(tmp_path: Path) -
         NodeCache(CacheConfig(folder=str(tmp_path / "file")), "n1", half=False)
     with opened(tmp_path, "n1"), pytest.raises(ConfigError, match=r"cache\.folder"):
         NodeCache(CacheConfig(folder=str(tmp_path)), "n1", half=False)
+
+
+def test_entries_whose_time_is_over_go_when_others_come(tmp_path: Path) -> None:
+    clock = ManualClock()
+    config = CacheConfig(folder=str(tmp_path), ttl_s=100.0)
+    cache, listener = NodeCache(config, "n1", half=False, clock=clock), Listener()
+    cache.listen(listener)
+    try:
+        old = kept(cache, "old")
+        listener.until(lambda report: old in [entry.key for entry in report.held])
+        clock.advance(200.0)
+        kept(cache, "new")
+        listener.until(lambda report: old in report.gone)
+    finally:
+        cache.close()
