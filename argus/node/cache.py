@@ -93,6 +93,7 @@ class NodeCache:
             self._ledger(config.memory_bytes), on_gone=nobody if self._local else self._gone
         )
         self._listed = self._local or memory
+        self._held_here = {s.tier: s for s in (memory, self._local) if s is not None}
         server = None
         if config.server:
             server = ServerStore(
@@ -149,6 +150,32 @@ class NodeCache:
             self._writer.offer(record)
         except ArgusError:
             log.exception("states that cannot be kept")
+
+    def tiers(self) -> list[cluster_pb2.CacheTier]:
+        """Return what each tier on this machine holds, and what it did.
+
+        What the server holds is asked of the server by those who want to know: a heartbeat must not
+        wait for it.
+        """
+        tiers = []
+        for tier, counts in self.states.counts().items():
+            said = cluster_pb2.CacheTier(
+                tier=tier,
+                hits=counts.hits,
+                misses=counts.misses,
+                corrupt=counts.corrupt,
+                errors=counts.read_errors + counts.write_errors,
+                writes=counts.writes,
+                evicted=counts.evicted,
+                expired=counts.expired,
+            )
+            store = self._held_here.get(tier)
+            if store is not None:
+                usage = store.usage()
+                said.entries, said.bytes_used = usage.entries, usage.nbytes
+                said.bytes_budget = usage.budget_bytes
+            tiers.append(said)
+        return tiers
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything queued is written; return whether it was in time."""

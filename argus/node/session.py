@@ -171,7 +171,8 @@ class Session:
             stats = self._engine.stats()
             if not stats.alive:
                 raise InternalError("the device thread is dead")
-            self._outbox.put(heartbeat_message(sequence, stats))
+            tiers = self._cache.tiers() if self._cache is not None else ()
+            self._outbox.put(heartbeat_message(sequence, stats, tiers))
             await asyncio.sleep(interval_s)
 
     def _report(self, report: cluster_pb2.CacheReport) -> None:

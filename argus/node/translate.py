@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from argus.engine.events import (
     FailureReason,
     RowDone,
@@ -75,8 +77,10 @@ def refusal(error: ArgusError) -> RowFailed:
     return RowFailed(FailureReason.INTERNAL, str(error))
 
 
-def heartbeat_message(sequence: int, stats: EngineStats) -> cluster_pb2.JoinRequest:
-    """Return the heartbeat for a moment of the engine."""
+def heartbeat_message(
+    sequence: int, stats: EngineStats, cache: Sequence[cluster_pb2.CacheTier] = ()
+) -> cluster_pb2.JoinRequest:
+    """Return the heartbeat for a moment of the engine and of the cache's tiers."""
     return cluster_pb2.JoinRequest(
         heartbeat=cluster_pb2.Heartbeat(
             sequence=sequence,
@@ -90,5 +94,6 @@ def heartbeat_message(sequence: int, stats: EngineStats) -> cluster_pb2.JoinRequ
             images_total=stats.images_total,
             resident=stats.resident,
             slowness=stats.slowness,
+            cache=cache,
         )
     )

@@ -308,6 +308,7 @@ class Heartbeat(message.Message):
     PEAK_LANES_FIELD_NUMBER: builtins.int
     RESIDENT_FIELD_NUMBER: builtins.int
     SLOWNESS_FIELD_NUMBER: builtins.int
+    CACHE_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """Counts up from 1."""
     rows: builtins.int
@@ -332,6 +333,10 @@ class Heartbeat(message.Message):
     def resident(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Variants whose weights are on the device; the others are parked until rows want them."""
 
+    @builtins.property
+    def cache(self) -> containers.RepeatedCompositeFieldContainer[CacheTier]:
+        """What its cache of states holds and did, by tier; nothing where the cache is off."""
+
     def __init__(
         self,
         *,
@@ -346,10 +351,11 @@ class Heartbeat(message.Message):
         peak_lanes: builtins.int = ...,
         resident: abc.Iterable[builtins.str] | None = ...,
         slowness: builtins.float = ...,
+        cache: abc.Iterable[CacheTier] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["device_idle_s", b"device_idle_s", "images_total", b"images_total", "lanes", b"lanes", "peak_lanes", b"peak_lanes", "resident", b"resident", "rows", b"rows", "sequence", b"sequence", "slots_free", b"slots_free", "slowness", b"slowness", "steps_total", b"steps_total", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "device_idle_s", b"device_idle_s", "images_total", b"images_total", "lanes", b"lanes", "peak_lanes", b"peak_lanes", "resident", b"resident", "rows", b"rows", "sequence", b"sequence", "slots_free", b"slots_free", "slowness", b"slowness", "steps_total", b"steps_total", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -615,6 +621,66 @@ class WorkStarted(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["skipped", b"skipped", "state_s", b"state_s", "state_tier", b"state_tier", "waited_s", b"waited_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class CacheTier(message.Message):
+    """One tier of a node's cache; counts since the daemon started."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TIER_FIELD_NUMBER: builtins.int
+    ENTRIES_FIELD_NUMBER: builtins.int
+    BYTES_USED_FIELD_NUMBER: builtins.int
+    BYTES_BUDGET_FIELD_NUMBER: builtins.int
+    HITS_FIELD_NUMBER: builtins.int
+    MISSES_FIELD_NUMBER: builtins.int
+    CORRUPT_FIELD_NUMBER: builtins.int
+    ERRORS_FIELD_NUMBER: builtins.int
+    WRITES_FIELD_NUMBER: builtins.int
+    EVICTED_FIELD_NUMBER: builtins.int
+    EXPIRED_FIELD_NUMBER: builtins.int
+    tier: builtins.str
+    """Its name: memory, local, sibling or server."""
+    entries: builtins.int
+    """Entries held, where the node keeps account of them."""
+    bytes_used: builtins.int
+    """Bytes of their tensors."""
+    bytes_budget: builtins.int
+    """Most bytes that may be held."""
+    hits: builtins.int
+    """States found."""
+    misses: builtins.int
+    """States that were not there."""
+    corrupt: builtins.int
+    """States found damaged, and dropped."""
+    errors: builtins.int
+    """Reads and writes that failed."""
+    writes: builtins.int
+    """Entries written."""
+    evicted: builtins.int
+    """Entries that made room for others."""
+    expired: builtins.int
+    """Entries that were too old."""
+    def __init__(
+        self,
+        *,
+        tier: builtins.str = ...,
+        entries: builtins.int = ...,
+        bytes_used: builtins.int = ...,
+        bytes_budget: builtins.int = ...,
+        hits: builtins.int = ...,
+        misses: builtins.int = ...,
+        corrupt: builtins.int = ...,
+        errors: builtins.int = ...,
+        writes: builtins.int = ...,
+        evicted: builtins.int = ...,
+        expired: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bytes_budget", b"bytes_budget", "bytes_used", b"bytes_used", "corrupt", b"corrupt", "entries", b"entries", "errors", b"errors", "evicted", b"evicted", "expired", b"expired", "hits", b"hits", "misses", b"misses", "tier", b"tier", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -229,3 +229,19 @@ def test_entries_whose_time_is_over_go_when_others_come(tmp_path: Path) -> None:
         listener.until(lambda report: old in report.gone)
     finally:
         cache.close()
+
+
+def test_every_tier_says_what_it_holds_and_did(tmp_path: Path) -> None:
+    with opened(tmp_path) as (cache, listener):
+        text = kept(cache)
+        listener.until(lambda report: text in [entry.key for entry in report.held])
+        assert cache.fetch(text, 5).latents.result(PATIENCE_S) is not None
+        assert cache.fetch(str(key("unknown")), 5).latents.result(PATIENCE_S) is None
+        tiers = {tier.tier: tier for tier in cache.tiers()}
+    nbytes = sum(latents.nbytes for latents in LATENTS.values())
+    for name in ("memory", "local"):
+        assert (tiers[name].entries, tiers[name].bytes_used) == (1, nbytes)
+        assert tiers[name].writes == 1
+        assert tiers[name].bytes_budget > nbytes
+    assert (tiers["memory"].hits, tiers["memory"].misses) == (1, 1)
+    assert tiers["sibling"].misses == 1
