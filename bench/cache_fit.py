@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,31 +11,32 @@ from cache_scores import BANDS, band_name
 from argus.control.reuse import CHECKPOINT_FRACTIONS, checkpoint_steps
 
 Rows = Sequence[Mapping[str, Any]]
-HARMLESS = 0.015
-"""Mean loss of the share of stated facts that hold, above which a band was harmed."""
-FEWEST = 5
-"""Pairs that a band must have to say anything."""
+HARMLESS = 0.05
+"""Loss of the share of prompts with every fact right above which a pool was harmed. About the
+standard error of such a share over FEWEST pairs: less cannot be told from chance."""
+FEWEST = 24
+"""Pairs that are judged together at least; bands with fewer are pooled with those below."""
 FEWEST_FOR_A_LEVEL = 30
 """Pairs that a level's quality is at least measured on."""
 
 
-def fit(facts: Rows, ks: Sequence[int]) -> list[tuple[float, int]]:
+def fit(all_facts: Rows, ks: Sequence[int]) -> list[tuple[float, int]]:
     """Return (similarity, K): above the first the second did no harm, both ascending.
 
-    For each K the bands are gone through from the most similar down, until one in which more than
-    HARMLESS was lost against K = 0 on average, or that has fewer pairs than FEWEST; its upper edge
-    is the threshold. A larger K has no lower threshold than a smaller one, whatever the noise says,
-    and of several with the same only the largest is returned.
+    For each K the pools are gone through from the most similar down, until one in which more than
+    HARMLESS was lost against K = 0; its upper edge is the threshold. A larger K has no lower
+    threshold than a smaller one, whatever the noise says, and of several with the same only the
+    largest is returned.
 
     Args:
-        facts: mean fact score by band of similarity, with the number of pairs.
+        all_facts: share of prompts with every fact right by band of similarity, with the pairs.
         ks: that were measured, ascending.
     """
-    by_name = {row["similarity"]: row for row in facts}
+    pooled = list(pools(all_facts))
     found: list[tuple[float, int]] = []
     least = 0.0
     for k in ks:
-        least = max(least, _lowest(by_name, k))
+        least = max(least, _lowest(pooled, k))
         if least > 1.0:
             break
         if found and found[-1][0] == least:
@@ -44,12 +45,29 @@ def fit(facts: Rows, ks: Sequence[int]) -> list[tuple[float, int]]:
     return found
 
 
-def _lowest(by_name: Mapping[str, Mapping[str, Any]], k: int) -> float:
-    """Return the similarity above which no band was harmed; above 1: every one was."""
-    lowest = BANDS[-1]
+def pools(rows: Rows) -> Iterator[tuple[float, Rows]]:
+    """Yield lower edge and bands of pools of at least FEWEST pairs, the most similar first.
+
+    What is left at the end, with fewer pairs, says nothing and is left out.
+    """
+    by_name = {row["similarity"]: row for row in rows}
+    pool: list[Mapping[str, Any]] = []
     for low, high in reversed(list(pairwise(BANDS))):
         row = by_name.get(band_name(low, high))
-        if row is None or row["n"] < FEWEST or row["K=0"] - row[f"K={k}"] > HARMLESS:
+        if row is not None:
+            pool.append(row)
+        if sum(row["n"] for row in pool) >= FEWEST:
+            yield low, pool
+            pool = []
+
+
+def _lowest(pooled: Sequence[tuple[float, Rows]], k: int) -> float:
+    """Return the similarity above which no pool was harmed; above 1: every one was."""
+    lowest = BANDS[-1]
+    for low, rows in pooled:
+        pairs = sum(row["n"] for row in rows)
+        lost = sum(row["n"] * (row["K=0"] - row[f"K={k}"]) for row in rows) / pairs
+        if lost > HARMLESS:
             break
         lowest = max(low, 0.01)
     return lowest
@@ -66,7 +84,7 @@ def findings(
     ks = checkpoint_steps(steps)
     fraction_of = dict(zip(ks, CHECKPOINT_FRACTIONS, strict=True))
     rows = []
-    for threshold, k in fit(facts, ks):
+    for threshold, k in fit(all_facts, ks):
         near = {band_name(low, high) for low, high in pairwise(BANDS) if low >= threshold - 1e-9}
         pairs = sum(row["n"] for row in all_facts if row["similarity"] in near)
         whole, reused = (_mean(all_facts, near, f"K={j}") for j in (0, k))

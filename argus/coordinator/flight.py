@@ -164,10 +164,21 @@ class Flight:
             checkpoints=self.checkpoints,
             keep_key=self.keep_key,
             tenant=self.request.tenant,
+            fewest_forwards=self._fewest_forwards(offer),
             eta=self.request.eta,
             guidance_rescale=self.request.guidance_rescale,
             true_guidance=self.request.true_guidance,
         )
+
+    def _fewest_forwards(self, offer: Offer) -> int:
+        """Return to how many forwards the row may be spaced when it would be late; 0: it may not.
+
+        A row that was promised a state and must run every step after all has no time for them all:
+        it is given the forwards that it was accepted with, unless a quality was asked for that was
+        not predicted of that.
+        """
+        promised = offer.near is not None and self.request.deadline_s is not None
+        return offer.row.forwards if promised and self.request.min_quality is None else 0
 
     def attach(self, subscription: Subscription) -> None:
         """Add one who listens."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from argus.cache.keys import Partition
+from argus.cache.keys import Partition, digest, normalise_prompt
 from argus.control.levels import Ladder
 from argus.control.offers import Offer, make_offers
 from argus.control.predictor import LevelMeans
@@ -22,7 +22,11 @@ def partition_of(
         variant: that makes it, with the fingerprint of its weights.
         shared: whether the tenant takes part in the shared pool.
     """
-    special = (request.guidance_rescale, request.true_guidance)
+    special = ""
+    if request.guidance_rescale or request.true_guidance != 1.0:
+        # True guidance uses the negative prompt whatever the embedded scale is.
+        negative = digest(normalise_prompt(request.negative_prompt))
+        special = f"rescale {request.guidance_rescale} true {request.true_guidance} not {negative}"
     return Partition.of(
         variant=variant.name,
         weights=variant.weights,
@@ -33,7 +37,7 @@ def partition_of(
         guidance=offer.guidance,
         negative_prompt=request.negative_prompt,
         eta=request.eta,
-        adapters="" if special == (0.0, 1.0) else f"rescale {special[0]} true {special[1]}",
+        adapters=special,
         tenant=request.tenant,
         shared=shared,
     )

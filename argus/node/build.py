@@ -61,7 +61,7 @@ def build_node(config: Config) -> Node:
         ModelError: a folder is missing, broken, of an unknown family, named like another, or
             larger than the memory budget.
     """
-    name = config.node.name or f"{platform.node().split('.')[0]}-{os.getpid()}"
+    name = config.node.name or _own_name(config)
     device = open_device(config.node)
     cache = None
     if config.cache.mode != "off":
@@ -79,6 +79,18 @@ def build_node(config: Config) -> Node:
         prints = {folder.resolve().name: folder_fingerprint(folder) for folder in folders}
     info = describe_node(config.node, name, device, engine, prints)
     return Node(engine, replace(info, cache_group=cache.group if cache else ""), cache)
+
+
+def _own_name(config: Config) -> str:
+    """Return a name that no other node has.
+
+    Where states are kept in a folder the name says where they lie, so it stays the same from start
+    to start as long as each device has one node; two such nodes must be told apart by name.
+    """
+    host = platform.node().split(".")[0]
+    if config.cache.folder and config.cache.mode != "off":
+        return f"{host}-{config.node.device.replace(':', '-')}"
+    return f"{host}-{os.getpid()}"
 
 
 def build_engine(config: NodeConfig, device: Device) -> Engine:

@@ -19,7 +19,6 @@ from argus.cache.files import FileStore
 from argus.cache.keys import EntryKey, digest
 from argus.cache.ledger import Ledger, Policy
 from argus.cache.memory import MemoryStore
-from argus.cache.server import ServerStore
 from argus.cache.siblings import SiblingFiles
 from argus.cache.state import EntryInfo, EntryRecord, State
 from argus.cache.store import nobody
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FETCHERS = 4
+SERVER_TIER = "server"
+"""Name of the tier that all machines share, as `argus.cache.server` has it."""
 EXPIRE_EVERY_S = 60.0
 """How often, while entries come in, those whose time is over are looked for."""
 QUEUED_SHARE = 0.25
@@ -96,6 +97,9 @@ class NodeCache:
         self._held_here = {s.tier: s for s in (memory, self._local) if s is not None}
         server = None
         if config.server:
+            # Needs psycopg, which only those have who keep states on a server.
+            from argus.cache.server import ServerStore
+
             server = ServerStore(
                 config.server,
                 budget_bytes=config.server_bytes,
@@ -210,7 +214,7 @@ class NodeCache:
         held = []
         if self._listed.tier in tiers:
             held.append(_entry(info, shared=False))
-        if ServerStore.tier in tiers:
+        if SERVER_TIER in tiers:
             held.append(_entry(info, shared=True))
         if held:
             self._say(cluster_pb2.CacheReport(held=held))

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FAREWELL_S = 5.0
+WAIT_SHARE = 0.1
+"""Of the time to a row's deadline that it waits for its state at most."""
 EOF = grpc.aio.EOF  # type: ignore[attr-defined]
 
 
@@ -200,6 +202,8 @@ class Session:
             if request.skip and self._cache is not None:
                 fetch = self._cache.fetch(request.start_key, request.skip)
                 wait_s = self._cache.state_wait_s
+                if request.deadline_s is not None:
+                    wait_s = min(wait_s, WAIT_SHARE * request.deadline_s)
                 self._engine.submit(request, listen, fetch.latents, wait_s)
             else:
                 self._engine.submit(_whole(request), listen)

@@ -144,6 +144,7 @@ def work_to_proto(request: ResolvedRequest, remaining_s: float | None) -> cluste
         start_key=request.start_key,
         keep_key=request.keep_key,
         tenant=request.tenant,
+        fewest_forwards=request.fewest_forwards,
     )
 
 
@@ -177,4 +178,5 @@ def work_from_proto(work: cluster_pb2.Work) -> ResolvedRequest:
         start_key=work.start_key,
         keep_key=work.keep_key,
         tenant=work.tenant,
+        fewest_forwards=work.fewest_forwards,
     )

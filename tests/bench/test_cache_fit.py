@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from cache_fit import FEWEST, HARMLESS, findings, fit
+from cache_fit import FEWEST, HARMLESS, findings, fit, pools
 from cache_prompts import KINDS, draw
 from cache_scores import BANDS, band_name
 
@@ -17,7 +17,7 @@ NAMES = [band_name(low, high) for low, high in pairwise(BANDS)]
 KS = (5, 10, 15, 20, 25)
 
 
-def rows(harmed: dict[int, set[int]], n: int = 20, score: float = 0.5) -> list[dict[str, Any]]:
+def rows(harmed: dict[int, set[int]], n: int = FEWEST, score: float = 0.5) -> list[dict[str, Any]]:
     """Return a table in which each K harms the bands of those numbers, counted from the last."""
     return [
         {"similarity": name, "n": n, "K=0": score}
@@ -38,20 +38,26 @@ def test_a_larger_k_is_never_thought_safer_than_a_smaller_one() -> None:
     assert fit(rows({5: {1}, 10: {5}}), (5, 10)) == [(BANDS[-2], 10)]
 
 
-def test_bands_with_few_pairs_say_nothing() -> None:
-    assert fit(rows({}, n=FEWEST - 1), KS) == []
-    assert fit(rows({k: {0} for k in KS}), KS) == []
+def test_bands_with_few_pairs_are_judged_together() -> None:
+    thirds = rows({5: {1}}, n=FEWEST // 3)
+    pooled = list(pools(thirds))
+    assert [len(bands) for _, bands in pooled] == [3] * (len(NAMES) // 3)
+    # Two thirds of what is too much in one band is a third of that over three.
+    assert fit(thirds, (5,))[0][0] < BANDS[-4]
+    assert fit(rows({5: {0, 1, 2}}, n=FEWEST // 3), (5,)) == []
+    assert fit(rows({}, n=1), KS) == []
 
 
 def test_a_levels_quality_is_measured_where_the_level_may_be_used() -> None:
-    facts = rows({5: {3}, 10: {3}, 15: {0}})
-    right = rows({5: {1, 5}})
-    table, family = findings(facts, right, 50, "v")
-    assert [(row["similarity above"], row["K"], row["n"]) for row in table] == [(BANDS[-4], 10, 60)]
+    right = rows({5: {3}, 10: {3}, 15: {0}})
+    table, family = findings(rows({}), right, 50, "v")
+    assert [(row["similarity above"], row["K"], row["n"]) for row in table] == [
+        (BANDS[-4], 10, 3 * FEWEST)
+    ]
     (level,) = family["levels"]
-    assert (level["skip_fraction"], level["pairs"], level["quality"]) == (0.2, 60, 1.0)
+    assert (level["skip_fraction"], level["pairs"], level["quality"]) == (0.2, 3 * FEWEST, 1.0)
     assert (family["similarities"], family["fractions"]) == ([BANDS[-4]], [0.2])
-    assert family["prompts"] == 20 * len(NAMES)
+    assert family["prompts"] == FEWEST * len(NAMES)
 
 
 @pytest.fixture(scope="module")

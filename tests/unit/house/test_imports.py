@@ -81,10 +81,11 @@ def test_every_rule_names_a_room_that_exists() -> None:
         ("argus.control.reuse", {"torch", "numpy"}),
         ("argus.control.router", {"torch", "grpc", "diffusers"}),
         ("argus.control.profile", {"torch", "grpc", "diffusers"}),
-        ("argus.coordinator.service", {"torch", "diffusers"}),
+        ("argus.coordinator.service", {"torch", "diffusers", "psycopg"}),
         ("argus.kernels", {"torch", "triton", "numpy"}),
         ("argus.models", {"torch"}),
-        ("argus.node.daemon", {"torch", "diffusers"}),
+        ("argus.node.daemon", {"torch", "diffusers", "psycopg"}),
+        ("argus.node.cache", {"torch", "psycopg"}),
         ("argus.cli.main", {"torch", "diffusers", "cvxpy"}),
     ],
 )
