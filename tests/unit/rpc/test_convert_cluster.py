@@ -63,6 +63,7 @@ WORK = ResolvedRequest(
     guidance_rescale=0.5,
     true_guidance=0.0,
     skip=4,
+    fewest_forwards=3,
     checkpoints=(5, 10, 20),
 )
 
