@@ -148,6 +148,16 @@ def test_a_statement_that_takes_too_long_is_given_up(dsn: str) -> None:
     database.close()
 
 
+def test_a_machine_that_vanished_is_noticed_within_seconds(dsn: str) -> None:
+    database = Database(dsn, (), Breaker(ManualClock()), timeout_s=2.0)
+    used = database.call(lambda connection: connection.info.get_parameters())
+    assert int(used["tcp_user_timeout"]) == 4000
+    assert used.get("keepalives", "1") == "1"
+    idle, interval, count = (int(used[f"keepalives_{x}"]) for x in ("idle", "interval", "count"))
+    assert idle + interval * count <= 5
+    database.close()
+
+
 def test_a_wrong_statement_is_a_fault_of_ours_and_no_absence(dsn: str) -> None:
     database = Database(dsn, (), Breaker(ManualClock()))
     with pytest.raises(InternalError):
