@@ -60,7 +60,7 @@ def test_store_and_index_outlive_their_server(own_postgres: LocalPostgres) -> No
     assert index.counts.errors == 10
     assert store.usage().entries == 0
     assert list(index.entries()) == []
-    assert index.reconcile("node-1", {key("a"): (5,)}) == []
+    assert index.reconcile("node-1", {key("a"): (5,)}) is None, "nobody knows what is not there"
 
     own_postgres.start()
     assert store.get(key("a"), 5) is None, "the server is left alone for a while"
