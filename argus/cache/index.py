@@ -121,11 +121,14 @@ class Index(Protocol):
         """Note that a holder has nothing of an entry any more."""
         ...
 
-    def reconcile(self, holder: str, held: Mapping[EntryKey, tuple[int, ...]]) -> list[EntryKey]:
+    def reconcile(
+        self, holder: str, held: Mapping[EntryKey, tuple[int, ...]]
+    ) -> list[EntryKey] | None:
         """Note all that a holder has, forget what it has not; return the entries not in the index.
 
         A node says what it found on its disk when it joins. What is returned cannot be found by
-        anyone, since its vector is lost; the node may delete it.
+        anyone, since its vector is lost; the node may delete it. None: the back end cannot be
+        reached, and nothing was noted.
         """
         ...
 

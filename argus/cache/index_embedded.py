@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +74,13 @@ class _Part:
             self.graph.load(str(self.mapped))
             self.mapped = None
         return self.graph
+
+    def copied(self) -> dict[int, SavedEntry]:
+        """Return the entries as they are now."""
+        return {
+            label: replace(entry, holders=dict(entry.holders))
+            for label, entry in self.entries.items()
+        }
 
     def add(self, entry: SavedEntry, unit: Vector) -> int:
         """Take in an entry; return its label."""
@@ -246,28 +253,43 @@ class EmbeddedIndex:
         Raises:
             OSError: the folder cannot be written; the last save is still in force.
         """
-        if self._folder is None:
-            return
         with self._save_lock:
-            with self._lock:
-                digests = list(self._parts)
-            for digest in digests:
-                with self._lock:
-                    part = self._parts.get(digest)
-                    if part is not None and part.changed:
-                        self._folder.write(part.partition, part.graph.save, part.entries)
-                        part.changed = False
-            self._folder.commit(set(digests))
+            if self._folder is not None:
+                self._save_into(self._folder)
 
     def close(self) -> None:
         """Save if possible, and let go of the files; what is in memory can still be read."""
-        try:
-            self.save()
-        except OSError as error:
-            log.warning("the index is not saved: %s", error)
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            folder.close()
+        with self._save_lock:
+            folder, self._folder = self._folder, None
+            if folder is None:
+                return
+            try:
+                self._save_into(folder)
+            except OSError as error:
+                log.warning("the index is not saved: %s", error)
+            finally:
+                folder.close()
+
+    def _save_into(self, folder: IndexFolder) -> None:
+        with self._lock:
+            parts = list(self._parts.values())
+        for part in parts:
+            with self._lock:
+                if not part.changed:
+                    continue
+                generation = folder.write_graph(part.partition.digest, part.graph.save)
+                entries = part.copied()
+                part.changed = False
+            try:
+                graph = folder.write_entries(part.partition, generation, entries)
+            except OSError:
+                part.changed = True
+                raise
+            with self._lock:
+                # The commit removes the file that was mapped before.
+                if part.mapped is not None:
+                    part.mapped = graph
+        folder.commit({part.partition.digest for part in parts})
 
     def _new_graph(self) -> Graph:
         return Graph(ndim=self.embedder.dimension, metric="cos", dtype=DTYPES[self._dtype])

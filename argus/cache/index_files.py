@@ -65,6 +65,7 @@ class IndexFolder:
         self._header = {"format": _FORMAT, "embedder": asdict(embedder), "dtype": dtype}
         folder.mkdir(parents=True, exist_ok=True)
         self._files: dict[str, dict[str, Any]] = {}
+        self._unsynced: set[str] = set()
         self._lock = FolderLock(folder)
         manifest = self._read_manifest()
         if manifest is not None:
@@ -91,13 +92,8 @@ class IndexFolder:
                 del self._files[digest]
         return parts
 
-    def write(
-        self,
-        partition: Partition,
-        save_graph: Callable[[str], object],
-        entries: Mapping[int, SavedEntry],
-    ) -> None:
-        """Write a partition beside the one in force.
+    def write_graph(self, digest: str, save_graph: Callable[[str], object]) -> int:
+        """Write a partition's graph beside the one in force; return its generation.
 
         Args:
             save_graph: writes the graph to a path.
@@ -106,29 +102,43 @@ class IndexFolder:
             OSError: it cannot be written; what is in force stays so.
         """
         self._generation += 1
-        graph, lines = self._paths(partition.digest, self._generation)
+        graph, _ = self._paths(digest, self._generation)
         try:
             save_graph(str(graph))
         except RuntimeError as error:
             # How usearch says that the disk is full.
             raise OSError(f"{graph}: {error}") from error
+        return self._generation
+
+    def write_entries(
+        self, partition: Partition, generation: int, entries: Mapping[int, SavedEntry]
+    ) -> Path:
+        """Write the entries of a graph that `write_graph` wrote; return the graph's path.
+
+        Raises:
+            OSError: they cannot be written; what is in force stays so.
+        """
+        graph, lines = self._paths(partition.digest, generation)
         rows = [(label, asdict(entry)) for label, entry in entries.items()]
         lines.write_text(json.dumps(rows, separators=(",", ":")), encoding="utf-8")
         self._files[partition.digest] = {
             "partition": partition.to_json(),
-            "generation": self._generation,
+            "generation": generation,
             "graph_crc32": _checksum(graph),
             "entries_crc32": _checksum(lines),
         }
+        self._unsynced |= {graph.name, lines.name}
+        return graph
 
     def commit(self, digests: set[str]) -> None:
         """Put in force what was written, for the partitions that still exist."""
         self._files = {digest: row for digest, row in self._files.items() if digest in digests}
         keep = {_MANIFEST}
         for digest, row in self._files.items():
-            for path in self._paths(digest, row["generation"]):
-                _sync(path)
-                keep.add(path.name)
+            keep |= {path.name for path in self._paths(digest, row["generation"])}
+        for name in self._unsynced & keep:
+            _sync(self._folder / name)
+        self._unsynced.clear()
         temporary = self._folder / f"{_MANIFEST}.tmp"
         text = json.dumps(self._header | {"partitions": self._files}, indent=1)
         temporary.write_text(text, encoding="utf-8")

@@ -33,6 +33,7 @@ from argus.errors import ArgusError, FailedPreconditionError
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 _SCHEMA = (
     "CREATE EXTENSION IF NOT EXISTS vector",
@@ -200,10 +201,12 @@ class PostgresIndex:
 
         self._call(work, None)
 
-    def reconcile(self, holder: str, held: Mapping[EntryKey, tuple[int, ...]]) -> list[EntryKey]:
+    def reconcile(
+        self, holder: str, held: Mapping[EntryKey, tuple[int, ...]]
+    ) -> list[EntryKey] | None:
         """Note all that a holder has, forget what it has not; return the entries not here.
 
-        While the server is away nothing is returned, so that nobody deletes what is known there.
+        None while the server is away: nothing was noted, and nobody can say what is known there.
         """
 
         def work(connection: Connection) -> list[EntryKey]:
@@ -221,8 +224,7 @@ class PostgresIndex:
             known = {EntryKey(row[0], row[1]) for row in noted}
             return [key for key in held if key not in known]
 
-        nothing: list[EntryKey] = []
-        return self._call(work, nothing)
+        return self._call(work, None)
 
     def count_use(self, key: EntryKey) -> None:
         """Count a request that started from the entry."""
@@ -288,7 +290,7 @@ class PostgresIndex:
         """Close the connections."""
         self._database.close()
 
-    def _call(self, work: Callable[[Connection], T], otherwise: T) -> T:
+    def _call(self, work: Callable[[Connection], T], otherwise: U) -> T | U:
         def checked(connection: Connection) -> T:
             if not self._checked:
                 self._check_embedder(connection)

@@ -117,6 +117,13 @@ class Database:
             self._dsn,
             autocommit=True,
             connect_timeout=max(2, round(self._timeout_s)),
+            # A statement's timeout is the server's to keep; these end the wait for a machine that
+            # has vanished, with and without data on the way.
+            tcp_user_timeout=2 * milliseconds,
+            keepalives=1,
+            keepalives_idle=max(1, round(self._timeout_s)),
+            keepalives_interval=1,
+            keepalives_count=2,
             application_name="argus-cache",
             options=f"-c statement_timeout={milliseconds} -c synchronous_commit=off",
         )

@@ -1,11 +1,14 @@
-"""An index and the one thread that uses it, since its calls may wait for a disk or a server."""
+"""An index and the thread that uses it, since its calls may wait for a lock or a server.
+
+An index in this process is saved by a second thread, so that look-ups do not wait for the disk.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +19,6 @@ from argus.cache.index_embedded import EmbeddedIndex
 from argus.cache.keys import EntryKey, Partition
 from argus.clock import Clock
 from argus.coordinator.entries import Coming
-from argus.errors import ArgusError
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,8 @@ SAVE_EVERY = 500
 """Entries recorded between two saves of an index in this process."""
 SAVE_AFTER_S = 30.0
 """Seconds between two saves while fewer are recorded."""
+CLOSE_S = 5.0
+"""The longest that closing is waited for; what is left of it goes on meanwhile."""
 
 
 class IndexThread:
@@ -40,6 +44,8 @@ class IndexThread:
         self._clock = clock
         self._index: Index | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="argus-index")
+        self._saver = ThreadPoolExecutor(1, thread_name_prefix="argus-index-save")
+        self._saving: Future[None] | None = None
         self._unsaved = 0
         self._saved_s = clock.now()
 
@@ -55,7 +61,11 @@ class IndexThread:
     async def close(self) -> None:
         """Write the index down and end the thread."""
         if self._index is not None:
-            await self._saved(self._index.close)
+            closing = asyncio.wrap_future(self._worker.submit(_logged, _close, self._index))
+            _, late = await asyncio.wait([closing], timeout=CLOSE_S)
+            if late:
+                log.warning("closing the index takes longer than %g s", CLOSE_S)
+        self._saver.shutdown(wait=False)
         self._worker.shutdown(wait=False)
 
     async def entries(self) -> int:
@@ -77,34 +87,36 @@ class IndexThread:
         vector: NDArray[np.float32],
         holder: str,
         steps: Iterable[int],
-    ) -> None:
+    ) -> bool:
         """Note that someone has the states of an entry that was expected.
+
+        Returns:
+            Whether it is in the index; not while there is none, or it cannot be reached.
 
         Raises:
             InvalidArgumentError: the key, the steps or the vector make no sense.
         """
         index = self._index
         if index is None:
-            return
-        await self._submit(
+            return False
+        recorded = await self._submit(
             lambda: index.record(coming.partition, key, vector, holder, steps, owner=coming.owner)
         )
-        self._unsaved += 1
-        now_s = self._clock.now()
-        due = self._unsaved >= SAVE_EVERY or now_s - self._saved_s >= SAVE_AFTER_S
-        if due and isinstance(index, EmbeddedIndex):
-            self._unsaved, self._saved_s = 0, now_s
-            await self._saved(index.save)
+        self._unsaved += recorded
+        if isinstance(index, EmbeddedIndex):
+            self._save_if_due(index)
+        return recorded
 
     def reconcile(
         self, holder: str, held: Mapping[EntryKey, tuple[int, ...]]
-    ) -> asyncio.Future[list[EntryKey]]:
-        """Note all that someone has; the answer is the entries that are not in the index.
+    ) -> asyncio.Future[list[EntryKey] | None]:
+        """Note all that someone has; the answer is the entries not in the index, or
+        None when it could not be asked.
 
         It is queued now, not when the answer is awaited: what is said next must come after it.
         """
         index = self._index
-        return self._submit(lambda: [] if index is None else index.reconcile(holder, held))
+        return self._submit(lambda: None if index is None else index.reconcile(holder, held))
 
     def forget(self, key: EntryKey, holder: str) -> None:
         """Note, without waiting, that someone has nothing of an entry any more."""
@@ -114,12 +126,12 @@ class IndexThread:
         """Count, without waiting, a request that started from an entry."""
         self._later(lambda index: index.count_use(key))
 
-    async def _saved(self, save: Callable[[], None]) -> None:
-        """Save; on a full or broken disk the last save stays in force."""
-        try:
-            await self._submit(save)
-        except OSError as error:
-            log.warning("the index was not saved: %s", error)
+    def _save_if_due(self, index: EmbeddedIndex) -> None:
+        now_s = self._clock.now()
+        due = self._unsaved >= SAVE_EVERY or now_s - self._saved_s >= SAVE_AFTER_S
+        if due and (self._saving is None or self._saving.done()):
+            self._unsaved, self._saved_s = 0, now_s
+            self._saving = self._saver.submit(_saved, index)
 
     def _later(self, work: Callable[[Index], object]) -> None:
         if self._index is not None:
@@ -132,5 +144,20 @@ class IndexThread:
 def _logged(work: Callable[[Index], object], index: Index) -> None:
     try:
         work(index)
-    except ArgusError:
+    # Nobody waits for the answer; a bug in the index must not pass unseen.
+    except Exception:
         log.exception("the index was not changed")
+
+
+def _close(index: Index) -> None:
+    index.close()
+
+
+def _saved(index: EmbeddedIndex) -> None:
+    """Save; on a full or broken disk the last save stays in force."""
+    try:
+        index.save()
+    except OSError as error:
+        log.warning("the index was not saved: %s", error)
+    except Exception:
+        log.exception("the index was not saved")

@@ -14,7 +14,6 @@ from argus.cache.breaker import Breaker
 from argus.cache.embedder import MicroBatchingEmbedder
 from argus.cache.index import SERVER, EmbedderId, Index, Neighbour
 from argus.cache.index_embedded import EmbeddedIndex
-from argus.cache.index_postgres import PostgresIndex
 from argus.cache.keys import EntryKey, Partition
 from argus.clock import Clock
 from argus.config import CacheConfig
@@ -35,6 +34,8 @@ log = logging.getLogger(__name__)
 FETCH_QUANTILE = 0.9
 LOOK_UP_S = 0.5
 """A look-up that takes longer finds nothing; the request is waiting for it."""
+COUNT_S = 0.5
+"""A count that takes longer is left out of a status."""
 INDEX_FOLDER = ".index"
 """Below the cache's folder; no node can have that name."""
 
@@ -101,8 +102,13 @@ class Reuse:
         return bool(self._tasks)
 
     async def entries(self) -> int:
-        """Return how many entries the index has."""
-        return await self._index.entries()
+        """Return how many entries the index has; 0 if it does not say so soon."""
+        try:
+            async with asyncio.timeout(COUNT_S):
+                return await self._index.entries()
+        except Exception as error:
+            log.debug("the entries of the index were not counted: %r", error)
+            return 0
 
     # -- requests ------------------------------------------------------------------------------
 
@@ -135,6 +141,9 @@ class Reuse:
             return ()
         except ArgusError as error:
             log.warning("no look-up in the cache: %s", error)
+            return ()
+        except Exception:
+            log.exception("no look-up in the cache")
             return ()
         self.near += any(state.allows(k) for state in found for k in state.nodes)
         return tuple(found)
@@ -191,10 +200,7 @@ class Reuse:
         if member is not None:
             self._groups[node] = member.info.cache_group
         for text in report.unreadable:
-            key = EntryKey.parse(text)
-            for holder in self._entries.holders(key):
-                if holder != SERVER and node in self._readers_from(holder):
-                    self._forget(key, holder)
+            self._lost(node, EntryKey.parse(text))
         for holder, gone in ((node, report.gone), (SERVER, report.gone_shared)):
             for text in gone:
                 self._forget(EntryKey.parse(text), holder)
@@ -215,13 +221,15 @@ class Reuse:
     async def _open(self) -> None:
         try:
             embedder = await asyncio.to_thread(open_embedder, self._config)
-            batching = MicroBatchingEmbedder(embedder)
             identity = EmbedderId(embedder.name, embedder.dimension)
             await self._index.open(lambda: self._open_index(identity))
-            self._embedder = batching
         except (ArgusError, OSError) as error:
             log.error("nothing is reused: %s", error)
             return
+        except Exception:
+            log.exception("nothing is reused")
+            return
+        self._embedder = MicroBatchingEmbedder(embedder)
         log.info("prompts are compared by %s", embedder.name)
         for member in self._membership.members:
             if member.caches:
@@ -229,6 +237,9 @@ class Reuse:
 
     def _open_index(self, identity: EmbedderId) -> Index:
         if self._config.server:
+            # Needs psycopg, which only those have who keep states on a server.
+            from argus.cache.index_postgres import PostgresIndex
+
             return PostgresIndex(self._config.server, identity, Breaker(self._clock))
         folder = Path(self._config.folder) / INDEX_FOLDER if self._config.folder else None
         return EmbeddedIndex(identity, folder)
@@ -284,6 +295,18 @@ class Reuse:
         seconds = [self.fetches.quantile(tier, FETCH_QUANTILE) or 0.0 for tier in tiers]
         return max(seconds, default=0.0)
 
+    def _lost(self, node: str, key: EntryKey) -> None:
+        """Forget an entry wherever a node looked for it in vain.
+
+        The index may know of holders that the account does not, as after a restart.
+        """
+        for holder in {node, *self._groups, *self._entries.holders(key)} - {SERVER}:
+            if holder == node or node in self._readers_from(holder):
+                self._forget(key, holder)
+        # The node asked the server, too. While others hold the entry, it may only have been away.
+        if self._entries.holders(key) <= {SERVER}:
+            self._forget(key, SERVER)
+
     def _forget(self, key: EntryKey, holder: str) -> None:
         self._entries.drop(key, holder)
         self._index.forget(key, holder)
@@ -292,15 +315,21 @@ class Reuse:
         """Bring the account and the index in line with all that a node has."""
         if self._index.is_open:
             self._entries.holds_only(node, held)
-            self._spawn(self._drop_unknown(node, self._index.reconcile(node, held)))
+            self._spawn(self._drop_unknown(node, held, self._index.reconcile(node, held)))
 
-    async def _drop_unknown(self, node: str, reconciled: asyncio.Future[list[EntryKey]]) -> None:
+    async def _drop_unknown(
+        self,
+        node: str,
+        held: Iterable[EntryKey],
+        reconciled: asyncio.Future[list[EntryKey] | None],
+    ) -> None:
         try:
             unknown = await reconciled
-        except ArgusError as error:
-            log.warning("what node %s holds is not in the index: %s", node, error)
-            return
-        for key in unknown:
+        except Exception:
+            log.exception("what node %s holds was not compared with the index", node)
+            unknown = None
+        # What the index could not be asked about might not be found there: it is kept anew.
+        for key in held if unknown is None else unknown:
             self._entries.drop(key, node)
 
     async def _record(
@@ -311,11 +340,17 @@ class Reuse:
         try:
             vector = await self._embedder.embed(coming.prompt)
             # It may be gone again by now.
-            if holder in self._entries.holders(key):
-                await self._index.record(coming, key, vector, holder, steps)
+            if holder not in self._entries.holders(key):
+                return
+            if await self._index.record(coming, key, vector, holder, steps):
+                return
+            log.warning("a cached entry is not in the index, which cannot be reached")
         except ArgusError as error:
             log.warning("a cached entry is not in the index: %s", error)
-            self._entries.drop(key, holder)
+        except Exception:
+            log.exception("a cached entry is not in the index")
+        # Nobody would find it; the prompt is kept anew.
+        self._entries.drop(key, holder)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,67 @@ def test_a_saved_partition_is_only_mapped_until_it_is_written_to(tmp_path: Path)
     assert nearest(index, 77) == key("new")
     assert nearest(index, 3) == key("3")
     index.close()
+
+
+@pytest.mark.parametrize("change", ["use", "reconcile", "second holder"])
+def test_a_mapped_partition_can_be_written_to_after_a_save(tmp_path: Path, change: str) -> None:
+    filled(tmp_path).close()
+    index = EmbeddedIndex(EMBEDDER, tmp_path)
+    (mapped,) = tmp_path.glob("*.usearch")
+    if change == "use":
+        index.count_use(key("3"))
+    elif change == "reconcile":
+        assert index.reconcile("node-2", {key("3"): (5,)}) == []
+    else:
+        index.record(PARTITION, key("3"), unit(3), "node-2", (5,))
+    index.save()
+    assert not mapped.exists()
+    index.record(PARTITION, key("new"), unit(77), "node-1", (5,))
+    index.forget(key("4"), "node-1")
+    assert nearest(index, 77) == key("new")
+    assert nearest(index, 3) == key("3")
+    index.close()
+    again = EmbeddedIndex(EMBEDDER, tmp_path)
+    assert again.partitions() == {PARTITION: 10}
+    again.close()
+
+
+def test_a_save_waits_for_the_disk_only_for_what_it_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = filled(tmp_path)
+    index.record(OTHER, key("x", OTHER), unit(1), "node-1", (5,))
+    index.save()
+    index.record(OTHER, key("y", OTHER), unit(2), "node-1", (5,))
+    synced: list[Path] = []
+    monkeypatch.setattr("argus.cache.index_files._sync", synced.append)
+    index.save()
+    names = [path.name for path in synced]
+    assert sum(name.startswith(OTHER.digest) for name in names) == 2
+    assert not [name for name in names if name.startswith(PARTITION.digest)]
+    index.close()
+
+
+def test_look_ups_do_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = filled(tmp_path)
+    reached, go_on = threading.Event(), threading.Event()
+
+    def slow(path: Path) -> None:
+        reached.set()
+        assert go_on.wait(60)
+
+    monkeypatch.setattr("argus.cache.index_files._sync", slow)
+    saver = threading.Thread(target=index.save)
+    saver.start()
+    assert reached.wait(60)
+    assert nearest(index, 3) == key("3")
+    index.record(PARTITION, key("during"), unit(77), "node-1", (5,))
+    go_on.set()
+    saver.join()
+    index.close()
+    again = EmbeddedIndex(EMBEDDER, tmp_path)
+    assert again.partitions() == {PARTITION: 11}
+    again.close()
 
 
 def test_a_save_writes_only_what_changed_and_leaves_no_old_files(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_store_and_index_outlive_their_server(own_postgres: LocalPostgres) -> No
     assert index.counts.errors == 10
     assert store.usage().entries == 0
     assert list(index.entries()) == []
-    assert index.reconcile("node-1", {key("a"): (5,)}) == []
+    assert index.reconcile("node-1", {key("a"): (5,)}) is None, "nobody knows what is not there"
 
     own_postgres.start()
     assert store.get(key("a"), 5) is None, "the server is left alone for a while"
@@ -145,6 +145,16 @@ def test_a_statement_that_takes_too_long_is_given_up(dsn: str) -> None:
     database = Database(dsn, (), Breaker(ManualClock()), timeout_s=0.05)
     with pytest.raises(UnavailableError, match="timeout"):
         database.call(lambda connection: connection.execute("SELECT pg_sleep(30)"))
+    database.close()
+
+
+def test_a_machine_that_vanished_is_noticed_within_seconds(dsn: str) -> None:
+    database = Database(dsn, (), Breaker(ManualClock()), timeout_s=2.0)
+    used = database.call(lambda connection: connection.info.get_parameters())
+    assert int(used["tcp_user_timeout"]) == 4000
+    assert used.get("keepalives", "1") == "1"
+    idle, interval, count = (int(used[f"keepalives_{x}"]) for x in ("idle", "interval", "count"))
+    assert idle + interval * count <= 5
     database.close()
 
 

@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from local_postgres import LocalPostgres
 
+import argus.coordinator.index_thread
 import argus.coordinator.reuse
+from argus.cache.index import EmbedderId
+from argus.cache.index_embedded import EmbeddedIndex
 from argus.config import CacheConfig
 from argus.coordinator.entries import COMING_S
 from argus.coordinator.views import cache_status
 from argus.errors import InvalidArgumentError
 from argus.v1 import cluster_pb2
 from tests.unit.coordinator.bench import BASE, Bench, follow, info, kinds, works
-from tests.unit.coordinator.cached import TIGHT_S, WEIGHED, CachedBench, cached_bench
+from tests.unit.coordinator.cached import TIGHT_S, WEIGHED, Angles, CachedBench, cached_bench
+from tests.unit.coordinator.polling import eventually
 
 
 @pytest_asyncio.fixture
 async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[CachedBench]:
     async with cached_bench(monkeypatch) as bench:
         yield bench
+
+
+@pytest.fixture
+def server() -> Iterator[LocalPostgres]:
+    server = LocalPostgres()
+    yield server
+    server.close()
+
+
+class Held:
+    """Stands in for a call of the index that lasts until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.go_on = threading.Event()
+
+    def __call__(self, *args: object) -> dict[object, int]:
+        self.reached.set()
+        assert self.go_on.wait(60)
+        return {}
 
 
 def started(skipped: int, tier: str = "") -> cluster_pb2.WorkStarted:
@@ -339,3 +366,147 @@ async def test_no_embedder_is_loaded_for_variants_that_it_is_not_for(
     assert reuse.busy
     await reuse.stop()
     assert len(loaded) <= 1
+
+
+@pytest.mark.parametrize("said", ["held", "all"])
+async def test_what_a_server_that_was_away_was_not_told_is_kept_anew(
+    monkeypatch: pytest.MonkeyPatch, server: LocalPostgres, said: str
+) -> None:
+    async with cached_bench(monkeypatch, server=server.dsn) as bench:
+        node = bench.join_with()
+        await bench.settled()
+        await asyncio.to_thread(server.stop)
+        first = await bench.cache(node, "a @0")
+        if said == "all":
+            entry = cluster_pb2.CacheEntry(key=first.keep_key, steps=[5])
+            bench.say(node, complete=True, held=[entry])
+            await bench.settled()
+        await asyncio.to_thread(server.start)
+        bench.clock.advance(60.0)
+        again = await bench.work_of(node, "a @0", request_id="again")
+        assert again.keep_key == first.keep_key
+        bench.holds(node, again)
+        bench.done(node, again)
+        await bench.settled()
+        work = await bench.work_of(node, "b @10", level="base-skip", request_id="near")
+        assert work.start_key == first.keep_key
+
+
+async def test_what_a_node_did_not_find_on_the_server_either_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with cached_bench(monkeypatch, folder=str(tmp_path)) as bench:
+        node = bench.join_with()
+        keys = []
+        for prompt in ("a @0", "x @90"):
+            work = await bench.work_of(node, prompt, request_id=prompt)
+            bench.holds(node, work, shared=True)
+            bench.done(node, work)
+            await bench.settled()
+            keys.append(work.keep_key)
+        assert await bench.cached.entries() == 2
+        bench.say(node, unreadable=keys[:1])
+        assert await bench.cached.entries() == 1
+    async with cached_bench(monkeypatch, folder=str(tmp_path)) as restarted:
+        node = restarted.join_with()
+        await restarted.settled()
+        assert await restarted.cached.entries() == 1
+        restarted.say(node, unreadable=keys[1:])
+        assert await restarted.cached.entries() == 0, "whatever the new account knew"
+
+
+async def test_what_another_machine_holds_stays_when_a_node_cannot_read_it(
+    bench: CachedBench,
+) -> None:
+    one, two = bench.join_with("n1"), bench.join_with("n2")
+    first = await bench.cache(one, "a @0")
+    bench.say(two, unreadable=[first.keep_key])
+    assert await bench.cached.entries() == 1
+
+
+@pytest.mark.parametrize("call", ["nearest", "count_use", "forget", "reconcile"])
+async def test_whatever_the_index_raises_no_request_fails(
+    bench: CachedBench,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    call: str,
+) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("a bug in the graph")
+
+    node = bench.join_with()
+    first = await bench.cache(node, "a @0")
+    monkeypatch.setattr(EmbeddedIndex, call, fail)
+    work = await bench.work_of(node, "b @10", level="base-skip")
+    assert work.skip == (0 if call == "nearest" else 5)
+    bench.report(node, work, started=started(work.skip, "sibling"))
+    bench.done(node, work)
+    bench.say(node, gone=[first.keep_key])
+    bench.say(node, complete=True)
+    await bench.settled()
+    assert "a bug in the graph" in caplog.text
+    again = await bench.work_of(node, "a @0", request_id="again")
+    assert again.keep_key == first.keep_key
+
+
+async def test_an_entry_that_broke_the_index_is_kept_anew(
+    bench: CachedBench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*args: object, **named: object) -> None:
+        raise RuntimeError("a bug in the graph")
+
+    node = bench.join_with()
+    with monkeypatch.context() as broken:
+        broken.setattr(EmbeddedIndex, "record", fail)
+        first = await bench.cache(node, "a @0")
+    assert "a bug in the graph" in caplog.text
+    again = await bench.work_of(node, "a @0", request_id="again")
+    assert again.keep_key == first.keep_key
+    bench.holds(node, again)
+    await bench.settled()
+    assert await bench.cached.entries() == 1
+
+
+async def test_an_index_that_cannot_be_opened_leaves_no_thread_of_an_embedder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    EmbeddedIndex(EmbedderId("another", 2), tmp_path / ".index").close()
+    before = set(threading.enumerate())
+    monkeypatch.setattr(argus.coordinator.reuse, "open_embedder", lambda config: Angles())
+    reuse = Bench(cache=CacheConfig(embedder="angles", folder=str(tmp_path))).reuse
+    assert reuse is not None
+    reuse.meet([WEIGHED])
+    await eventually(lambda: not reuse.busy)
+    assert reuse.embedder_name == ""
+    assert "embedder" not in {thread.name for thread in set(threading.enumerate()) - before}
+    await reuse.stop()
+
+
+async def test_look_ups_do_not_wait_for_a_save(
+    bench: CachedBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Held()
+    monkeypatch.setattr(EmbeddedIndex, "save", save)
+    monkeypatch.setattr(argus.coordinator.index_thread, "SAVE_EVERY", 1)
+    node = bench.join_with()
+    first = await bench.cache(node, "a @0")
+    assert await asyncio.to_thread(save.reached.wait, 60)
+    work = await bench.work_of(node, "b @10", level="base-skip")
+    assert work.start_key == first.keep_key
+    save.go_on.set()
+
+
+async def test_an_index_that_does_not_answer_holds_up_neither_a_status_nor_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    partitions = Held()
+    monkeypatch.setattr(argus.coordinator.reuse, "COUNT_S", 0.01)
+    monkeypatch.setattr(argus.coordinator.index_thread, "CLOSE_S", 0.01)
+    async with cached_bench(monkeypatch) as bench:
+        node = bench.join_with()
+        await bench.settled()
+        monkeypatch.setattr(EmbeddedIndex, "partitions", partitions)
+        assert (await cache_status(bench.cached)).entries == 0
+        assert node.caches
+    assert not partitions.go_on.is_set()
+    partitions.go_on.set()
