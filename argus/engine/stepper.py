@@ -30,6 +30,7 @@ IDLE_WAIT_S = 0.25
 ONE_GUIDED_ROW = 2
 """Lanes."""
 JOINS_AT_A_TIME = 4
+"""Rows that are given slots between two steps while others run."""
 FAILURES_IN_A_ROW = 3
 """Failed steps, with none that worked between, after which the device is given up."""
 

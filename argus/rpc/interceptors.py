@@ -63,7 +63,13 @@ def _mapped_handler(handler: Handler, method: str) -> Handler:
             # A cancelled write must not leave the handler's generator suspended.
             async with contextlib.aclosing(answers):
                 async for answer in answers:
-                    await context.write(answer)
+                    try:
+                        await context.write(answer)
+                    except grpc.aio.InternalError:
+                        # gRPC could not send it: the client is gone, and its cancellation is only
+                        # being noticed. A write to a call that is alive does not fail.
+                        log.debug("%s: the client left", method)
+                        return
 
     if handler.request_streaming:
         if handler.response_streaming:
