@@ -1,0 +1,98 @@
+"""What decides: level, node and order of every request, or its refusal.
+
+A policy is pure: it is told what happened and when, and says what to do. The coordinator drives it
+with its clock and real nodes, the simulator with a virtual clock and modelled ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from argus.control.fleet import Fleet
+from argus.control.offers import Offer
+from argus.control.router import Decision
+from argus.errors import ArgusError
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """A request as a policy sees it. Times in seconds of the driver's clock.
+
+    Attributes:
+        id: of the request.
+        offers: what it may become, the level it is measured against first.
+        arrived_s: when it came.
+        deadline_at_s: when it is late; infinity without a deadline.
+        order: counts accepted requests; breaks ties.
+        tenant: on whose behalf it is made.
+        lost: whether a node lost it, so that it goes before all others.
+        avoid: names of nodes that failed it.
+        decision: the last one made for it; None before the first.
+    """
+
+    id: str
+    offers: tuple[Offer, ...]
+    arrived_s: float
+    deadline_at_s: float = math.inf
+    order: int = 0
+    tenant: str = ""
+    lost: bool = False
+    avoid: set[str] = field(default_factory=set)
+    decision: Decision | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Send the task to a node now, at the decision's level."""
+
+    task: Task
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """End an accepted task with an error: it cannot be made in time any more."""
+
+    task: Task
+    error: ArgusError
+
+
+class Policy(Protocol):
+    """Decides for every task. The policy owns tasks that are admitted and not yet started."""
+
+    def admit(self, task: Task, fleet: Fleet, now_s: float) -> Decision:
+        """Take a new task; return what it would get now, which is not binding.
+
+        Raises:
+            UnavailableError: no node can make it.
+            OverloadedError: too much is to be done before it.
+            DeadlineError: not even an idle cluster could be on time.
+        """
+        ...
+
+    def dispatch(self, fleet: Fleet, now_s: float) -> Iterator[Start | GiveUp]:
+        """Yield what to do now.
+
+        The caller carries each out before it asks for the next: a started row is then in its
+        node's backlog. Called after every arrival, after room came up, and after `plan`.
+        """
+        ...
+
+    def withdraw(self, task: Task) -> None:
+        """Forget a task that waits: its client left."""
+        ...
+
+    def put_back(self, task: Task) -> None:
+        """Take a started task back: its node was lost or did not take it."""
+        ...
+
+    def ended(self, task: Task, now_s: float) -> None:
+        """Note that a started task is done, failed or cancelled."""
+        ...
+
+    def plan(self, fleet: Fleet, now_s: float) -> float:
+        """Do what is done from time to time; return when to be called again, on the same clock."""
+        ...
