@@ -63,6 +63,20 @@ class OverloadedError(ArgusError):
         self.retry_after_s = retry_after_s
 
 
+class QuotaError(OverloadedError):
+    """A tenant is at one of its limits; there may be room for others.
+
+    Attributes:
+        limit: name of the limit.
+        tenant: whose it is.
+    """
+
+    def __init__(self, message: str, limit: str, tenant: str, retry_after_s: float) -> None:
+        super().__init__(message, retry_after_s)
+        self.limit = limit
+        self.tenant = tenant
+
+
 class UnavailableError(ArgusError):
     """The service, or every node that could help, cannot be reached now."""
 

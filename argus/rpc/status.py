@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
     BadRequest,
     ErrorInfo,
+    QuotaFailure,
     ResourceInfo,
     RetryInfo,
 )
@@ -31,6 +32,7 @@ from argus.errors import (
     NotFoundError,
     OverloadedError,
     PermissionDeniedError,
+    QuotaError,
     UnauthenticatedError,
     UnavailableError,
 )
@@ -119,6 +121,9 @@ def _details(error: ArgusError, code: grpc.StatusCode) -> list[Message]:
         retry_after = Duration()
         retry_after.FromNanoseconds(round(error.retry_after_s * 1e9))
         details.append(RetryInfo(retry_delay=retry_after))
+    if isinstance(error, QuotaError):
+        over = QuotaFailure.Violation(subject=error.tenant, description=error.limit)
+        details.append(QuotaFailure(violations=[over]))
     return details
 
 
@@ -159,8 +164,9 @@ def from_rpc_error(error: RpcFailure, server: str = "the server") -> ArgusError:
     message = error.details() or code.name
     details = _rich_status(error).details
     info, invalid, missing, retry = ErrorInfo(), BadRequest(), ResourceInfo(), RetryInfo()
+    quota = QuotaFailure()
     for packed in details:
-        for kind in (info, invalid, missing, retry):
+        for kind in (info, invalid, missing, retry, quota):
             packed.Unpack(kind)
     if code is grpc.StatusCode.INVALID_ARGUMENT and invalid.field_violations:
         violation = invalid.field_violations[0]
@@ -169,7 +175,11 @@ def from_rpc_error(error: RpcFailure, server: str = "the server") -> ArgusError:
         known = json.loads(info.metadata[KNOWN_KEY])
         return NotFoundError(missing.resource_type, missing.resource_name, known)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and retry.HasField("retry_delay"):
-        return OverloadedError(message, retry.retry_delay.ToNanoseconds() / 1e9)
+        retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
+        if quota.violations:
+            over = quota.violations[0]
+            return QuotaError(message, over.description, over.subject, retry_after_s)
+        return OverloadedError(message, retry_after_s)
     if code is grpc.StatusCode.UNAVAILABLE and not details:
         return UnavailableError(f"cannot reach {server}: {_last_cause(message)}")
     return _PLAIN.get(code, InternalError)(message)

@@ -20,6 +20,7 @@ ERRORS = [
     (errors.AlreadyExistsError("node-0 is a member already"), "ALREADY_EXISTS"),
     (errors.FailedPreconditionError("protocol version 1"), "FAILED_PRECONDITION"),
     (errors.OverloadedError("1024 requests in flight", 1.25), "RESOURCE_EXHAUSTED"),
+    (errors.QuotaError("at the limit", "rate_per_s", "acme", 0.5), "RESOURCE_EXHAUSTED"),
     (errors.UnavailableError("no node is there"), "UNAVAILABLE"),
     (errors.DeadlineError("the deadline of 2 s passed"), "DEADLINE_EXCEEDED"),
     (errors.CancelledError("given up"), "CANCELLED"),
