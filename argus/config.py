@@ -39,6 +39,8 @@ class CoordinatorConfig:
     node_wait_s: float = 120.0
     """How long an accepted request waits for a node when there is none; loading models and
     warming up takes a node that is started again a while."""
+    insecure: bool = False
+    """Listen beyond loopback without TLS, or without asking for keys or certificates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +104,46 @@ class CacheConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """TLS of the coordinator's port, and of those who dial it; docs/security.md. PEM files."""
+
+    certificate: str = ""
+    """What the coordinator shows, its chain included; empty: it speaks no TLS."""
+    key: str = ""
+    client_ca: str = ""
+    """Whose certificates everyone who dials the coordinator must show; empty: none is asked for."""
+    ca: str = ""
+    """Whose certificates are trusted when dialling; system: the public ones; empty: no TLS."""
+    client_certificate: str = ""
+    """What is shown when dialling a coordinator that asks for it."""
+    client_key: str = ""
+    server_name: str = ""
+    """Name that the coordinator's certificate bears, where it is dialled by another."""
+    insecure: bool = False
+    """Let a key cross the network without TLS when dialling."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthConfig:
+    """Keys and tenants; docs/security.md."""
+
+    keys: str = ""
+    """File of the keys that the coordinator knows, made by `argus keys`; empty: it asks none."""
+    tenants: str = ""
+    """TOML file of tenants: shares and limits; empty: all have the same share and no limit."""
+    api_key: str = field(default="", repr=False)
+    """What nodes and commands show when they dial the coordinator."""
+    api_key_file: str = ""
+    """File that holds it instead."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     """Logging."""
 
     level: str = "info"
+    prompts: bool = False
+    """Log the prompt of every request that is accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +153,8 @@ class Config:
     coordinator: CoordinatorConfig = field(default_factory=CoordinatorConfig)
     node: NodeConfig = field(default_factory=NodeConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    tls: TlsConfig = field(default_factory=TlsConfig)
+    auth: AuthConfig = field(default_factory=AuthConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
 
@@ -268,6 +308,7 @@ def _check(config: Config) -> None:
             f"node.dtype: must be auto, float32, float16 or bfloat16, not {node.dtype!r}"
         )
     _check_cache(config.cache)
+    _check_tls(config.tls)
     if config.log.level not in {"debug", "info", "warning", "error"}:
         raise ConfigError(
             f"log.level: must be debug, info, warning or error, not {config.log.level!r}"
@@ -286,3 +327,12 @@ def _check_cache(cache: CacheConfig) -> None:
         raise ConfigError(f"cache.ttl_s: must not be below 0, not {cache.ttl_s}")
     if not cache.state_wait_s > 0:
         raise ConfigError(f"cache.state_wait_s: must be above 0, not {cache.state_wait_s}")
+
+
+def _check_tls(tls: TlsConfig) -> None:
+    if bool(tls.certificate) != bool(tls.key):
+        raise ConfigError("tls.certificate and tls.key: one needs the other")
+    if tls.client_ca and not tls.certificate:
+        raise ConfigError("tls.client_ca: needs tls.certificate and tls.key")
+    if bool(tls.client_certificate) != bool(tls.client_key):
+        raise ConfigError("tls.client_certificate and tls.client_key: one needs the other")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_module
-import re
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from argus.cli.ages import seconds_of
 from argus.cli.settings import ConfigFlag, JsonFlag, configure
 from argus.cli.warm import warm
 from argus.errors import InvalidArgumentError
@@ -18,8 +18,6 @@ from argus.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from argus.cache.ops import FolderStats
 
-SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 UNITS = ("B", "KiB", "MiB", "GiB")
 
 app = typer.Typer(
@@ -97,7 +95,7 @@ def purge(
     from argus.cache.ops import purge_folder
     from argus.cache.store import Selection
 
-    before_s = None if older_than is None else time.time() - _seconds(older_than)
+    before_s = None if older_than is None else time.time() - seconds_of(older_than, "--older-than")
     selection = Selection(tenant, partition, before_s)
     if everything != (selection == Selection()):
         raise InvalidArgumentError(
@@ -122,13 +120,6 @@ def _root(folder: Path | None, config: Path | None) -> Path:
     if not Path(named).is_dir():
         raise InvalidArgumentError("--folder" if folder else "cache.folder", f"no folder {named}")
     return Path(named)
-
-
-def _seconds(age: str) -> float:
-    match = _AGE.fullmatch(age)
-    if match is None:
-        raise InvalidArgumentError("--older-than", f"must be like 90s, 30m, 12h or 7d, not {age!r}")
-    return float(match[1]) * SECONDS[match[2]]
 
 
 def _size(nbytes: int) -> str:

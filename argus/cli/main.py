@@ -13,6 +13,7 @@ from argus.cli.cache import app as cache_app
 from argus.cli.coordinator import coordinator
 from argus.cli.drain import drain
 from argus.cli.generate import generate
+from argus.cli.keys import app as keys_app
 from argus.cli.node import node
 from argus.cli.profile import profile
 from argus.cli.status import status
@@ -34,6 +35,7 @@ app = typer.Typer(
 for command in (up, generate, status, drain, profile, coordinator, node):
     app.command()(command)
 app.add_typer(cache_app, name="cache")
+app.add_typer(keys_app, name="keys")
 
 
 def _print_version(wanted: bool) -> None:

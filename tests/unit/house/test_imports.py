@@ -20,17 +20,19 @@ ALLOWED: dict[str, set[str]] = {
     "clock": set(),
     "v1": {"v1"},
     "config": LEAVES,
+    "auth": LEAVES | {"auth"},
     "cache": LEAVES | {"config", "cache"},
     "control": LEAVES | {"control"},
     "diffusion": LEAVES | {"diffusion"},
     "engine": LEAVES | {"engine", "diffusion", "kernels"},
-    "rpc": LEAVES | {"config", "rpc", "v1"},
+    "rpc": LEAVES | {"auth", "config", "rpc", "v1"},
     "client": LEAVES | {"client", "rpc", "v1"},
-    "coordinator": LEAVES | {"config", "coordinator", "control", "cache", "rpc", "v1", "models"},
+    "coordinator": LEAVES
+    | {"auth", "config", "coordinator", "control", "cache", "rpc", "v1", "models"},
     "node": LEAVES
     | {"config", "node", "control", "cache", "engine", "diffusion", "rpc", "v1", "models"},
     "cli": LEAVES
-    | {"config", "cli", "client", "rpc", "v1", "coordinator", "node", "models", "cache"},
+    | {"auth", "config", "cli", "client", "rpc", "v1", "coordinator", "node", "models", "cache"},
 }
 
 

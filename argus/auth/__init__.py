@@ -1,0 +1,1 @@
+"""Who may do what: keys, the identities behind them, and the files they are kept in."""
