@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from argus.cli.flags import naming_flags
+from argus.cli.settings import dialling_settings, naming_settings
 from argus.client import Client, Retries
+from argus.config import load_config
 from argus.errors import ConfigError, InvalidArgumentError, UnavailableError
 from argus.rpc.address import parse_address
+from argus.rpc.dial import dialling
 
 DEFAULT_SERVER = "127.0.0.1:7420"
 RETRIES = Retries(attempts=4)
@@ -16,17 +20,21 @@ RETRIES = Retries(attempts=4)
 
 
 @contextmanager
-def connect(server: str) -> Iterator[Client]:
+def connect(
+    server: str, tls_ca: Path | None = None, api_key_file: Path | None = None
+) -> Iterator[Client]:
     """Lend a client of `HOST:PORT`; errors leave in the words of the command line.
 
+    How it dials comes from the flags given, else from ARGUS_TLS_* and ARGUS_AUTH_*.
+
     Raises:
-        InvalidArgumentError: `server` is not an address.
+        InvalidArgumentError: `server` is not an address, or a file cannot be used.
     """
     try:
         parse_address(server, "--server")
     except ConfigError as error:
         raise InvalidArgumentError("--server", str(error).removeprefix("--server: ")) from error
-    with naming_flags(), Client(server, retries=RETRIES) as client:
+    with naming_flags(), _client(server, tls_ca, api_key_file) as client:
         try:
             yield client
         except UnavailableError as error:
@@ -34,3 +42,17 @@ def connect(server: str) -> Iterator[Client]:
             if str(error).startswith("cannot reach ") and "request_id=" not in str(error):
                 raise UnavailableError(f"{error}; is `argus up` running there?") from error
             raise
+
+
+def _client(server: str, tls_ca: Path | None, api_key_file: Path | None) -> Client:
+    flags = dialling_settings(tls_ca, api_key_file)
+    with naming_settings(flags):
+        config = load_config(None, None, flags)
+        shown = dialling(config.tls, config.auth)
+        return Client(
+            server,
+            retries=RETRIES,
+            tls=shown.tls,
+            api_key=shown.api_key,
+            insecure=shown.insecure,
+        )

@@ -11,6 +11,7 @@ from argus.cli.settings import (
     CacheFlag,
     CacheFolderFlag,
     ConfigFlag,
+    InsecureFlag,
     LevelsFlag,
     LogLevelFlag,
     WatchStdinFlag,
@@ -26,6 +27,7 @@ HARD_END_S = 10.0
 def coordinator(
     bind: BindFlag = None,
     levels: LevelsFlag = None,
+    insecure: InsecureFlag = None,
     cache: CacheFlag = None,
     cache_folder: CacheFolderFlag = None,
     config: ConfigFlag = None,
@@ -41,6 +43,7 @@ def coordinator(
         {
             "coordinator.bind": bind,
             "coordinator.levels": levels,
+            "coordinator.insecure": insecure,
             **cache_settings(cache, cache_folder),
             "log.level": log_level,
         },

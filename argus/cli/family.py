@@ -11,6 +11,7 @@ from argus.cli.coordinator import HARD_END_S, LISTENING
 from argus.client import AsyncClient, Retries
 from argus.errors import UnavailableError
 from argus.rpc.address import format_address, parse_address
+from argus.rpc.dial import Dialling
 
 POLL_S = 0.1
 ONCE = Retries(attempts=1)
@@ -26,12 +27,14 @@ class FamilyPlan:
         coordinator: further arguments of `argus coordinator`.
         nodes: further arguments of `argus node`, by name.
         grace_s: seconds that running requests get at the end.
+        dialling: how the coordinator is asked whether the nodes have joined.
     """
 
     bind: str
     coordinator: tuple[str, ...]
     nodes: dict[str, tuple[str, ...]]
     grace_s: float
+    dialling: Dialling = Dialling()
 
 
 async def run_family(
@@ -94,7 +97,7 @@ class _Family:
             UnavailableError: a child ended first.
         """
         names = set(self._plan.nodes)
-        joined = asyncio.ensure_future(_until_members(server, names))
+        joined = asyncio.ensure_future(_until_members(server, names, self._plan.dialling))
         ends = {asyncio.ensure_future(child.ended()): child for child in self._children()}
         try:
             await asyncio.wait({joined, *ends}, return_when=asyncio.FIRST_COMPLETED)
@@ -124,8 +127,10 @@ def dialled(address: str) -> str:
     return format_address(ANYWHERE.get(host, host), port)
 
 
-async def _until_members(server: str, names: set[str]) -> None:
-    async with AsyncClient(server, retries=ONCE) as client:
+async def _until_members(server: str, names: set[str], shown: Dialling) -> None:
+    async with AsyncClient(
+        server, retries=ONCE, tls=shown.tls, api_key=shown.api_key, insecure=shown.insecure
+    ) as client:
         while not await _are_members(client, names):  # noqa: ASYNC110 - no event crosses processes
             await asyncio.sleep(POLL_S)
 

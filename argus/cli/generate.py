@@ -16,7 +16,7 @@ from argus.cli.flags import naming_flags
 from argus.cli.output import STDOUT, choose_output
 from argus.cli.previews import Previews, choose_previews
 from argus.cli.progress import Bars
-from argus.cli.settings import JsonFlag, ServerFlag
+from argus.cli.settings import JsonFlag, KeyFileFlag, ServerFlag, TlsCaFlag
 from argus.client import Client, Event, ImageResult, Options
 from argus.client.series import Series, plan_series
 from argus.rpc.convert import parse_size
@@ -27,6 +27,8 @@ MOST_AT_A_TIME = 8
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
     server: ServerFlag = DEFAULT_SERVER,
+    tls_ca: TlsCaFlag = None,
+    api_key_file: KeyFileFlag = None,
     seed: Annotated[
         int | None,
         typer.Option(help="Seed of the noise; with -n the first of n. Default: drawn, and shown."),
@@ -124,7 +126,7 @@ def generate(
             "preview_every": preview_every,
         }
     with (
-        connect(server) as client,
+        connect(server, tls_ca, api_key_file) as client,
         Bars() as bars,
         closing(_pictures(client, prompt, series, options, bars, previews)) as pictures,
     ):

@@ -84,6 +84,29 @@ LogLevelFlag = Annotated[
         "--log-level", help=f"debug, info, warning or error. Default: {DEFAULTS.log.level}."
     ),
 ]
+InsecureFlag = Annotated[
+    bool | None,
+    typer.Option(
+        "--insecure",
+        help="Let other machines in without TLS and keys; for networks where all are trusted.",
+        show_default=False,
+    ),
+]
+TlsCaFlag = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-ca",
+        help="Trust the certificates of this PEM file, and speak TLS. Default: tls.ca of the "
+        "settings, else no TLS.",
+    ),
+]
+KeyFileFlag = Annotated[
+    Path | None,
+    typer.Option(
+        "--api-key-file",
+        help="File that holds the API key to show. Default: ARGUS_AUTH_API_KEY, or none.",
+    ),
+]
 WatchStdinFlag = Annotated[
     bool,
     typer.Option("--watch-stdin", hidden=True, help="End when stdin closes: the parent is gone."),
@@ -94,6 +117,8 @@ ODD_FLAGS = {
     "node.models": "--model",
     "cache.mode": "--cache",
     "cache.folder": "--cache-folder",
+    "tls.ca": "--tls-ca",
+    "auth.api_key_file": "--api-key-file",
 }
 """Flags that are not named after their setting."""
 
@@ -116,6 +141,14 @@ def cache_settings(mode: str | None, folder: Path | None) -> dict[str, str | Non
     return {
         "cache.mode": mode,
         "cache.folder": None if folder is None else str(folder.resolve()),
+    }
+
+
+def dialling_settings(tls_ca: Path | None, api_key_file: Path | None) -> dict[str, str | None]:
+    """Return what the flags of dialling set."""
+    return {
+        "tls.ca": None if tls_ca is None else str(tls_ca.resolve()),
+        "auth.api_key_file": None if api_key_file is None else str(api_key_file.resolve()),
     }
 
 

@@ -12,7 +12,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from argus.cli.connect import DEFAULT_SERVER, connect
-from argus.cli.settings import JsonFlag, ServerFlag
+from argus.cli.settings import JsonFlag, KeyFileFlag, ServerFlag, TlsCaFlag
 from argus.v1 import admin_pb2
 
 WIDTH = 80
@@ -22,9 +22,14 @@ LONGEST_NAME = 20
 """Longer names of nodes do not widen the column."""
 
 
-def status(server: ServerFlag = DEFAULT_SERVER, json: JsonFlag = False) -> None:
+def status(
+    server: ServerFlag = DEFAULT_SERVER,
+    tls_ca: TlsCaFlag = None,
+    api_key_file: KeyFileFlag = None,
+    json: JsonFlag = False,
+) -> None:
     """Show nodes, variants, levels and counts."""
-    with connect(server) as client:
+    with connect(server, tls_ca, api_key_file) as client:
         answer = client.status()
     if json:
         typer.echo(json_module.dumps(as_json(answer), indent=2, ensure_ascii=False))

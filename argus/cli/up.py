@@ -16,6 +16,7 @@ from argus.cli.settings import (
     CacheFolderFlag,
     ConfigFlag,
     DtypeFlag,
+    InsecureFlag,
     LevelsFlag,
     LogLevelFlag,
     MaxLanesFlag,
@@ -26,6 +27,7 @@ from argus.cli.settings import (
     configure,
 )
 from argus.config import Config
+from argus.errors import InvalidArgumentError
 
 DEVICE_HELP = (
     "cpu, cuda, cuda:N or auto; several, separated by commas, are dealt to the nodes; auto deals "
@@ -38,6 +40,7 @@ def up(
     bind: BindFlag = None,
     model: ModelFlag = None,
     levels: LevelsFlag = None,
+    insecure: InsecureFlag = None,
     device: Annotated[str | None, typer.Option("--device", help=DEVICE_HELP)] = None,
     dtype: DtypeFlag = None,
     threads: ThreadsFlag = None,
@@ -54,6 +57,7 @@ def up(
     one that was drained is not.
     """
     from argus.cli.family import FamilyPlan, run_family
+    from argus.rpc.dial import dialling
     from argus.rpc.loop import run
 
     settings = configure(
@@ -61,6 +65,7 @@ def up(
         {
             "coordinator.bind": bind,
             "coordinator.levels": levels,
+            "coordinator.insecure": insecure,
             "node.models": model or None,
             "node.device": device,
             "node.dtype": dtype,
@@ -71,6 +76,8 @@ def up(
             "log.level": log_level,
         },
     )
+    if settings.tls.certificate and not settings.tls.ca:
+        raise InvalidArgumentError("tls.ca", "is needed: nodes must trust tls.certificate")
     setup_logging(settings.log.level, "up")
     shared = (
         *_shared_arguments(config, log_level),
@@ -80,12 +87,17 @@ def up(
     devices = deal(settings.node.device, nodes)
     plan = FamilyPlan(
         bind=settings.coordinator.bind,
-        coordinator=(*shared, *_optional("--levels", levels)),
+        coordinator=(
+            *shared,
+            *_optional("--levels", levels),
+            *(("--insecure",) if insecure else ()),
+        ),
         nodes={
             f"node-{i}": (*shared, *_node_arguments(settings, model, threads, nodes, device))
             for i, device in enumerate(devices)
         },
         grace_s=max(settings.coordinator.drain_grace_s, settings.node.drain_grace_s),
+        dialling=dialling(settings.tls, settings.auth),
     )
     with log_bugs():
         run(lambda stop: run_family(plan, stop, lambda at: print("ready", at, flush=True)))

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 
 from argus.cli.connect import DEFAULT_SERVER, connect
 from argus.cli.flags import naming_flags
-from argus.cli.settings import JsonFlag, ServerFlag
+from argus.cli.settings import JsonFlag, KeyFileFlag, ServerFlag, TlsCaFlag
 from argus.client import Client, Options
 from argus.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from argus.rpc.convert import parse_size
@@ -22,6 +22,8 @@ from argus.rpc.convert import parse_size
 def warm(
     prompts: Annotated[Path, typer.Option("--prompts", help="Text file, one prompt a line.")],
     server: ServerFlag = DEFAULT_SERVER,
+    tls_ca: TlsCaFlag = None,
+    api_key_file: KeyFileFlag = None,
     variant: Annotated[
         str, typer.Option(help="Variant to draw with. Default: that of the reference level.")
     ] = "",
@@ -53,7 +55,7 @@ def warm(
         BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
         disable=not console.is_terminal, transient=True,
     )  # fmt: skip
-    with connect(server) as client, naming_flags(), bar:
+    with connect(server, tls_ca, api_key_file) as client, naming_flags(), bar:
         options: Options = {
             "level": _whole_level(client, variant),
             "size": None if size is None else parse_size(size),

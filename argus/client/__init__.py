@@ -12,11 +12,12 @@ What can be raised, all of it an ArgusError and the same classes as in `argus.er
 
 InvalidArgumentError, NotFoundError: a field holds what is not allowed or does not exist; `.field`.
 OverloadedError: no room, or no level could be on time; `.retry_after_s`.
+QuotaError: one of them: the tenant is at a limit; `.limit`.
 UnavailableError: no server, or no node that could help; after the retries.
 DeadlineError: the deadline passed, or can no longer be met.
 CancelledError: the request was given up.
 FailedPreconditionError, AlreadyExistsError: the state of the server forbids the call.
-UnauthenticatedError, PermissionDeniedError: the server wants other credentials.
+UnauthenticatedError, PermissionDeniedError: the server wants another API key.
 InternalError: a fault of Argus, of a device or of a model.
 """
 
@@ -38,9 +39,11 @@ from argus.errors import (
     NotFoundError,
     OverloadedError,
     PermissionDeniedError,
+    QuotaError,
     UnauthenticatedError,
     UnavailableError,
 )
+from argus.rpc.tls import Tls
 
 __all__ = [
     "AlreadyExistsError",
@@ -61,9 +64,11 @@ __all__ = [
     "PermissionDeniedError",
     "Preview",
     "Queued",
+    "QuotaError",
     "Retries",
     "Started",
     "Step",
+    "Tls",
     "UnauthenticatedError",
     "UnavailableError",
     "Variant",

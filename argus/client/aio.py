@@ -20,7 +20,9 @@ from argus.client.series import plan_series
 from argus.client.variants import Variant, variants_from_proto
 from argus.errors import ArgusError, InternalError
 from argus.rpc.channel import open_channel
+from argus.rpc.dial import Dialling
 from argus.rpc.status import from_rpc_error
+from argus.rpc.tls import Tls
 from argus.types import ImageRequest
 from argus.v1 import admin_pb2, admin_pb2_grpc, image_pb2, image_pb2_grpc
 
@@ -41,12 +43,30 @@ class AsyncClient:
     Args:
         server: `HOST:PORT` of the coordinator.
         retries: how often to try again, and how long to wait.
+        tls: how to meet the server's TLS; None: it speaks none.
+        api_key: shown to a server that asks for keys.
+        insecure: let the key cross a network without TLS.
+
+    Raises:
+        InvalidArgumentError: the key would cross a network without TLS.
+        ConfigError: a file of `tls` cannot be used.
     """
 
-    def __init__(self, server: str = DEFAULT_SERVER, *, retries: Retries | None = None) -> None:
+    def __init__(
+        self,
+        server: str = DEFAULT_SERVER,
+        *,
+        retries: Retries | None = None,
+        tls: Tls | None = None,
+        api_key: str = "",
+        insecure: bool = False,
+    ) -> None:
+        dialling = Dialling(tls, api_key, insecure)
+        dialling.check(server)
         self.server = server
         self._retries = retries or Retries()
-        self._channel = open_channel(server)
+        self._metadata = dialling.metadata
+        self._channel = open_channel(server, tls)
         self._images: Any = image_pb2_grpc.ImageServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._admin: Any = admin_pb2_grpc.AdminServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
@@ -99,7 +119,9 @@ class AsyncClient:
         while True:
             try:
                 call = self._images.Generate(
-                    attempts.message(request), timeout=attempts.call_timeout_s()
+                    attempts.message(request),
+                    timeout=attempts.call_timeout_s(),
+                    metadata=self._metadata,
                 )
                 async with aclosing(self._events(call, request.prompt)) as events:
                     async for event in events:
@@ -234,7 +256,7 @@ class AsyncClient:
         attempts = Attempts(self._retries)
         while True:
             try:
-                return await method(message, timeout=QUICK_CALL_S)
+                return await method(message, timeout=QUICK_CALL_S, metadata=self._metadata)
             except grpc.aio.AioRpcError as error:
                 await asyncio.sleep(attempts.wait_s(from_rpc_error(error, self.server)))
 

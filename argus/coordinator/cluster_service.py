@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from argus.auth.keys import Identity
 from argus.clock import Clock
 from argus.config import CoordinatorConfig
 from argus.coordinator.catalog import Catalog
@@ -13,8 +14,15 @@ from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.membership import Member, Membership
 from argus.coordinator.reports import Reports
 from argus.coordinator.reuse import Reuse
-from argus.errors import ArgusError, DeadlineError, InternalError, InvalidArgumentError
+from argus.errors import (
+    ArgusError,
+    DeadlineError,
+    InternalError,
+    InvalidArgumentError,
+    UnauthenticatedError,
+)
 from argus.rpc.convert_cluster import node_info_from_proto
+from argus.rpc.guard import Guard, caller
 from argus.rpc.interceptors import Context
 from argus.v1 import cluster_pb2, cluster_pb2_grpc
 
@@ -33,6 +41,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         catalog: learns the nodes' variants.
         dispatcher: owns the requests.
         on_change: called when a node has come, gone or begun to drain.
+        guard: knows whose keys still hold.
         reuse: hears of what nodes cache; None where nothing is.
     """
 
@@ -44,6 +53,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         catalog: Catalog,
         dispatcher: Dispatcher,
         on_change: Callable[[], Awaitable[None]],
+        guard: Guard,
         reuse: Reuse | None = None,
     ) -> None:
         self._clock = clock
@@ -54,12 +64,16 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         self._reports = Reports(clock, dispatcher, reuse)
         self._reuse = reuse
         self._on_change = on_change
+        self._guard = guard
+        self._callers: dict[Member, Identity] = {}
 
     async def Join(  # noqa: N802 - gRPC's name
         self, request_iterator: Requests, context: Context
     ) -> AsyncIterator[cluster_pb2.JoinResponse]:
         """Serve one node until it leaves, fails or is given up."""
-        member = await self._welcome(request_iterator)
+        identity = caller()
+        member = await self._welcome(request_iterator, identity)
+        self._callers[member] = identity
         reader = asyncio.create_task(self._read(member, request_iterator))
         try:
             welcome = cluster_pb2.Welcome(
@@ -74,12 +88,20 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
             if member.end_error is not None:
                 raise member.end_error
         finally:
+            del self._callers[member]
             self._dispatcher.node_lost(member, "its connection ended")
             reader.cancel()
             await asyncio.wait([reader])
             await self._on_change()
 
-    async def _welcome(self, requests: Requests) -> Member:
+    def turn_out(self) -> None:
+        """End the streams of nodes whose keys were revoked or have expired since they joined."""
+        for member, identity in self._callers.items():
+            if not self._guard.still_holds(identity):
+                refusal = UnauthenticatedError(f"API key {identity.key_id} does not hold any more")
+                member.close(refusal)
+
+    async def _welcome(self, requests: Requests, identity: Identity) -> Member:
         """Return the member that the first message makes."""
         try:
             async with asyncio.timeout(self._config.lease_s):
@@ -89,6 +111,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         if first is None or first.WhichOneof("message") != "hello":
             raise InvalidArgumentError("message", "the first message must be a hello")
         info = node_info_from_proto(first.hello)
+        identity.check_node(info.name)
         self._membership.check_free(info.name)
         self._catalog.learn(info, self._membership.holds)
         if self._reuse is not None:

@@ -8,6 +8,7 @@ from argus.clock import Clock
 from argus.control.reuse import NearState
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
+from argus.coordinator.door import Door
 from argus.coordinator.membership import Membership
 from argus.coordinator.reuse import Reuse
 from argus.coordinator.views import live_variants
@@ -25,9 +26,11 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
         dispatcher: Dispatcher,
         catalog: Catalog,
         membership: Membership,
+        door: Door,
         reuse: Reuse | None = None,
     ) -> None:
         self._clock = clock
+        self._door = door
         self._reuse = reuse
         self._dispatcher = dispatcher
         self._catalog = catalog
@@ -38,16 +41,22 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
     ) -> AsyncIterator[image_pb2.GenerateResponse]:
         """Stream the life of one request; a client that leaves frees its row."""
         came_s = self._clock.now()
-        wanted = image_request_from_proto(request)
-        near: tuple[NearState, ...] = ()
-        if self._reuse is not None and not self._dispatcher.knows(wanted.request_id):
-            near = await self._reuse.look_up(wanted, self._catalog.ladder, self._catalog.variants)
-        subscription = self._dispatcher.submit(wanted, near, came_s)
+        wanted = self._door.named(image_request_from_proto(request))
+        known = self._dispatcher.knows(wanted.request_id)
+        ticket = self._door.enter(wanted, known)
         try:
-            async for event in subscription:
-                yield event
+            near: tuple[NearState, ...] = ()
+            if self._reuse is not None and not known:
+                ladder, variants = self._catalog.ladder, self._catalog.variants
+                near = await self._reuse.look_up(wanted, ladder, variants)
+            subscription = self._dispatcher.submit(wanted, near, came_s)
+            try:
+                async for event in subscription:
+                    yield event
+            finally:
+                self._dispatcher.unsubscribe(subscription)
         finally:
-            self._dispatcher.unsubscribe(subscription)
+            self._door.leave(ticket)
 
     async def ListVariants(  # noqa: N802 - gRPC's name
         self, request: image_pb2.ListVariantsRequest, context: Context

@@ -16,12 +16,15 @@ from argus.coordinator.admin_service import AdminService
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.cluster_service import ClusterService
 from argus.coordinator.dispatch import Dispatcher
+from argus.coordinator.door import Door
 from argus.coordinator.image_service import ImageService
 from argus.coordinator.membership import Membership
 from argus.coordinator.reuse import Reuse
+from argus.coordinator.security import Security, open_security
 from argus.coordinator.watchdog import Watchdog
 from argus.errors import ConfigError, UnavailableError
 from argus.models import bundled_dir
+from argus.rpc.guard import Guard
 from argus.rpc.server import RpcServer
 from argus.v1 import admin_pb2_grpc, cluster_pb2_grpc, image_pb2_grpc
 
@@ -44,9 +47,12 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[str], N
         on_ready: called with HOST:PORT once the port is bound; nodes may still be missing.
 
     Raises:
-        ConfigError: the level file or the address cannot be used.
+        ConfigError: the level file, the address or a file of keys, tenants or certificates cannot
+            be used, or other machines could reach the coordinator unasked.
     """
-    coordinator = Coordinator(config.coordinator, MonotonicClock(), config.cache)
+    clock = MonotonicClock()
+    security = open_security(config, clock)
+    coordinator = Coordinator(config.coordinator, clock, config.cache, security)
     address = await coordinator.start()
     try:
         on_ready(address)
@@ -78,15 +84,21 @@ class Coordinator:
         config: settings.
         clock: where the time comes from.
         cache: settings of the cache; None: it is off.
+        security: keeps others out; None: everyone who reaches the port may do everything.
 
     Raises:
         ConfigError: the level file cannot be used.
     """
 
     def __init__(
-        self, config: CoordinatorConfig, clock: Clock, cache: CacheConfig | None = None
+        self,
+        config: CoordinatorConfig,
+        clock: Clock,
+        cache: CacheConfig | None = None,
+        security: Security | None = None,
     ) -> None:
         self._config = config
+        security = security or Security()
         cached = cache is not None and cache.mode != "off"
         catalog = Catalog(load_profile(config), cached)
         self._membership = Membership(clock, config.lease_s)
@@ -95,26 +107,35 @@ class Coordinator:
             clock, config, self._membership, catalog, LevelMeans(), self._reuse
         )
         self._watchdog = Watchdog(clock, self._membership, self._dispatcher, config.node_wait_s)
-        self._server = RpcServer()
+        keys = security.keys
+        guard = Guard(None if keys is None else keys.current, clock.now)
+        self._server = RpcServer(guard=guard, certificates=security.certificates)
         self._watching: asyncio.Task[None] | None = None
         self._draining = False
         self._server.add(
             image_pb2_grpc.add_ImageServiceServicer_to_server,
-            ImageService(clock, self._dispatcher, catalog, self._membership, self._reuse),
-            IMAGE_SERVICE,
-        )
-        self._server.add(
-            cluster_pb2_grpc.add_ClusterServiceServicer_to_server,
-            ClusterService(
+            ImageService(
                 clock,
-                config,
-                self._membership,
-                catalog,
                 self._dispatcher,
-                self._show_health,
+                catalog,
+                self._membership,
+                Door(clock, security, catalog),
                 self._reuse,
             ),
-            CLUSTER_SERVICE,
+            IMAGE_SERVICE,
+        )
+        self._cluster = ClusterService(
+            clock,
+            config,
+            self._membership,
+            catalog,
+            self._dispatcher,
+            self._show_health,
+            guard,
+            self._reuse,
+        )
+        self._server.add(
+            cluster_pb2_grpc.add_ClusterServiceServicer_to_server, self._cluster, CLUSTER_SERVICE
         )
         self._server.add(
             admin_pb2_grpc.add_AdminServiceServicer_to_server,
@@ -170,6 +191,7 @@ class Coordinator:
             await asyncio.sleep(WATCH_INTERVAL_S)
             try:
                 self._watchdog.check()
+                self._cluster.turn_out()
                 await self._show_health()
             except Exception:
                 log.exception("the watchdog failed; it goes on")

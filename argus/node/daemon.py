@@ -6,11 +6,19 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from argus.config import Config, NodeConfig
-from argus.errors import AlreadyExistsError, DeadlineError, InternalError, UnavailableError
+from argus.config import Config
+from argus.errors import (
+    AlreadyExistsError,
+    ConfigError,
+    DeadlineError,
+    InternalError,
+    InvalidArgumentError,
+    UnavailableError,
+)
 from argus.node.folders import model_folders
 from argus.node.session import Session
 from argus.rpc.channel import open_channel
+from argus.rpc.dial import Dialling, dialling
 
 if TYPE_CHECKING:
     from argus.node.build import Node
@@ -29,9 +37,10 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
             longer than `node.reconnect_s`, or the device thread died.
     """
     model_folders(config.node)
+    _dialling(config)
     node = await asyncio.to_thread(_build, config)
     try:
-        await _stay_joined(config.node, node, stop)
+        await _stay_joined(config, node, stop)
     finally:
         await asyncio.to_thread(node.close)
 
@@ -43,7 +52,24 @@ def _build(config: Config) -> Node:
     return build_node(config)
 
 
-async def _stay_joined(config: NodeConfig, node: Node, stop: asyncio.Event) -> None:
+def _dialling(settings: Config) -> Dialling:
+    """Return how to dial the coordinator, read anew: keys and certificates are rotated.
+
+    Raises:
+        ConfigError: a file of them cannot be used, or the key would cross a network in clear text.
+    """
+    found = dialling(settings.tls, settings.auth)
+    try:
+        found.check(settings.node.coordinator)
+    except InvalidArgumentError as error:
+        raise ConfigError(f"auth.{error.field}: {error.description} (tls.insecure)") from error
+    if found.tls is not None:
+        found.tls.credentials()
+    return found
+
+
+async def _stay_joined(settings: Config, node: Node, stop: asyncio.Event) -> None:
+    config = settings.node
     loop = asyncio.get_running_loop()
     last_seen_s = loop.time()
     pause_s = FIRST_PAUSE_S
@@ -55,8 +81,9 @@ async def _stay_joined(config: NodeConfig, node: Node, stop: asyncio.Event) -> N
         pause_s, has_joined = FIRST_PAUSE_S, True
 
     while not stop.is_set():
-        async with open_channel(config.coordinator) as channel:
-            session = Session(channel, node.info, node.engine, node.cache)
+        shown = _dialling(settings)
+        async with open_channel(config.coordinator, shown.tls) as channel:
+            session = Session(channel, node.info, node.engine, node.cache, shown.metadata)
             try:
                 await session.run(stop, config.drain_grace_s, joined)
             except (UnavailableError, DeadlineError, AlreadyExistsError) as error:

@@ -22,6 +22,7 @@ from argus.errors import ArgusError, InternalError, UnavailableError
 from argus.node.outbox import Outbox
 from argus.node.translate import Reported, event_message, heartbeat_message, refusal
 from argus.rpc.convert_cluster import node_info_to_proto, work_from_proto
+from argus.rpc.dial import Metadata
 from argus.rpc.status import from_rpc_error
 from argus.types import NodeInfo, ResolvedRequest
 from argus.v1 import cluster_pb2
@@ -48,8 +49,10 @@ class Session:
         info: NodeInfo,
         engine: Engine,
         cache: NodeCache | None = None,
+        metadata: Metadata = (),
     ) -> None:
-        self._call = ClusterServiceStub(channel).Join()  # type: ignore[no-untyped-call]
+        stub = ClusterServiceStub(channel)  # type: ignore[no-untyped-call]
+        self._call = stub.Join(metadata=metadata)
         self._info = info
         self._engine = engine
         self._cache = cache

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
+
 from argus.errors import ConfigError
 
 MAX_PORT = 65535
@@ -27,3 +30,22 @@ def parse_address(text: str, setting: str) -> tuple[str, int]:
 def format_address(host: str, port: int) -> str:
     """Return `HOST:PORT`, with an IPv6 host in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine and cannot be reached from another.
+
+    A name is if everything it stands for is; one that stands for nothing is not.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    return all(_is_local(str(address[0])) for *_, address in found)
+
+
+def _is_local(text: str) -> bool:
+    address = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped.is_loopback
+    return address.is_loopback

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import grpc
 
+from argus.rpc.tls import Tls
+
 MAX_MESSAGE_BYTES = 64 * 2**20
 KEEPALIVE_S = 20.0
 KEEPALIVE_TIMEOUT_S = 10.0
 FIRST_RECONNECT_S = 0.1
 LONGEST_RECONNECT_S = 2.0
 
-Options = list[tuple[str, int]]
+Options = list[tuple[str, int | str]]
 
 
 def channel_options(keepalive_s: float = KEEPALIVE_S) -> Options:
@@ -54,14 +56,33 @@ def shared_options(keepalive_s: float) -> Options:
     ]
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
-    """Return an asyncio channel to `HOST:PORT`; it connects at the first call."""
-    return grpc.aio.insecure_channel(address, options=channel_options())
+def open_channel(address: str, tls: Tls | None = None) -> grpc.aio.Channel:
+    """Return an asyncio channel to `HOST:PORT`; it connects at the first call.
+
+    Raises:
+        ConfigError: a file of `tls` cannot be used.
+    """
+    if tls is None:
+        return grpc.aio.insecure_channel(address, options=channel_options())
+    return grpc.aio.secure_channel(address, tls.credentials(), options=_tls_options(tls))
 
 
-def open_blocking_channel(address: str) -> grpc.Channel:
-    """Return a channel to `HOST:PORT` for threads; it connects at the first call."""
-    return grpc.insecure_channel(address, options=channel_options())
+def open_blocking_channel(address: str, tls: Tls | None = None) -> grpc.Channel:
+    """Return a channel to `HOST:PORT` for threads; it connects at the first call.
+
+    Raises:
+        ConfigError: a file of `tls` cannot be used.
+    """
+    if tls is None:
+        return grpc.insecure_channel(address, options=channel_options())
+    return grpc.secure_channel(address, tls.credentials(), options=_tls_options(tls))
+
+
+def _tls_options(tls: Tls) -> Options:
+    name: Options = []
+    if tls.server_name:
+        name.append(("grpc.ssl_target_name_override", tls.server_name))
+    return [*channel_options(), *name]
 
 
 def _ms(seconds: float) -> int:

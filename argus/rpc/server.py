@@ -14,7 +14,9 @@ from grpc_reflection.v1alpha import reflection
 from argus.errors import ConfigError
 from argus.rpc.address import format_address, parse_address
 from argus.rpc.channel import KEEPALIVE_S, server_options
+from argus.rpc.guard import Guard
 from argus.rpc.interceptors import ErrorInterceptor
+from argus.rpc.tls import ServerCertificates
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -26,12 +28,24 @@ class RpcServer:
 
     Add services, then start; a service is NOT_SERVING until `set_serving` says otherwise. Must be
     made inside the event loop that runs it.
+
+    Args:
+        keepalive_s: how often its clients ping.
+        guard: asks callers for keys; None: nobody is asked.
+        certificates: for TLS; None: there is none.
     """
 
-    def __init__(self, keepalive_s: float = KEEPALIVE_S) -> None:
+    def __init__(
+        self,
+        keepalive_s: float = KEEPALIVE_S,
+        guard: Guard | None = None,
+        certificates: ServerCertificates | None = None,
+    ) -> None:
         self._server = grpc.aio.server(
-            interceptors=[ErrorInterceptor()], options=server_options(keepalive_s)
+            interceptors=[ErrorInterceptor(), guard or Guard()],
+            options=server_options(keepalive_s),
         )
+        self._certificates = certificates
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._services: list[str] = []
 
@@ -85,7 +99,9 @@ class RpcServer:
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
             raise ConfigError(f"{problem}: {str(reason).lower()}") from error
         try:
-            return self._server.add_insecure_port(address)
+            if self._certificates is None:
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, self._certificates.credentials())
         except RuntimeError as error:
             raise ConfigError(f"{problem}: {error}") from error
 

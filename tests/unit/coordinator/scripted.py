@@ -80,6 +80,7 @@ class ScriptedNode:
     slots: int = 4
     device_idle_s: float = 0.0
     costs: VariantCosts = COSTS
+    metadata: tuple[tuple[str, str], ...] = ()
     works: list[cluster_pb2.Work] = field(default_factory=list)
     cancels: list[cluster_pb2.CancelWork] = field(default_factory=list)
     got_work: asyncio.Event = field(default_factory=asyncio.Event)
@@ -97,7 +98,7 @@ class ScriptedNode:
     async def joined(self, address: str) -> AsyncIterator[ScriptedNode]:
         """Be a member inside the block; leaving it cuts the stream."""
         async with open_channel(address) as channel:
-            self.call = ClusterServiceStub(channel).Join()
+            self.call = ClusterServiceStub(channel).Join(metadata=self.metadata)
             self.rows: dict[tuple[str, int], asyncio.Task[None]] = {}
             hello = node_info_to_proto(self.info)
             await self.call.write(cluster_pb2.JoinRequest(hello=hello))
