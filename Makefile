@@ -44,6 +44,21 @@ test-quick: venv  ## Run the tests that take seconds.
 test-parity: venv  ## Compare samplers and pictures with diffusers.
 	$(BIN)/pytest tests/parity
 
+# Seconds that coverage-guided search gets for each parser.
+FUZZ_S ?= 60
+
+.PHONY: fuzz
+fuzz: venv  ## Search long for inputs that a parser cannot take (half an hour).
+	$(BIN)/pytest tests/fuzz --hypothesis-profile=fuzz
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
+		$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	@mkdir -p build/fuzz
+	@cd build/fuzz && for parser in $$($(CURDIR)/$(BIN)/python $(CURDIR)/tests/fuzz/atheris_parsers.py --list); do \
+		echo "atheris: $$parser"; \
+		$(CURDIR)/$(BIN)/python $(CURDIR)/tests/fuzz/atheris_parsers.py $$parser \
+			-max_total_time=$(FUZZ_S) -verbosity=0 || exit 1; \
+	done
+
 .PHONY: test-gpu
 test-gpu: venv  ## Run the tests that need a CUDA device.
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else \

@@ -55,6 +55,7 @@ setup(
             "nvidia-cuda-runtime==13.0.*",
             "nvidia-nvvm==13.0.*",
         ],
+        "fuzz": ["atheris>=3; platform_system == 'Linux'"],
         "postgres": POSTGRES,
         "dev": [
             *POSTGRES,

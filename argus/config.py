@@ -6,7 +6,6 @@ Nothing else in Argus reads the environment. A setting is named `section.field` 
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import tomllib
 import types
@@ -173,11 +172,11 @@ def load_config(
     Raises:
         ConfigError: an unknown setting, a value of the wrong type or out of range.
     """
-    sections = {f.name: typing.get_type_hints(Config)[f.name] for f in dataclasses.fields(Config)}
+    sections = typing.get_type_hints(Config)
     known = {
-        f"{section}.{f.name}": typing.get_type_hints(kind)[f.name]
+        f"{section}.{name}": hint
         for section, kind in sections.items()
-        for f in dataclasses.fields(kind)
+        for name, hint in typing.get_type_hints(kind).items()
     }
     values: dict[str, Any] = {}
     if file is not None:
@@ -203,7 +202,7 @@ def _from_file(file: Path, known: Mapping[str, Any]) -> dict[str, Any]:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"config file {file}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"config file {file}: {error}") from error
     values: dict[str, Any] = {}
     for section, settings in data.items():

@@ -12,6 +12,7 @@ them takes 20: xxhash would take 3, which is not worth a package.
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -121,7 +122,7 @@ def decode_header(data: memoryview, file_bytes: int) -> Header:
     end = _FIXED.size + length
     try:
         header = _read_header(bytes(raw), end + -end % _ALIGNMENT)
-    except (ValueError, KeyError, TypeError, InvalidArgumentError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, InvalidArgumentError) as error:
         raise CorruptStateError(f"the header cannot be understood: {error}") from error
     if header.file_bytes != file_bytes:
         raise CorruptStateError(f"{header.file_bytes} B were written, {file_bytes} are left")
@@ -129,21 +130,43 @@ def decode_header(data: memoryview, file_bytes: int) -> Header:
 
 
 def _read_header(raw: bytes, start: int) -> Header:
+    # A checksum says that this was written so, not that whoever wrote it was well.
     fields = json.loads(raw)
     places = {}
     for row in fields["states"]:
-        shape = tuple(row["shape"])
+        shape = tuple(_whole(side) for side in row["shape"])
         nbytes = tensor_bytes(shape, row["dtype"])
-        places[row["k"]] = _Place(shape, row["dtype"], row["start"], nbytes, row["crc32"])
+        place = _Place(shape, row["dtype"], _whole(row["start"]), nbytes, _whole(row["crc32"]))
+        places[_whole(row["k"])] = place
+    if not places:
+        raise ValueError("it has no state")
     info = EntryInfo(
-        key=EntryKey.parse(fields["key"]),
-        steps=fields["steps"],
+        key=EntryKey.parse(_text(fields["key"])),
+        steps=_whole(fields["steps"]),
         ks=tuple(places),
-        owner=fields["owner"],
-        created_unix_s=fields["created_unix_s"],
+        owner=_text(fields["owner"]),
+        created_unix_s=_finite(fields["created_unix_s"]),
         nbytes=sum(place.nbytes for place in places.values()),
     )
     return Header(info, places, start)
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"a whole number is needed, not {value!r}")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"text is needed, not {value!r}")
+    return value
+
+
+def _finite(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"a number is needed, not {value!r}")
+    return float(value)
 
 
 def decode_state(data: memoryview, header: Header, k: int) -> State:
@@ -155,7 +178,7 @@ def decode_state(data: memoryview, header: Header, k: int) -> State:
     place = header.places[k]
     start = header.start + place.start
     tensor = data[start : start + place.nbytes]
-    if zlib.crc32(tensor) != place.crc32:
+    if len(tensor) != place.nbytes or zlib.crc32(tensor) != place.crc32:
         raise CorruptStateError(f"the checksum of the state before step {k} is wrong")
     return State.of(tensor, place.shape, place.dtype)
 

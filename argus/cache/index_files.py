@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 _FORMAT = 1
 _MANIFEST = "index.json"
 _CHUNK = 2**20
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ArgusError)
 
 
 @dataclass(slots=True)
@@ -87,7 +88,7 @@ class IndexFolder:
         for digest, row in list(self._files.items()):
             try:
                 parts.append(self._load_one(digest, row))
-            except (OSError, ValueError, KeyError, TypeError, ArgusError) as error:
+            except _BROKEN as error:
                 log.warning("a partition of the index is lost: %s: %s", digest, error)
                 del self._files[digest]
         return parts
@@ -155,10 +156,10 @@ class IndexFolder:
 
     def _read_manifest(self) -> dict[str, Any] | None:
         try:
-            return dict(json.loads((self._folder / _MANIFEST).read_text(encoding="utf-8")))
+            return _manifest(json.loads((self._folder / _MANIFEST).read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             log.warning("%s: the saved index cannot be read and is begun anew: %s",
                         self._folder, error)  # fmt: skip
             return None
@@ -175,6 +176,10 @@ class IndexFolder:
             )
 
     def _load_one(self, digest: str, row: Mapping[str, Any]) -> SavedPart:
+        partition = Partition.from_json(row["partition"])
+        # Only then is the name of the files made of digits alone.
+        if partition.digest != digest:
+            raise ValueError("it is not the partition of that name")
         graph, lines = self._paths(digest, row["generation"])
         if _checksum(graph) != row["graph_crc32"] or _checksum(lines) != row["entries_crc32"]:
             raise ValueError("a checksum is wrong")
@@ -182,7 +187,29 @@ class IndexFolder:
         for label, fields in json.loads(lines.read_text(encoding="utf-8")):
             holders = {name: tuple(ks) for name, ks in fields.pop("holders").items()}
             entries[int(label)] = SavedEntry(**fields, holders=holders)
-        return SavedPart(Partition.from_json(row["partition"]), graph, entries)
+        return SavedPart(partition, graph, entries)
+
+
+def _manifest(data: Any) -> dict[str, Any]:
+    """Return a manifest whose form is right; what its partitions say is checked on loading.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    # Of another format nothing is known but its number.
+    if not isinstance(data, dict) or not isinstance(data.get("format"), int):
+        raise ValueError("it is not a manifest")
+    if data["format"] != _FORMAT:
+        return data
+    partitions, embedder = data.get("partitions"), data.get("embedder")
+    if not isinstance(partitions, dict) or not isinstance(embedder, dict):
+        raise ValueError("it has no partitions, or no embedder")
+    if set(embedder) != {"name", "dimension"} or not isinstance(data.get("dtype"), str):
+        raise ValueError("it does not say what made its vectors")
+    for row in partitions.values():
+        if not isinstance(row, dict) or type(row.get("generation")) is not int:
+            raise ValueError("a partition has no generation")
+    return data
 
 
 def _checksum(path: Path) -> int:

@@ -124,7 +124,7 @@ class Partition:
         """
         try:
             return Partition(**json.loads(text))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise InvalidArgumentError("partition", f"not a partition: {error}") from error
 
 

@@ -169,7 +169,7 @@ def parse_profile(text: str, source: str) -> LevelProfile:
     """
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{source}: not JSON: {error}") from error
     fields = Fields(source, "", data, ("reference", "levels", "reuse"))
     reference = Fields(source, "reference", fields.value("reference"), ("variant",))

@@ -127,7 +127,7 @@ class CostProfile:
         """
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{source}: not JSON: {error}") from error
         if isinstance(data, dict) and data.get("schema", SCHEMA) != SCHEMA:
             raise ConfigError(f"{source}: schema: {SCHEMA} is read here, not {data['schema']!r}")

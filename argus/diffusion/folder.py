@@ -48,7 +48,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
         data = json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(f"{folder}: not a diffusers folder, {name} is missing") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{folder}: {name} cannot be read: {error}") from error
     if not isinstance(data, dict):
         raise ModelError(f"{folder}: {name} must hold a JSON object")

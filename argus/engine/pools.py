@@ -11,11 +11,12 @@ from argus.diffusion.adapter import Conditioning, PipelineAdapter
 from argus.engine.events import RowWarning
 from argus.engine.row import BatchKey, Row
 from argus.engine.slots import SlotPool
-from argus.errors import ModelError
+from argus.errors import InternalError, ModelError
 
 IDLE_POOLS = 4
 """Slot pools without rows that are kept for the next row of their shape."""
 KEPT_ENCODINGS = 128
+_OF_TEXT = (ValueError, TypeError, LookupError, AssertionError, OverflowError)
 EncodingKey = tuple[int, str, bool, int, int]
 """Load of the variant, text, whether it is the negative one, width and height in pixels."""
 
@@ -103,11 +104,27 @@ class Pools:
         width, height = row.request.width, row.request.height
         key = (row.key.load, text, negative, width, height)
         if key not in self._encodings:
-            self._encodings[key] = adapter.encode(text, negative, width, height)
+            self._encodings[key] = _encoded(adapter, text, negative, width, height)
             if len(self._encodings) > KEPT_ENCODINGS:
                 self._encodings.popitem(last=False)
         self._encodings.move_to_end(key)
         return self._encodings[key]
+
+
+def _encoded(
+    adapter: PipelineAdapter, text: str, negative: bool, width: int, height: int
+) -> Conditioning:
+    """Return the encoded text.
+
+    Raises:
+        InternalError: the tokenizer failed. What it says may quote the text, which belongs into no
+            log; errors of the device, which cannot, pass as they are.
+    """
+    try:
+        return adapter.encode(text, negative, width, height)
+    except _OF_TEXT as error:
+        kind = type(error).__name__
+    raise InternalError(f"the text could not be encoded: {kind}")
 
 
 def _start(row: Row, adapter: PipelineAdapter) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -167,12 +168,13 @@ def from_rpc_error(error: RpcFailure, server: str = "the server") -> ArgusError:
     quota = QuotaFailure()
     for packed in details:
         for kind in (info, invalid, missing, retry, quota):
-            packed.Unpack(kind)
+            with contextlib.suppress(DecodeError):  # a broken detail of a peer says nothing
+                packed.Unpack(kind)
     if code is grpc.StatusCode.INVALID_ARGUMENT and invalid.field_violations:
         violation = invalid.field_violations[0]
         return InvalidArgumentError(violation.field, violation.description)
     if code is grpc.StatusCode.NOT_FOUND and KNOWN_KEY in info.metadata:
-        known = json.loads(info.metadata[KNOWN_KEY])
+        known = _known_names(info.metadata[KNOWN_KEY])
         return NotFoundError(missing.resource_type, missing.resource_name, known)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and retry.HasField("retry_delay"):
         retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
@@ -183,6 +185,15 @@ def from_rpc_error(error: RpcFailure, server: str = "the server") -> ArgusError:
     if code is grpc.StatusCode.UNAVAILABLE and not details:
         return UnavailableError(f"cannot reach {server}: {_last_cause(message)}")
     return _PLAIN.get(code, InternalError)(message)
+
+
+def _known_names(text: str) -> list[str]:
+    """Return the names that a peer knows, none where it sent something else."""
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def _rich_status(error: RpcFailure) -> Status:

@@ -53,6 +53,7 @@ def test_a_secured_cluster_serves_whom_it_should_and_logs_no_secret(
     settings.write_text(SETTINGS.format(folder=tmp_path))
     flags = ["--config", str(settings), "--log-level", "debug"]
     flags += ["--model", str(tiny_folders["tiny-eps"])]
+    flags += ["--threads", "1", "--max-lanes", "2", "--slots", "2", "--cache", "off"]
     tls = Tls(authority.file("ca"), authority.file("peer"), authority.file("peer-key"))
     with LocalCluster(1, flags) as cluster:
         with Client(cluster.address, tls=tls, api_key=acme, retries=Retries(attempts=1)) as client:
