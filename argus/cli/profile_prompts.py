@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from rich.progress import (
 
 from argus.cli.family import FamilyPlan, run_family
 from argus.client import AsyncClient
-from argus.errors import ArgusError
+from argus.errors import ArgusError, FailedPreconditionError
 from argus.quality.pictures import WorkFolder
 from argus.quality.run import RunPlan, make_pictures
 
 EMBEDDER_WAIT_S = 120.0
+POLL_S = 0.2
 LINES = 100
 """Lines that a whole run says where stderr is no terminal."""
 
@@ -119,10 +120,13 @@ async def _make(
 
 async def _wait_for_embedder(client: AsyncClient) -> None:
     """Wait until states are kept: before prompts can be embedded nothing is."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(EMBEDDER_WAIT_S):
-            while not (await client.status()).cache.embedder:
-                await asyncio.sleep(0.2)
+    for _ in range(int(EMBEDDER_WAIT_S / POLL_S)):
+        if (await client.status()).cache.embedder:
+            return
+        await asyncio.sleep(POLL_S)
+    raise FailedPreconditionError(
+        "neighbours were given, but the cluster cannot embed prompts; is its cache on?"
+    )
 
 
 @contextlib.contextmanager
@@ -152,10 +156,3 @@ def _lines() -> Callable[[int, int], None]:
             print(f"{done} of {total} pictures", file=sys.stderr, flush=True)
 
     return say
-
-
-def arguments_of_nodes(
-    names: Sequence[str], arguments: tuple[str, ...]
-) -> dict[str, tuple[str, ...]]:
-    """Return the same arguments for every node."""
-    return dict.fromkeys(names, arguments)

@@ -43,7 +43,7 @@ def draw_domain(prompts: int = PROMPTS, neighbours: int = NEIGHBOURS, seed: int 
 
     Prompts have one, two and three objects in equal shares. Half of them state everything about
     combinations that were held out of the family's training, the others leave things out as
-    people do. No neighbour is a prompt of the set, also when case and spaces are left out of account.
+    people do. No neighbour is a prompt of the set, nor would be in another case or spacing.
     """
     drawn: dict[str, tuple[Prompt, Facts]] = {}
     index = 0

@@ -1,4 +1,4 @@
-"""Makes a profile's pictures: every level of the ladder for every prompt, through a real cluster."""
+"""Makes a profile's pictures: every level for every prompt, through a real cluster."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ async def _make(
 
 
 async def _wait_for_entries(client: AsyncClient, number: int) -> None:
-    """Wait until the index has the neighbours: nodes report what they keep with their heartbeats."""
+    """Wait until the index has the neighbours: nodes say with heartbeats what they keep."""
     entries = 0
     for _ in range(int(REPORTED_S)):
         entries = (await client.status()).cache.entries

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from argus.quality.scorers.base import Columns, Judged
 from argus.quality.scorers.clip_folder import ClipFolder
 
 
 class ClipScore:
-    """Column `clip`: the cosine of text and picture (Hessel et al., EMNLP 2021, without its 2.5)."""
+    """Column `clip`: the cosine of text and picture (Hessel et al., EMNLP 2021, times 1)."""
 
     name = "clip"
     columns = ("clip",)
@@ -44,9 +45,7 @@ class PickScore:
         return {"pickscore": self._model.scale * _cosines(self._model, batch)}
 
 
-def _cosines(
-    model: ClipFolder, batch: Sequence[Judged]
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _cosines(model: ClipFolder, batch: Sequence[Judged]) -> NDArray[np.float64]:
     texts = model.texts([judged.prompt for judged in batch])
     pictures = model.pictures([judged.pixels for judged in batch])
     return np.einsum("ij,ij->i", texts, pictures).astype(np.float64)
