@@ -38,8 +38,8 @@ from argus.quality.run import RunPlan
 from argus.quality.split import Shares, split_prompts
 
 if TYPE_CHECKING:
+    from argus.cache.embedder import Embedder
     from argus.control.profile import CostProfile
-    from argus.quality.nearest import Embedder
 
 PromptsFlag = Annotated[
     Path | None,

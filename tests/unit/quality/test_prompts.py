@@ -75,9 +75,7 @@ def test_the_bundled_domain_keeps_its_neighbours_apart() -> None:
     seed=st.integers(0, 99),
     near=st.floats(0.5, 0.99),
 )
-def test_nothing_in_one_split_gives_away_another(
-    groups: list[int], seed: int, near: float
-) -> None:
+def test_nothing_in_one_split_gives_away_another(groups: list[int], seed: int, near: float) -> None:
     prompts = [Prompt(str(i), f"prompt {i}", group=f"g{g}") for i, g in enumerate(groups)]
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(len(prompts), 3)).astype(np.float32)
