@@ -61,9 +61,7 @@ class Structure:
             for i, level in enumerate(problem.levels)
             if level.variant in holding and level.name in problem.groups[g].seconds
         )
-        return Structure(
-            len(problem.classes), len(problem.levels), tuple(moves), holders, flows
-        )
+        return Structure(len(problem.classes), len(problem.levels), tuple(moves), holders, flows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +92,7 @@ class Numbers:
         classes, levels, groups = problem.classes, problem.levels, problem.groups
         asked = [[level.name in kind.quality for level in levels] for kind in classes]
         quality = [[kind.quality.get(level.name, 0.0) for level in levels] for kind in classes]
-        floor = np.array([[kind.floor] for kind in classes])
+        floor = np.array([kind.floor for kind in classes], dtype=float)[:, None]
         demand = np.array([kind.rate_per_s for kind in classes], dtype=float)
         open_ = np.array(asked, dtype=float).reshape(len(classes), len(levels))
         table = np.array(quality, dtype=float).reshape(open_.shape)
@@ -106,7 +104,10 @@ class Numbers:
             above_floor=(table - floor) * open_,
             open=open_ * demand[:, None],
             seconds=np.array(
-                [groups[structure.holders[h][0]].seconds[levels[i].name] for h, i in structure.flows]
+                [
+                    groups[structure.holders[h][0]].seconds[levels[i].name]
+                    for h, i in structure.flows
+                ]
             ),
             nodes=np.array(
                 [groups[g].present[before] for g, before in sources(structure)], dtype=float
@@ -150,7 +151,8 @@ class Programs:
     def __init__(self, structure: Structure) -> None:
         import cvxpy as cp
 
-        self._cp = cp
+        # Annotated as Any: cvxpy's types do not know which problems were solved.
+        self._cp: Any = cp
         self._structure = structure
         self._to_source = _ones(
             [sources(structure).index((g, x.before)) for g, x in structure.changes],
@@ -172,14 +174,15 @@ class Programs:
             "usable": cp.Parameter(len(structure.changes), nonneg=True),
             "cost": cp.Parameter(len(structure.changes)),
         }
-        self._room = cp.Parameter(len(structure.holders), nonneg=True)
-        self._made = cp.Variable(shape, nonneg=True)
-        self._by_holder = cp.Variable(len(structure.flows), nonneg=True)
-        self._unmet = cp.Variable(shape[0], nonneg=True)
+        self._room: Any = cp.Parameter(len(structure.holders), nonneg=True)
+        self._made: Any = cp.Variable(shape, nonneg=True)
+        self._by_holder: Any = cp.Variable(len(structure.flows), nonneg=True)
+        self._unmet: Any = cp.Variable(shape[0], nonneg=True)
         self._whole: tuple[Any, Any] | None = None
         self._relaxed = self._with_changes(integer=False)
         rows = self._rows(self._room)
-        self._given, self._capacity = cp.Problem(cp.Maximize(self._worth()), rows), rows[0]
+        self._given: Any = cp.Problem(cp.Maximize(self._worth()), rows)
+        self._capacity = rows[0]
 
     def set(self, numbers: Numbers) -> None:
         """Take the numbers that the next solutions are for."""

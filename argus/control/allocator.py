@@ -1,9 +1,9 @@
 """Which variants the nodes hold and which levels the prompts get: the best that is affordable.
 
-Solved in steps, each tried only where the one before was not good enough: the relaxed optimum bounds
-everything; the present residency, if it is within the gap of that bound; whole nodes rounded from the
-relaxed optimum, if they are; else branch and bound, and where its time is over rounding that is
-mended node by node. What is returned is never worse than keeping the present residency.
+Solved in steps, each tried only where the one before was not good enough: the relaxed optimum, which
+bounds everything; the present residency, if it is within the gap of that bound; whole nodes rounded
+from the relaxed optimum, if they are; else branch and bound, and where its time is over rounding
+that is mended node by node. What is returned is never worse than keeping the present residency.
 """
 
 from __future__ import annotations
@@ -179,7 +179,9 @@ def _unasked(
     """Return what the first request of a class should get that nobody asked for lately."""
     values: dict[str, float] = {}
     for group, plan in zip(problem.groups, groups, strict=True):
-        held = {variant for holding, nodes in plan.residency.items() if nodes for variant in holding}
+        held = {
+            variant for holding, nodes in plan.residency.items() if nodes for variant in holding
+        }
         for level in problem.levels:
             able = level.variant in held and level.name in group.seconds
             if able and kind.quality.get(level.name, -np.inf) >= kind.floor:
