@@ -1,8 +1,8 @@
 """Which variants the nodes hold and which levels the prompts get: the best that is affordable.
 
-Solved in steps, each tried only where the one before was not good enough: the relaxed optimum, which
-bounds everything; the present residency, if it is within the gap of that bound; whole nodes rounded
-from the relaxed optimum, if they are; else branch and bound, and where its time is over rounding
+Solved in steps, each tried only where the one before was not good enough: the optimum with nodes in
+parts, which bounds all; the present residency, if it is within the gap of that bound; whole nodes
+rounded from those parts, if they are; else branch and bound, and where its time is over rounding
 that is mended node by node. What is returned is never worse than keeping the present residency.
 """
 
