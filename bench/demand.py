@@ -1,9 +1,9 @@
 """`make bench-demand`: the demand forecast beside moving averages and a clairvoyant.
 
 Every ten seconds each forecaster says how many requests a second will come on average over the next
-5, 30 and 120 s; the truth is the mean of the rate that the arrivals are drawn from. The error is the
-root of the mean square over the mean rate, in per cent. "window" is the plain count over a time,
-"clairvoyant" knows the rate of this second and nothing of the future.
+5, 30 and 120 s; the truth is the mean of the rate that the arrivals are drawn from. The error is
+the root of the mean square over the mean rate, in per cent. "average" is exponential, with that
+time constant; "clairvoyant of now" knows the rate of this second and nothing of the future.
 """
 
 from __future__ import annotations
@@ -142,8 +142,8 @@ def main() -> None:
     """Measure everything and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("bench/results"))
-    parser.add_argument("--hours", type=float, default=6.0)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--hours", type=float, default=5.0)
+    parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     tables: dict[str, list[dict[str, Any]]] = {
         f"Error, {options.seeds} x {options.hours:g} hours a shape": [

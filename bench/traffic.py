@@ -30,7 +30,7 @@ def bursty(seconds: int, rng: np.random.Generator) -> Floats:
 
 
 def azure(seconds: int, rng: np.random.Generator) -> Floats:
-    """Like counts of Azure Functions: a new rate each minute, lognormal, correlated, with spikes."""
+    """Like counts of Azure Functions: each minute another rate, lognormal, correlated, spiky."""
     count = seconds // 60 + 1
     log = np.empty(count)
     log[0] = 0.0

@@ -16,8 +16,8 @@ _MODELS = (
     (180.0, True, -2.0),
     (540.0, True, -1.0),
 )
-"""Memory in bins, whether a line is drawn through what is remembered, and the log of the weight that
-it starts with and returns to: long memories and no slope unless counts say otherwise."""
+"""Memory in bins, whether a line is drawn through what is remembered, and the log of the weight
+that it starts with and returns to: long memories and no slope unless counts say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,8 @@ class Averages:
 class _Discounted:
     """A mean or a least-squares line of counts, each weighing less the older it is.
 
-    Sums of weight·age^p (`w`), of squared weight·age^p (`v`) and of weight·age^p·count (`x`) are kept
-    for p = 0, 1, 2; a bin later all ages are one more.
+    Sums of weight·age^p (`w`), of squared weight·age^p (`v`) and of weight·age^p·count (`x`) are
+    kept for p = 0, 1, 2; a bin later all ages are one more.
     """
 
     def __init__(self, memory: float, line: bool) -> None:

@@ -1,15 +1,16 @@
 """How many requests are about to come, and of which classes.
 
-Arrivals are counted by bins. How many bins tell about the future depends on how fast the rate moves,
-so means and lines of several memories are kept and weighed by how well each predicted the bins that
-followed (`averaging.py`): calm traffic ends up with a long memory, moving traffic with a short one.
+Arrivals are counted by bins. How many bins tell about the future depends on how fast the rate
+moves, so means and lines of several memories are kept and weighed by how well each predicted the
+bins that followed (`averaging.py`): calm traffic ends up with a long memory, moving traffic with a
+short one.
 
 A jump is noticed sooner than that. At the end of each bin a generalised likelihood ratio of Poisson
-counts asks whether two rates, one before and one after some moment, explain the counts so much better
-than one that chance cannot be the reason; then all that came before that moment is forgotten.
+counts asks whether two rates, one before and one after some moment, explain the counts so much
+better than one that chance cannot be the reason; then all that came before it is forgotten.
 
-Real traffic is burstier than Poisson: counts are discounted by their dispersion, measured from bin to
-bin, lest every clump be taken for a change.
+Real traffic is burstier than Poisson: counts are discounted by their dispersion, measured from bin
+to bin, lest every clump be taken for a change.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 A level that continues a state (AC) is worth offering while fetching the state takes less time than
 the steps it saves, while it is not beaten by a level that needs no state, such as a smaller model
-(SM), and while looking for neighbours costs less than what is found saves. The optimiser decides how
-much of each is made; this only takes away what cannot help. On the profile published for SDXL (4.2 s
-for 50 steps) the first condition breaks even at 0.084·K seconds.
+(SM), and while looking for neighbours costs less than what is found saves. The optimiser decides
+how much of each is made; this only takes away what cannot help. On the profile published for SDXL
+(4.2 s for 50 steps) the first condition breaks even at 0.084·K seconds.
 
 What is switched off comes back only with a margin and after a while, so that numbers near the edge
 do not make levels flicker. Since nothing is measured of what is not done, a small share of the

@@ -92,7 +92,7 @@ def clumps(seed: int) -> list[float]:
 
 
 def test_clumps_are_not_taken_for_changes() -> None:
-    changes = {spread: 0 for spread in (1.0, 4.0)}
+    changes = dict.fromkeys((1.0, 4.0), 0)
     for seed in range(2):
         for spread in changes:
             forecast, seen = DemandForecast(options=ForecastOptions(most_dispersion=spread)), set()
@@ -104,9 +104,7 @@ def test_clumps_are_not_taken_for_changes() -> None:
 
 
 @pytest.mark.parametrize(("shape", "most"), [("diurnal", 1.15), ("bursty", 1.05), ("azure", 1.0)])
-def test_moving_traffic_is_forecast_as_well_as_by_the_best_average(
-    shape: str, most: float
-) -> None:
+def test_moving_traffic_is_forecast_as_well_as_by_the_best_average(shape: str, most: float) -> None:
     rng = np.random.default_rng(7)
     rates = traffic.SHAPES[shape](5700, rng)
     moments, right = traffic.arrivals(rates, rng), truth(rates)

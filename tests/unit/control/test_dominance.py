@@ -81,7 +81,10 @@ def test_slow_retrieval_makes_a_skip_dearer_than_the_whole_run() -> None:
     assert slow == pytest.approx(cost_s(held, level, row) + 0.5)
     # Whole runs wait for no state.
     assert cost_s(held, whole, full, stalled_s=9.0) == cost_s(held, whole, full)
-    pair = [Standing(whole, (1.0,), (cost_s(held, whole, full),)), Standing(level, (0.97,), (slow,))]
+    pair = [
+        Standing(whole, (1.0,), (cost_s(held, whole, full),)),
+        Standing(level, (0.97,), (slow,)),
+    ]
     assert names(undominated(pair)) == ["base-reference"]
 
 
