@@ -1,4 +1,4 @@
-"""Nodes that cost about the same, as one group: a plan grows with kinds of nodes, not with nodes."""
+"""Nodes that cost about the same as one group: a plan grows with kinds of nodes, not with nodes."""
 
 from __future__ import annotations
 
