@@ -115,6 +115,13 @@ profile: venv  ## Profile the bundled family anew: 18,000 pictures (an hour and 
 		--skips 0.1,0.2,0.3,0.4,0.5 --nodes 2 --threads 1 --test-repeats 4 \
 		--work build/profile/work --out models/weights/profile
 	$(BIN)/python -m argus.models.levels
+.PHONY: bench-allocator
+bench-allocator: venv  ## Measure the allocator from 8 to 4,096 nodes (two minutes).
+	PYTHONPATH=bench $(BIN)/python bench/allocator.py --out bench/results
+
+.PHONY: bench-demand
+bench-demand: venv  ## Compare the demand forecast with moving averages on shapes of traffic.
+	PYTHONPATH=bench $(BIN)/python bench/demand.py --out bench/results
 
 .PHONY: train-models
 train-models: venv  ## Train the bundled family from nothing into build/models.
