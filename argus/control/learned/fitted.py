@@ -13,7 +13,7 @@ from argus.control.learned.bounds import Bounds
 from argus.control.learned.domain import Domain
 from argus.control.learned.features import Features
 from argus.control.learned.models import Model
-from argus.control.learned.order import Chain, keep_order, lower_to_order
+from argus.control.learned.order import Chain, lower_to_order, settle
 from argus.control.predictor import Expectation, LevelMeans, PromptView
 from argus.types import Level
 
@@ -126,11 +126,9 @@ class FittedPredictor:
         """Put the model's answers in where the model has what it needs."""
         inputs = self.features.inputs(prompts)
         raw = self.model(inputs)
-        raw[:, 0] = 1.0
         alone = np.array([p.similarity is None for p in prompts])
         told = ~(alone[:, None] & inputs.continues[None])
-        answer = np.where(told, raw, quality[places])
-        answer = keep_order(answer, self.chains)
+        answer = settle(np.where(told, raw, quality[places]), self.chains)
         quality[places] = np.where(told, answer, quality[places])
         lower[places] = np.where(told, self.bounds.lower(answer), lower[places])
 

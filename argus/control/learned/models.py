@@ -166,9 +166,10 @@ class Harmless:
 
     (Argus, arXiv 2511.06724, has such a classifier; its form here, one logistic regression for
     each border between classes, is that of Frank and Hall, ECML 2001.) `rank` (s, l): place of a
-    level in the order of a strategy, −1 where it is not part of it. `weights` (s, c, f + 3) and
-    `bias` (s, c): of the borders. A level up to the predicted class is as good as the reference,
-    beyond it as bad as it was on average where it did harm, `harmed` (l,).
+    level in the order of a strategy, 0 for the reference, −1 where it is not part of it. `weights`
+    (s, c, f + 3) and `bias` (s, c): of the borders. A level up to the predicted class is as good
+    as the reference, beyond it as bad as it was on average where it did harm, `harmed` (l,); so is
+    a level that is part of no strategy, always.
     """
 
     kind: ClassVar[str] = "harmless"
@@ -189,9 +190,9 @@ class Harmless:
     def __call__(self, inputs: Inputs) -> Floats:
         """Return 1 where no harm is expected, else what harm amounted to."""
         found = self.classes(inputs)
-        harmless = np.ones((len(found), len(self.harmed)), dtype=np.bool_)
-        for s, rank in enumerate(self.rank):
-            harmless &= (rank[None] <= found[:, s, None]) | (rank[None] < 0)
+        up_to = self.rank[None] <= found[:, :, None]
+        ranked = self.rank >= 0
+        harmless = (up_to | ~ranked).all(axis=1) & ranked.any(axis=0)
         return np.where(harmless, 1.0, self.harmed)
 
 

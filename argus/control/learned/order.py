@@ -69,18 +69,18 @@ def _orders(levels: Sequence[Level]) -> list[list[int]]:
     return [order for order in orders.values() if len(order) > 1]
 
 
-def keep_order(values: Floats, chains: Sequence[Chain]) -> Floats:
-    """Return (n, l) values that keep the chains; what kept them already is unchanged.
+def settle(values: Floats, chains: Sequence[Chain]) -> Floats:
+    """Return (n, l) values that keep the chains, 1 at the reference level, which is the first.
 
-    Half way between lowering whatever is too high and raising whatever is too low. Where chains
-    share a level, as the reference, the later of them then lowers what is too high still.
+    Half way between lowering whatever is too high and raising whatever is too low; what kept the
+    order already is unchanged. Where chains share a level, what is then still too high is lowered.
     """
-    kept = values.copy()
+    settled = values.copy()
+    settled[:, 0] = 1.0
     for chain in chains:
-        kept = (_lowered(kept, chain) + _raised(kept, chain)) / 2
-    for chain in chains:
-        kept = _lowered(kept, chain)
-    return kept
+        settled = (_lowered(settled, chain) + _raised(settled, chain)) / 2
+    settled[:, 0] = 1.0
+    return lower_to_order(settled, chains)
 
 
 def lower_to_order(values: Floats, chains: Sequence[Chain]) -> Floats:
