@@ -115,6 +115,7 @@ profile: venv  ## Profile the bundled family anew: 18,000 pictures (an hour and 
 		--skips 0.1,0.2,0.3,0.4,0.5 --nodes 2 --threads 1 --test-repeats 4 \
 		--work build/profile/work --out models/weights/profile
 	$(BIN)/python -m argus.models.levels
+
 .PHONY: bench-allocator
 bench-allocator: venv  ## Measure the allocator from 8 to 4,096 nodes (two minutes).
 	PYTHONPATH=bench $(BIN)/python bench/allocator.py --out bench/results
