@@ -50,6 +50,11 @@ class QualityPredictor(Protocol):
         """Name of the embedder whose vectors it can use; empty where it needs none."""
         ...
 
+    @property
+    def variants(self) -> frozenset[str]:
+        """Variants of which it knows more than the levels' means."""
+        ...
+
     def predict(
         self, prompts: Sequence[PromptView], levels: Sequence[Level]
     ) -> tuple[tuple[Expectation, ...], ...]:
@@ -65,6 +70,7 @@ class LevelMeans:
     """
 
     embedder = ""
+    variants: frozenset[str] = frozenset()
 
     def predict(
         self, prompts: Sequence[PromptView], levels: Sequence[Level]

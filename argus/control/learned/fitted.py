@@ -63,6 +63,11 @@ class FittedPredictor:
         return self.features.levels
 
     @property
+    def variants(self) -> frozenset[str]:
+        """Variants of its levels."""
+        return frozenset(level.variant for level in self.levels)
+
+    @property
     def means(self) -> Floats:
         """(l,) mean quality of each level."""
         return np.array([level.quality for level in self.levels])

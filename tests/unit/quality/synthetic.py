@@ -55,7 +55,9 @@ def draw(n: int = 240, test_repeats: int = 4, seed: int = 0) -> Truth:
         prompts.append(PromptView(text, vector, similarity))
         chances.append(_chances(sum(shape == "triangle" for _, shape in parts), similarity))
     chance = np.array(chances)
-    splits = np.array(["train", "calibration", "test"])[np.searchsorted([0.6, 0.8], np.arange(n) / n, "right")]
+    splits = np.array(["train", "calibration", "test"])[
+        np.searchsorted([0.6, 0.8], np.arange(n) / n, "right")
+    ]
     repeats = max(1, test_repeats)
     scores = rng.binomial(FACTS, chance[:, None], size=(n, repeats, len(LEVELS))) / FACTS
     scores[splits != "test", 1:] = np.nan
