@@ -27,6 +27,7 @@ RUNTIME = [
     "uvloop>=0.21; platform_system != 'Windows'",
 ]
 
+QUALITY = ["scikit-learn>=1.7,<2"]
 POSTGRES = ["psycopg[binary]>=3.2,<4"]
 
 setup(
@@ -56,8 +57,10 @@ setup(
             "nvidia-nvvm==13.0.*",
         ],
         "postgres": POSTGRES,
+        "quality": QUALITY,
         "dev": [
             *POSTGRES,
+            *QUALITY,
             "grpcio-tools>=1.85,<2",
             "grpc-stubs",
             "hypothesis>=6.140",
