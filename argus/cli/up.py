@@ -82,7 +82,7 @@ def up(
         bind=settings.coordinator.bind,
         coordinator=(*shared, *_optional("--levels", levels)),
         nodes={
-            f"node-{i}": (*shared, *_node_arguments(settings, model, threads, nodes, device))
+            f"node-{i}": (*shared, *node_arguments(settings, model, threads, nodes, device))
             for i, device in enumerate(devices)
         },
         grace_s=max(settings.coordinator.drain_grace_s, settings.node.drain_grace_s),
@@ -96,7 +96,7 @@ def _shared_arguments(config: Path | None, log_level: str | None) -> tuple[str, 
     return (*_optional("--config", file), *_optional("--log-level", log_level))
 
 
-def _node_arguments(
+def node_arguments(
     settings: Config, model: list[str] | None, threads: int | None, nodes: int, device: str
 ) -> tuple[str, ...]:
     """Return the arguments of one of `nodes` nodes, which runs on `device`."""

@@ -32,6 +32,7 @@ class Made:
         prompt_id, repeat, level: what was asked for.
         seed: of its noise.
         made_level: what it was made at; another level where the state to start from was missing.
+        steps: of the whole schedule, those skipped included.
         skipped: steps that a cached state stood for.
         similarity: of the prompt to the one whose state that was; 0 where none was.
         node: that made it.
@@ -42,6 +43,7 @@ class Made:
     level: str
     seed: int
     made_level: str
+    steps: int
     skipped: int
     similarity: float
     node: str
@@ -50,6 +52,20 @@ class Made:
     def key(self) -> Key:
         """What it is of."""
         return self.prompt_id, self.repeat, self.level
+
+
+def picture_file(folder: Path, key: Key) -> Path:
+    """Return where a picture lies in a work folder."""
+    prompt, repeat, level = key
+    return folder / "pictures" / level / f"{prompt}.{repeat}.png"
+
+
+def read_pixels(folder: Path, key: Key) -> NDArray[np.uint8]:
+    """Return a picture of a work folder, (height, width, 3)."""
+    import PIL.Image
+
+    with PIL.Image.open(picture_file(folder, key)) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 class WorkFolder:
@@ -91,23 +107,24 @@ class WorkFolder:
 
     def file(self, key: Key) -> Path:
         """Return where the picture lies."""
-        prompt, repeat, level = key
-        return self.path / "pictures" / level / f"{prompt}.{repeat}.png"
+        return picture_file(self.path, key)
 
-    def pixels(self, key: Key) -> NDArray[np.uint8]:
-        """Return a picture, (height, width, 3)."""
-        import PIL.Image
-
-        with PIL.Image.open(self.file(key)) as picture:
-            return np.asarray(picture.convert("RGB"))
-
-    def add(self, key: Key, result: ImageResult, skipped: int) -> None:
+    def add(self, key: Key, result: ImageResult) -> None:
         """Keep a picture; it counts as made when its line is written."""
+        # A state was continued exactly where the answer says how near its prompt was.
+        skipped = result.skipped_steps if result.similarity else 0
         file = self.file(key)
         file.parent.mkdir(parents=True, exist_ok=True)
         result.save(file)
-        made = Made(*key, result.seed, result.level, skipped, result.similarity, result.node)
-        # In the order of Made's fields: prompt, repeat, level, then what the result says.
+        made = Made(
+            *key,
+            seed=result.seed,
+            made_level=result.level,
+            steps=result.steps + skipped,
+            skipped=skipped,
+            similarity=result.similarity,
+            node=result.node,
+        )
         self._log.write(json.dumps(dataclasses.asdict(made)) + "\n")
         self._log.flush()
         self._made[key] = made

@@ -137,8 +137,7 @@ async def _make(
             if steps is not None:
                 options["steps"] = steps
             result = await client.generate(job.prompt.text, **options)
-            skipped = result.skipped_steps if result.similarity else 0
-            work.add(job.key, result, skipped)
+            work.add(job.key, result)
             advance()
 
     async with asyncio.TaskGroup() as group:

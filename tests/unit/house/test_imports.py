@@ -29,8 +29,11 @@ ALLOWED: dict[str, set[str]] = {
     "coordinator": LEAVES | {"config", "coordinator", "control", "cache", "rpc", "v1", "models"},
     "node": LEAVES
     | {"config", "node", "control", "cache", "engine", "diffusion", "rpc", "v1", "models"},
+    "quality": LEAVES
+    | {"config", "control", "cache", "client", "rpc", "v1", "models", "quality"},
     "cli": LEAVES
-    | {"config", "cli", "client", "rpc", "v1", "coordinator", "node", "models", "cache"},
+    | {"config", "cli", "client", "rpc", "v1", "coordinator", "node", "models", "cache"}
+    | {"control", "quality"},
 }
 
 
