@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from argus.clock import Clock, MonotonicClock
-from argus.config import CacheConfig, Config, CoordinatorConfig
+from argus.config import CacheConfig, Config, CoordinatorConfig, QualityConfig
 from argus.control.levels import LevelProfile, parse_profile
 from argus.control.predictor import LevelMeans
 from argus.coordinator.admin_service import AdminService
@@ -19,6 +19,7 @@ from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.image_service import ImageService
 from argus.coordinator.membership import Membership
 from argus.coordinator.reuse import Reuse
+from argus.coordinator.shadow import open_shadow
 from argus.coordinator.watchdog import Watchdog
 from argus.errors import ConfigError, UnavailableError
 from argus.models import bundled_dir
@@ -39,14 +40,14 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[str], N
     """Run the coordinator until `stop` is set, then drain and return.
 
     Args:
-        config: settings; the coordinator's section is used.
+        config: settings; those of nodes are not used.
         stop: set to end.
         on_ready: called with HOST:PORT once the port is bound; nodes may still be missing.
 
     Raises:
         ConfigError: the level file or the address cannot be used.
     """
-    coordinator = Coordinator(config.coordinator, MonotonicClock(), config.cache)
+    coordinator = Coordinator(config.coordinator, MonotonicClock(), config.cache, config.quality)
     address = await coordinator.start()
     try:
         on_ready(address)
@@ -78,13 +79,18 @@ class Coordinator:
         config: settings.
         clock: where the time comes from.
         cache: settings of the cache; None: it is off.
+        quality: settings of the watch of live pictures; None: it is off.
 
     Raises:
         ConfigError: the level file cannot be used.
     """
 
     def __init__(
-        self, config: CoordinatorConfig, clock: Clock, cache: CacheConfig | None = None
+        self,
+        config: CoordinatorConfig,
+        clock: Clock,
+        cache: CacheConfig | None = None,
+        quality: QualityConfig | None = None,
     ) -> None:
         self._config = config
         cached = cache is not None and cache.mode != "off"
@@ -93,6 +99,11 @@ class Coordinator:
         self._reuse = Reuse(cache, self._membership, clock) if cache and cached else None
         self._dispatcher = Dispatcher(
             clock, config, self._membership, catalog, LevelMeans(), self._reuse
+        )
+        self._shadow = (
+            open_shadow(quality, clock, self._dispatcher, catalog, self._membership)
+            if quality is not None and quality.shadow_share > 0
+            else None
         )
         self._watchdog = Watchdog(clock, self._membership, self._dispatcher, config.node_wait_s)
         self._server = RpcServer()
@@ -125,6 +136,7 @@ class Coordinator:
                 catalog,
                 self._membership,
                 self._reuse,
+                self._shadow,
             ),
             ADMIN_SERVICE,
         )
@@ -145,6 +157,8 @@ class Coordinator:
         """Refuse new requests, wait for those in flight, let the nodes go, and close the port."""
         self._draining = True
         self._dispatcher.close()
+        if self._shadow is not None:
+            await self._shadow.stop()
         await self._show_health()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.drain_grace_s):
@@ -170,6 +184,8 @@ class Coordinator:
             await asyncio.sleep(WATCH_INTERVAL_S)
             try:
                 self._watchdog.check()
+                if self._shadow is not None:
+                    self._shadow.check()
                 await self._show_health()
             except Exception:
                 log.exception("the watchdog failed; it goes on")

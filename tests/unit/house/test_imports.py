@@ -26,11 +26,11 @@ ALLOWED: dict[str, set[str]] = {
     "engine": LEAVES | {"engine", "diffusion", "kernels"},
     "rpc": LEAVES | {"config", "rpc", "v1"},
     "client": LEAVES | {"client", "rpc", "v1"},
-    "coordinator": LEAVES | {"config", "coordinator", "control", "cache", "rpc", "v1", "models"},
+    "coordinator": LEAVES
+    | {"config", "coordinator", "control", "cache", "rpc", "v1", "models", "quality"},
     "node": LEAVES
     | {"config", "node", "control", "cache", "engine", "diffusion", "rpc", "v1", "models"},
-    "quality": LEAVES
-    | {"config", "control", "cache", "client", "rpc", "v1", "models", "quality"},
+    "quality": LEAVES | {"config", "control", "cache", "client", "rpc", "v1", "models", "quality"},
     "cli": LEAVES
     | {"config", "cli", "client", "rpc", "v1", "coordinator", "node", "models", "cache"}
     | {"control", "quality"},
