@@ -92,7 +92,7 @@ def profile(
     settings = configured.node
     wanted = _sizes(sizes)
     if prompts is not None:
-        plan = PromptsPlan(
+        given = PromptsPlan(
             prompts,
             neighbours,
             skips,
@@ -106,7 +106,7 @@ def profile(
             out,
         )
         with naming_settings(flags), naming_flags():
-            profile_prompts(configured, plan, wanted)
+            profile_prompts(configured, given, wanted)
         return
     _check_out(out, json)
     from argus.node.folders import model_folders

@@ -57,10 +57,10 @@ async def _run(
     family = FamilyPlan("127.0.0.1:0", cluster.coordinator, cluster.nodes, GRACE_S)
     life = asyncio.ensure_future(run_family(family, stop, address.set_result))
     try:
-        await asyncio.wait({life, address}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((life, address), return_when=asyncio.FIRST_COMPLETED)
         if not life.done():
             making = asyncio.ensure_future(_make(plan, address.result(), cluster, work, progress))
-            await asyncio.wait({life, making}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((life, making), return_when=asyncio.FIRST_COMPLETED)
             making.cancel()
             await asyncio.gather(making, return_exceptions=True)
             if not making.cancelled():

@@ -38,8 +38,8 @@ from argus.quality.run import RunPlan
 from argus.quality.split import Shares, split_prompts
 
 if TYPE_CHECKING:
+    from argus.cache.embedder import Embedder
     from argus.control.profile import CostProfile
-    from argus.quality.nearest import Embedder
 
 PromptsFlag = Annotated[
     Path | None,
@@ -222,7 +222,10 @@ def _settings(config: Config, plan: RunPlan) -> dict[str, Any]:
     return {
         "prompts": [dataclasses.asdict(p) for p in plan.prompts],
         "neighbours": [dataclasses.asdict(p) for p in plan.neighbours],
-        "levels": [dataclasses.asdict(level) for level in plan.levels],
+        "levels": [
+            [level.name, level.variant, level.steps_fraction, level.skip_fraction]
+            for level in plan.levels
+        ],
         "repeats": plan.repeats,
         "seed": plan.seed,
         "models": [str(Path(model).resolve()) for model in config.node.models],

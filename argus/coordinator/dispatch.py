@@ -12,7 +12,7 @@ from argus.config import CoordinatorConfig
 from argus.control.admission import Load, admit
 from argus.control.backlog import due_s
 from argus.control.offers import make_offers
-from argus.control.predictor import QualityPredictor
+from argus.control.predictor import PromptView, QualityPredictor
 from argus.control.reuse import NearState
 from argus.control.router import Decision
 from argus.coordinator.catalog import Catalog
@@ -104,6 +104,7 @@ class Dispatcher:
         request: ImageRequest,
         near: Sequence[NearState] = (),
         came_s: float | None = None,
+        prompt: PromptView | None = None,
     ) -> Subscription:
         """Return the events of a request: a new one, the one in flight, or the one remembered.
 
@@ -113,6 +114,7 @@ class Dispatcher:
             request: what is wanted.
             near: cached prompts that it might start from.
             came_s: when it came, from which its deadline counts; None: now.
+            prompt: what is known of its prompt; None: its text.
 
         Raises:
             InvalidArgumentError, NotFoundError: something asked for does not exist.
@@ -133,7 +135,8 @@ class Dispatcher:
             raise UnavailableError("the coordinator is stopping")
         if request.tenant != SHADOW_TENANT:
             self.before_accept()
-        self._accept(request, subscription, near, self._clock.now() if came_s is None else came_s)
+        came_s = self._clock.now() if came_s is None else came_s
+        self._accept(request, subscription, near, came_s, prompt)
         self.pump()
         return subscription
 
@@ -161,6 +164,7 @@ class Dispatcher:
         subscription: Subscription,
         near: Sequence[NearState],
         came_s: float,
+        prompt: PromptView | None,
     ) -> None:
         offers = make_offers(
             request,
@@ -168,6 +172,7 @@ class Dispatcher:
             self._catalog.variants,
             self._predictor,
             near,
+            prompt=prompt,
             always_reuse=self._reuse is not None and self._reuse.always,
         )
         place = urgency(request, came_s, self._accepted)

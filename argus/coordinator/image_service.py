@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from argus.clock import Clock
-from argus.control.reuse import NearState
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.membership import Membership
-from argus.coordinator.reuse import Reuse
+from argus.coordinator.prompts import PromptReader, Reading
 from argus.coordinator.views import live_variants
 from argus.rpc.convert import image_request_from_proto
 from argus.rpc.interceptors import Context
@@ -25,10 +24,10 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
         dispatcher: Dispatcher,
         catalog: Catalog,
         membership: Membership,
-        reuse: Reuse | None = None,
+        prompts: PromptReader | None = None,
     ) -> None:
         self._clock = clock
-        self._reuse = reuse
+        self._prompts = prompts
         self._dispatcher = dispatcher
         self._catalog = catalog
         self._membership = membership
@@ -39,10 +38,12 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
         """Stream the life of one request; a client that leaves frees its row."""
         came_s = self._clock.now()
         wanted = image_request_from_proto(request)
-        near: tuple[NearState, ...] = ()
-        if self._reuse is not None and not self._dispatcher.knows(wanted.request_id):
-            near = await self._reuse.look_up(wanted, self._catalog.ladder, self._catalog.variants)
-        subscription = self._dispatcher.submit(wanted, near, came_s)
+        reading: Reading | None = None
+        if self._prompts is not None and not self._dispatcher.knows(wanted.request_id):
+            reading = await self._prompts.read(wanted, self._catalog.ladder, self._catalog.variants)
+        near = reading.near if reading else ()
+        prompt = reading.prompt if reading else None
+        subscription = self._dispatcher.submit(wanted, near, came_s, prompt)
         try:
             async for event in subscription:
                 yield event

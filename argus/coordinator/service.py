@@ -11,13 +11,16 @@ from pathlib import Path
 from argus.clock import Clock, MonotonicClock
 from argus.config import CacheConfig, Config, CoordinatorConfig, QualityConfig
 from argus.control.levels import LevelProfile, parse_profile
-from argus.control.predictor import LevelMeans
 from argus.coordinator.admin_service import AdminService
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.cluster_service import ClusterService
 from argus.coordinator.dispatch import Dispatcher
+from argus.coordinator.embedder import open_embedder
+from argus.coordinator.embedding import Embedding
 from argus.coordinator.image_service import ImageService
 from argus.coordinator.membership import Membership
+from argus.coordinator.predictors import load_predictor
+from argus.coordinator.prompts import PromptReader
 from argus.coordinator.reuse import Reuse
 from argus.coordinator.shadow import open_shadow
 from argus.coordinator.watchdog import Watchdog
@@ -45,7 +48,7 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[str], N
         on_ready: called with HOST:PORT once the port is bound; nodes may still be missing.
 
     Raises:
-        ConfigError: the level file or the address cannot be used.
+        ConfigError: the level file, the predictor or the address cannot be used.
     """
     coordinator = Coordinator(config.coordinator, MonotonicClock(), config.cache, config.quality)
     address = await coordinator.start()
@@ -82,7 +85,7 @@ class Coordinator:
         quality: settings of the watch of live pictures; None: it is off.
 
     Raises:
-        ConfigError: the level file cannot be used.
+        ConfigError: the level file or the predictor cannot be used.
     """
 
     def __init__(
@@ -96,9 +99,13 @@ class Coordinator:
         cached = cache is not None and cache.mode != "off"
         catalog = Catalog(load_profile(config), cached)
         self._membership = Membership(clock, config.lease_s)
-        self._reuse = Reuse(cache, self._membership, clock) if cache and cached else None
+        settings = cache or CacheConfig()
+        self._embedding = Embedding(lambda: open_embedder(settings))
+        self._reuse = Reuse(settings, self._membership, clock, self._embedding) if cached else None
+        predictor = load_predictor(config)
+        self._prompts = PromptReader(predictor, self._embedding, self._reuse, settings.look_up_s)
         self._dispatcher = Dispatcher(
-            clock, config, self._membership, catalog, LevelMeans(), self._reuse
+            clock, config, self._membership, catalog, predictor, self._reuse
         )
         self._shadow = (
             open_shadow(quality, clock, self._dispatcher, catalog, self._membership)
@@ -111,7 +118,7 @@ class Coordinator:
         self._draining = False
         self._server.add(
             image_pb2_grpc.add_ImageServiceServicer_to_server,
-            ImageService(clock, self._dispatcher, catalog, self._membership, self._reuse),
+            ImageService(clock, self._dispatcher, catalog, self._membership, self._prompts),
             IMAGE_SERVICE,
         )
         self._server.add(
@@ -124,6 +131,7 @@ class Coordinator:
                 self._dispatcher,
                 self._show_health,
                 self._reuse,
+                self._prompts,
             ),
             CLUSTER_SERVICE,
         )
@@ -168,8 +176,10 @@ class Coordinator:
         for member in self._membership.members:
             member.close(stopping)
         await self._server.stop(STOP_GRACE_S)
+        await self._prompts.stop()
         if self._reuse is not None:
             await self._reuse.stop()
+        await self._embedding.close()
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])

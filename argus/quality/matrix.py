@@ -246,10 +246,14 @@ def _read_header(path: Path, data: bytes | None) -> Header:
     if data is None:
         raise ConfigError(f"{path}: was not written by argus profile: no {META.decode()} metadata")
     source = f"{path}: metadata"
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        raise ConfigError(f"{source}: not JSON: {error}") from error
     fields = Fields(
         source,
         "",
-        json.loads(data),
+        content,
         ("schema", "levels", "scorers", "main", "embedder", "circumstances"),
     )
     if fields.whole("schema") != SCHEMA:

@@ -4,22 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from argus.cache.embedder import Embedder
 from argus.quality.prompts import Prompt
-
-
-class Embedder(Protocol):
-    """Turns prompts into vectors of length 1."""
-
-    name: str
-
-    def embed(self, prompts: Sequence[str]) -> NDArray[np.float32]:
-        """Return (n, dimension)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

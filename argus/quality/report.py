@@ -179,13 +179,12 @@ def _noise(noise: SeedNoise | None) -> str:
 def _groups(
     heading: str, groups: Mapping[str, tuple[int, NDArray[np.float64]]], matrix: ScoreMatrix
 ) -> str:
-    return table(
-        [
-            {heading: name, "prompts": number}
-            | {lv.name: float(x) for lv, x in zip(matrix.levels, values, strict=True)}
-            for name, (number, values) in groups.items()
-        ]
-    )
+    rows: list[dict[str, Cell]] = []
+    for name, (number, values) in groups.items():
+        row: dict[str, Cell] = {heading: name, "prompts": number}
+        row |= {level.name: float(x) for level, x in zip(matrix.levels, values, strict=True)}
+        rows.append(row)
+    return table(rows)
 
 
 def _similarity(matrix: ScoreMatrix) -> str:
@@ -229,7 +228,9 @@ def _image(work: WorkFolder, key: tuple[str, int, str], bad: bool) -> str:
 
 
 def _circumstances(matrix: ScoreMatrix) -> str:
-    rows = [{"what": k, "value": v} for k, v in matrix.header.circumstances.items()]
+    rows: list[Mapping[str, Cell]] = [
+        {"what": k, "value": v} for k, v in matrix.header.circumstances.items()
+    ]
     rows += [{"what": f"scorer {s.name}", "value": s.version} for s in matrix.header.scorers]
     if matrix.header.embedder:
         rows.append({"what": "embedder", "value": matrix.header.embedder})

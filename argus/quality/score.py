@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import batched
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -99,7 +98,7 @@ def _judge(
 ) -> tuple[Columns, tuple[ScorerVersion, ...]]:
     """Return a value for each picture by column, and who said so."""
     parts: list[Columns] = []
-    batches = [list(batch) for batch in batched(pictures, BATCH)]
+    batches = [pictures[at : at + BATCH] for at in range(0, len(pictures), BATCH)]
     pool = ProcessPoolExecutor(
         scoring.processes,
         # A forked child of a process with threads may hang.

@@ -48,4 +48,4 @@ class PickScore:
 def _cosines(model: ClipFolder, batch: Sequence[Judged]) -> NDArray[np.float64]:
     texts = model.texts([judged.prompt for judged in batch])
     pictures = model.pictures([judged.pixels for judged in batch])
-    return np.einsum("ij,ij->i", texts, pictures).astype(np.float64)
+    return np.asarray(np.einsum("ij,ij->i", texts, pictures), dtype=np.float64)

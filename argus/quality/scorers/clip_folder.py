@@ -15,6 +15,7 @@ from argus.quality.scorers.base import Pixels
 
 Floats = NDArray[np.float32]
 BATCH = 32
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 _DIGITS = 12
 
 
@@ -39,22 +40,30 @@ class ClipFolder:
         import transformers
 
         _check_kind(folder)
+        loader: Any = transformers.CLIPModel
         try:
-            model, report = transformers.CLIPModel.from_pretrained(
+            model, report = loader.from_pretrained(
                 folder,
                 dtype=torch.float32,
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
+                # They are named below, instead of by a table in the log.
+                ignore_mismatched_sizes=True,
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(f"{folder}: cannot be loaded as a CLIP model: {error}") from error
         for what, keys in (("missing", "missing_keys"), ("of the wrong shape", "mismatched_keys")):
             # transformers would draw such weights by lot and say so in a log line.
             if report[keys]:
-                one = sorted(str(key) for key in report[keys])[0]
+                one = min(str(k if isinstance(k, str) else k[0]) for k in report[keys])
                 raise ModelError(f"{folder}: {len(report[keys])} weights are {what}, such as {one}")
         self._model = model.eval()
+        if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+            # transformers would go on with a tokenizer that knows no word.
+            raise ModelError(
+                f"{folder}: holds no tokenizer, neither {' nor '.join(TOKENIZER_FILES)}"
+            )
         self._tokenizer = _part(transformers.AutoTokenizer, folder, "tokenizer")
         self._processor = _part(transformers.AutoImageProcessor, folder, "image processor")
         _check_tokens(folder, self._tokenizer, model.config.text_config.vocab_size)
@@ -134,4 +143,5 @@ def _check_tokens(folder: Path, tokenizer: Any, known: int) -> None:
 
 def _unit(features: Any) -> Floats:
     array: Floats = features.float().numpy()
-    return array / np.linalg.norm(array, axis=1, keepdims=True).clip(min=1e-12)
+    lengths: Floats = np.linalg.norm(array, axis=1, keepdims=True)
+    return np.asarray(array / lengths.clip(min=1e-12), dtype=np.float32)
