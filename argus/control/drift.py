@@ -46,7 +46,8 @@ class Outcome:
         level: it was made at.
         observed: relative quality.
         predicted: relative quality, as of its decision.
-        lower: bound that was stated, without a margin; None where none was.
+        lower: bound that was stated, without a margin; None or 0 where none was, which is no bound
+            that could be missed, and is not counted.
     """
 
     level: str
@@ -207,7 +208,7 @@ class Drift:
             self._levels[outcome.level] = _Scope(outcome.level, self._limit)
         residual = outcome.observed - outcome.predicted
         raised = self._all.add(residual) + self._levels[outcome.level].add(residual)
-        if outcome.lower is not None:
+        if outcome.lower:
             self.coverage.add(outcome.lower, outcome.observed)
         return tuple(raised)
 

@@ -6,10 +6,16 @@ import asyncio
 import json
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
+from argus.config import QualityConfig
+from argus.control.coverage import COVERAGE
 from argus.control.drift import Drift
+from argus.control.learned.fitted import FittedPredictor
 from argus.control.levels import Ladder
+from argus.control.predictor import QualityPredictor
+from argus.control.widened import Widened
 from argus.errors import InvalidArgumentError
 from argus.quality.live import Comparison, LiveFolder
 from argus.quality.matrix import Header, ScorerVersion
@@ -68,3 +74,35 @@ class LiveLog:
         fresh = file.with_suffix(".new")
         fresh.write_text(state, encoding="utf-8")
         os.replace(fresh, file)
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is known of live pictures, and where it is kept; nowhere without a folder."""
+
+    drift: Drift
+    live: LiveLog | None = None
+
+
+def open_watch(config: QualityConfig, predictor: QualityPredictor) -> Watch:
+    """Return the watch that the settings describe, where it ended if its folder says so.
+
+    Raises:
+        ConfigError: the folder cannot be made.
+    """
+    fitted = predictor if isinstance(predictor, FittedPredictor) else None
+    drift = Drift(coverage=fitted.coverage if fitted else COVERAGE)
+    if not config.live_folder:
+        return Watch(drift)
+    judged_by = f"{config.scorer} {config.clip}".strip()
+    source = f"{judged_by}; {f'fitted to {fitted.profile}' if fitted else 'means of levels'}"
+    live = LiveLog(Path(config.live_folder), config.live_rows, source)
+    live.resume(drift)
+    return Watch(drift, live)
+
+
+def watched(predictor: QualityPredictor, watch: Watch) -> QualityPredictor:
+    """Return a predictor whose lower bounds, if it was fitted, the watch widens."""
+    if not isinstance(predictor, FittedPredictor):
+        return predictor
+    return Widened(predictor, lambda: watch.drift.margin)

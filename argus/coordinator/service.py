@@ -18,11 +18,13 @@ from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.embedder import open_embedder
 from argus.coordinator.embedding import Embedding
 from argus.coordinator.image_service import ImageService
+from argus.coordinator.judge import Judge
+from argus.coordinator.live import open_watch, watched
 from argus.coordinator.membership import Membership
 from argus.coordinator.predictors import load_predictor
 from argus.coordinator.prompts import PromptReader
 from argus.coordinator.reuse import Reuse
-from argus.coordinator.shadow import open_shadow
+from argus.coordinator.shadow import Shadow
 from argus.coordinator.watchdog import Watchdog
 from argus.errors import ConfigError, UnavailableError
 from argus.models import bundled_dir
@@ -103,13 +105,24 @@ class Coordinator:
         self._embedding = Embedding(lambda: open_embedder(settings))
         self._reuse = Reuse(settings, self._membership, clock, self._embedding) if cached else None
         predictor = load_predictor(config)
+        watch = open_watch(quality, predictor) if quality and quality.shadow_share > 0 else None
+        if watch is not None:
+            predictor = watched(predictor, watch)
         self._prompts = PromptReader(predictor, self._embedding, self._reuse, settings.look_up_s)
         self._dispatcher = Dispatcher(
             clock, config, self._membership, catalog, predictor, self._reuse
         )
         self._shadow = (
-            open_shadow(quality, clock, self._dispatcher, catalog, self._membership)
-            if quality is not None and quality.shadow_share > 0
+            Shadow(
+                clock,
+                quality,
+                self._dispatcher,
+                catalog,
+                self._membership,
+                watch,
+                Judge(quality.scorer, quality.clip),
+            )
+            if quality is not None and watch is not None
             else None
         )
         self._watchdog = Watchdog(clock, self._membership, self._dispatcher, config.node_wait_s)

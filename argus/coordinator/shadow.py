@@ -7,16 +7,15 @@ import logging
 import random
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 
 from argus.clock import Clock
 from argus.config import QualityConfig
-from argus.control.drift import Drift, Outcome
+from argus.control.drift import Outcome
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.flight import Flight, Phase
 from argus.coordinator.judge import Judge
-from argus.coordinator.live import LiveLog
+from argus.coordinator.live import Watch
 from argus.coordinator.membership import Member, Membership
 from argus.coordinator.subscription import Subscription
 from argus.coordinator.taken import Taken, comparison, reference_of, relative
@@ -73,9 +72,8 @@ class Shadow:
         dispatcher: makes pictures.
         catalog: the levels.
         membership: the nodes.
-        drift: hears of every comparison.
+        watch: hears of every comparison.
         judge: scores pictures.
-        live: keeps scores; None: nobody does.
         chance: decides which pictures are taken.
     """
 
@@ -86,9 +84,8 @@ class Shadow:
         dispatcher: Dispatcher,
         catalog: Catalog,
         membership: Membership,
-        drift: Drift,
+        watch: Watch,
         judge: Judge,
-        live: LiveLog | None = None,
         chance: random.Random | None = None,
     ) -> None:
         self._clock = clock
@@ -97,14 +94,14 @@ class Shadow:
         self._catalog = catalog
         self._membership = membership
         self._judge = judge
-        self._live = live
+        self._live = watch.live
         self._chance = chance or random.Random()
         self._waiting: deque[Taken] = deque()
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._busy_at_s = clock.now()
         self._not_before_s = clock.now()
         self._stopped = False
-        self.drift = drift
+        self.drift = watch.drift
         self.counts = Counts()
         self.trouble = ""
         """Why pictures cannot be scored; empty while they can."""
@@ -292,27 +289,6 @@ class Shadow:
         if trouble != self.trouble:
             log.error("pictures are not compared: %s", trouble)
         self.trouble = trouble
-
-
-def open_shadow(
-    config: QualityConfig,
-    clock: Clock,
-    dispatcher: Dispatcher,
-    catalog: Catalog,
-    membership: Membership,
-) -> Shadow:
-    """Return the watch that the settings describe, where it ended if its folder says so.
-
-    Raises:
-        ConfigError: the folder cannot be made.
-    """
-    drift, live = Drift(), None
-    if config.live_folder:
-        source = f"{config.scorer} {config.clip}".strip()
-        live = LiveLog(Path(config.live_folder), config.live_rows, source)
-        live.resume(drift)
-    judge = Judge(config.scorer, config.clip)
-    return Shadow(clock, config, dispatcher, catalog, membership, drift, judge, live)
 
 
 def _rows_at_once(member: Member) -> int:

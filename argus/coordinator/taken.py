@@ -49,7 +49,7 @@ class Taken:
             reference=reference,
             reference_steps=offer.reference_steps,
             predicted=offer.quality,
-            lower=None,
+            lower=offer.fitted,
             similarity=offer.near.similarity if offer.near else None,
             skip=offer.skip,
             image=image,

@@ -170,29 +170,31 @@ class Live:
     left_out: Mapping[str, int]
 
 
-def read_live(path: Path, like: Header) -> Live:
+def read_live(path: Path, profile: ScoreMatrix) -> Live:
     """Return the comparisons in a folder as further rows beside a profile's.
 
     Every comparison is a prompt of its own with one repeat, in the split `train`; comparisons of
     one prompt share a group. Left out, and counted, are those of other levels or scorers than the
-    profile's: their numbers mean something else.
+    profile's, whose numbers mean something else, and those of the profile's own prompts that are
+    kept for calibration and test: who learned from them could not be judged by them.
 
     Args:
         path: the folder.
-        like: of the profile.
+        profile: beside which they are to stand.
 
     Raises:
         ConfigError: there is no such folder, or a file in it is damaged; names the line.
     """
     if not path.is_dir():
         raise ConfigError(f"{path}: no such folder")
+    like, aside = profile.header, _aside(profile)
     left_out: dict[str, int] = {}
     rows: list[dict[str, Any]] = []
     for file in live_files(path):
         header, pairs = _read_file(file)
         reason = _misfit(header, like)
         for pair in pairs:
-            why = reason or _unknown_level(pair, header, like)
+            why = reason or _unknown_level(pair, header, like) or _held_out(pair, aside)
             if why:
                 left_out[why] = left_out.get(why, 0) + 1
             else:
@@ -295,6 +297,21 @@ def _unknown_level(pair: Sequence[Mapping[str, Any]], header: Header, like: Head
         if name not in known or own.get(name) != known[name]:
             return f"level {name} is not the profile's"
     return "" if pair[0]["level"] == like.levels[0].name else "another reference level"
+
+
+def _aside(profile: ScoreMatrix) -> frozenset[str]:
+    """Return the prompts that are not for training, as they are compared."""
+    prompts = profile.prompts
+    return frozenset(
+        normalise_prompt(text)
+        for text, split in zip(prompts.texts, prompts.splits, strict=True)
+        if split not in ("", SPLIT)
+    )
+
+
+def _held_out(pair: Sequence[Mapping[str, Any]], aside: frozenset[str]) -> str:
+    held = normalise_prompt(pair[0]["prompt"]) in aside
+    return "a prompt that the profile keeps for calibration or test" if held else ""
 
 
 def _place(level: Level) -> tuple[str, str, float, float]:

@@ -8,12 +8,19 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from argus.config import QualityConfig
 from argus.control.drift import Drift
+from argus.control.learned.bounds import Bounds
+from argus.control.learned.domain import Domain
+from argus.control.learned.features import Features, Lexicon
+from argus.control.learned.fitted import FittedPredictor
+from argus.control.learned.models import Means
+from argus.control.widened import Widened
 from argus.coordinator.judge import Columns, Judge, Scores
-from argus.coordinator.live import STATE, LiveLog
+from argus.coordinator.live import STATE, LiveLog, Watch
 from argus.coordinator.membership import Member
 from argus.coordinator.shadow import IDLE_S, RETRY_S, WAITING, Shadow
 from argus.errors import ArgusError, InternalError, InvalidArgumentError, UnavailableError
@@ -22,7 +29,7 @@ from argus.quality.matrix import ScorerVersion
 from argus.rpc.convert import image_request_from_proto
 from argus.types import SHADOW_TENANT
 from argus.v1 import cluster_pb2, image_pb2
-from tests.unit.coordinator.bench import Bench, one_work, sent, works
+from tests.unit.coordinator.bench import PROFILE, Bench, one_work, sent, works
 from tests.unit.coordinator.polling import eventually
 
 LOW, HIGH = "base-5", "base-10"
@@ -78,22 +85,41 @@ class Watched:
 Make = Callable[..., Watched]
 
 
+def bounded() -> FittedPredictor:
+    """A predictor that expects the mean of both levels, 1 and 0.9, with bounds of 1 and 0.8."""
+    words = frozenset({"a", "red", "circle"})
+    margins = np.array([0.0, 0.1])
+    return FittedPredictor(
+        profile="0123456789abcdef",
+        embedder="",
+        dimension=0,
+        coverage=0.9,
+        features=Features(Lexicon((), {}, words), None, PROFILE.levels),
+        domain=Domain(100, 0.5, 0.0, None),
+        model=Means(np.array([1.0, 0.9])),
+        bounds=Bounds(np.array([0.0]), np.array([1.0]), margins, margins),
+        worst=np.array([1.0, 0.5]),
+        chains=(),
+    )
+
+
 @pytest.fixture
 async def watch() -> AsyncIterator[Make]:
     made: list[Watched] = []
 
     def make(live: LiveLog | None = None, **settings: object) -> Watched:
         config = QualityConfig(**({"shadow_share": 1.0} | settings))  # type: ignore[arg-type]
-        bench, judge = Bench(), ScriptedJudge()
+        watch = Watch(Drift(), live)
+        judge = ScriptedJudge()
+        bench = Bench(predictor=Widened(bounded(), lambda: watch.drift.margin))
         shadow = Shadow(
             bench.clock,
             config,
             bench.dispatcher,
             bench.catalog,
             bench.membership,
-            Drift(),
+            watch,
             judge,
-            live,
             random.Random(1),
         )
         made.append(Watched(bench, shadow, judge))
@@ -333,3 +359,22 @@ async def test_drift_is_alarmed_and_survives_the_process(watch: Make, tmp_path: 
     (tmp_path / "live" / STATE).write_text("{")
     LiveLog(tmp_path / "live", 1000, "facts").resume(other)
     assert other.alarms == ()
+
+
+async def test_bounds_that_do_not_hold_are_lowered_until_they_do(watch: Make) -> None:
+    watched = watch()
+    node = watched.bench.join()
+    drift = watched.shadow.drift
+    bounds = []
+    for i in range(40):
+        watched.bench.submit(f"r{i}", level=LOW, seed=7)
+        work = await one_work(node)
+        bounds.append(watched.bench.dispatcher.flights[work.request_id].offers[0].lower)
+        watched.bench.done(node, work)
+        watched.bench.done(node, await watched.again(node))
+        await eventually(lambda: not watched.shadow.in_flight)
+    # 0.75 is observed, 0.8 was promised: whatever the margin meanwhile, that is 0.05 short.
+    assert drift.state()["coverage"]["short"] == pytest.approx([0.05] * 40)
+    assert bounds[0] == pytest.approx(0.8)
+    assert bounds[-1] == pytest.approx(0.75)
+    assert drift.coverage.held > 0.9

@@ -88,6 +88,7 @@ def test_every_rule_names_a_room_that_exists() -> None:
         ("argus.control.strategy", {"torch", "numpy", "scipy"}),
         ("argus.control.router", {"torch", "grpc", "diffusers"}),
         ("argus.control.profile", {"torch", "grpc", "diffusers"}),
+        ("argus.control.drift", {"torch", "grpc", "numpy"}),
         ("argus.coordinator.service", {"torch", "diffusers", "psycopg"}),
         ("argus.kernels", {"torch", "triton", "numpy"}),
         ("argus.models", {"torch"}),

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from argus.control.profile import Circumstances, CostProfile, SizeCosts, StateCosts, VariantProfile
 from argus.errors import ConfigError, InvalidArgumentError
+from argus.quality.fit.folder import read_profile
 from argus.quality.live import (
     Comparison,
     LiveFolder,
@@ -20,7 +22,9 @@ from argus.quality.live import (
     read_live,
 )
 from argus.quality.matrix import TEXTS, WHOLES, Header, Rows, ScoreMatrix, ScorerVersion
-from argus.types import Level
+from argus.quality.profile import COSTS, SCORES
+from argus.types import Level, StepCosts
+from tests.unit.quality import build
 
 REFERENCE = Level("base", "scenes-base", 1.0, 1.0)
 HALF = Level("base-half", "scenes-base", 0.5, 0.98)
@@ -63,7 +67,7 @@ def test_what_was_appended_comes_back_as_relative_quality_of_the_profiles_levels
     folder.append(LIVE, comparison(1, HALF, 0.6))
     folder.append(LIVE, comparison(2, SKIP, 0.72, "A  red CIRCLE"))
     folder.append(LIVE, comparison(3, HALF, None, "a blue ring"))
-    live = read_live(tmp_path / "live", PROFILE)
+    live = read_live(tmp_path / "live", profile())
     assert live.left_out == {}
     matrix = live.matrix
     assert matrix is not None
@@ -83,7 +87,7 @@ def test_what_was_appended_comes_back_as_relative_quality_of_the_profiles_levels
 def test_live_rows_go_behind_a_profiles_and_into_its_file_format(tmp_path: Path) -> None:
     folder = LiveFolder(tmp_path / "live", 100)
     folder.append(LIVE, comparison(1, HALF, 0.6))
-    live = read_live(tmp_path / "live", PROFILE).matrix
+    live = read_live(tmp_path / "live", profile()).matrix
     assert live is not None
     both = beside(profile(), live)
     both.write(tmp_path / "scores.parquet")
@@ -114,7 +118,7 @@ def test_what_means_something_else_is_left_out_and_counted(
     folder = LiveFolder(tmp_path, 100)
     folder.append(header, comparison(1, level))
     folder.append(LIVE, comparison(2))
-    live = read_live(tmp_path, PROFILE)
+    live = read_live(tmp_path, profile())
     ((why, number),) = live.left_out.items()
     assert reason in why
     assert number == 1
@@ -132,7 +136,7 @@ def test_the_folder_stays_bounded_over_restarts_and_keeps_the_latest(
             folder.append(LIVE, comparison(i))
             rows = sum(len(f.read_text().splitlines()) - 1 for f in live_files(tmp_path))
             assert rows <= most
-    matrix = read_live(tmp_path, PROFILE).matrix
+    matrix = read_live(tmp_path, profile()).matrix
     assert matrix is not None
     kept = [int(name.removeprefix("shadow-")) for name in matrix.prompts.ids]
     assert kept == list(range(90 - len(kept), 90))
@@ -154,7 +158,7 @@ def test_a_line_cut_short_by_the_end_of_its_process_is_no_row(tmp_path: Path) ->
     whole = file.read_text()
     for cut in range(1, len(whole.splitlines(keepends=True)[-1])):
         file.write_text(whole[:-cut])
-        matrix = read_live(tmp_path, PROFILE).matrix
+        matrix = read_live(tmp_path, profile()).matrix
         assert matrix is not None
         assert matrix.prompts.ids == ("shadow-1",)
 
@@ -176,11 +180,73 @@ def test_damage_is_named_by_its_line(tmp_path: Path, old: str, new: str, line: s
     assert old in text
     file.write_text(text.replace(old, new, 1))
     with pytest.raises(ConfigError, match=line) as raised:
-        read_live(tmp_path, PROFILE)
+        read_live(tmp_path, profile())
     assert str(file) in str(raised.value)
 
 
 def test_no_folder_and_an_empty_one_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such folder"):
-        read_live(tmp_path / "none", PROFILE)
-    assert read_live(tmp_path, PROFILE).matrix is None
+        read_live(tmp_path / "none", profile())
+    assert read_live(tmp_path, profile()).matrix is None
+
+
+def profile_folder(path: Path) -> ScoreMatrix:
+    """Write a profile of 40 prompts whose half level has .8 of the reference's score."""
+    splits = ["train"] * 25 + ["calibration"] * 10 + ["test"] * 5
+    scores = np.tile(np.array([0.5, 0.4, 0.3]), (40, 1, 1))
+    matrix = build.matrix(scores, splits=splits)
+    path.mkdir()
+    matrix.write(path / SCORES)
+    size = SizeCosts(
+        64,
+        64,
+        StepCosts((2,), (0.1,)),
+        (None,),
+        0.3,
+        None,
+        {"png": 0.02},
+        StateCosts(1, 1e-6, 1e-6),
+    )
+    costs = CostProfile(
+        Circumstances("2026-01-02", "x", "cpu", "x", 1, 1, "float32", "x", "no", {"torch": "2"}),
+        (VariantProfile("big", "StableDiffusionPipeline", 1.0, None, 0.01, False, (size,)),),
+    )
+    (path / COSTS).write_text(costs.to_json())
+    return matrix
+
+
+def test_fitting_learns_from_live_requests_but_not_from_prompts_it_is_judged_by(
+    tmp_path: Path,
+) -> None:
+    matrix = profile_folder(tmp_path / "profile")
+    whole, half, _ = build.LEVELS
+    header = replace(matrix.header, circumstances={"source": "facts"})
+    folder = LiveFolder(tmp_path / "live", 100)
+    prompts = ("something new", "Prompt  number 30", "prompt number 3")
+    for i, prompt in enumerate(prompts):
+        made, reference = (
+            LivePicture(level, 10, 0, "n", {"facts": score})
+            for level, score in ((half, 0.2), (whole, 0.5))
+        )
+        folder.append(header, Comparison(f"shadow-{i}", prompt, i, None, made, reference))
+    said: list[str] = []
+    data = read_profile(tmp_path / "profile", None, tmp_path / "live", said.append)
+    assert said == [
+        "1 live pictures left out: a prompt that the profile keeps for calibration or test",
+        "2 live pictures are learned from, too",
+    ]
+    plain = read_profile(tmp_path / "profile", None)
+    train = data.split("train")
+    assert len(train) == len(plain.split("train")) + 2
+    assert np.allclose(train.targets[-2:], [[1, 0.4, math.nan]] * 2, equal_nan=True)
+    assert np.nanmean(train.targets[:, 1]) == pytest.approx((25 * 0.8 + 2 * 0.4) / 27)
+    for split in ("calibration", "test"):
+        assert np.array_equal(data.split(split).targets, plain.split(split).targets)
+    assert data.profile != plain.profile
+
+
+def test_a_folder_of_which_nothing_fits_is_refused_rather_than_ignored(tmp_path: Path) -> None:
+    profile_folder(tmp_path / "profile")
+    LiveFolder(tmp_path / "live", 100).append(LIVE, comparison(1))
+    with pytest.raises(ConfigError, match="no live picture that fits"):
+        read_profile(tmp_path / "profile", None, tmp_path / "live")
