@@ -27,7 +27,7 @@ from argus.coordinator.index_thread import IndexThread
 from argus.coordinator.membership import Membership
 from argus.coordinator.partitions import kept_steps, partition_of, reusable_offers
 from argus.errors import ArgusError
-from argus.types import ImageRequest, VariantInfo
+from argus.types import SHADOW_TENANT, ImageRequest, VariantInfo
 from argus.v1 import cluster_pb2
 
 log = logging.getLogger(__name__)
@@ -190,6 +190,7 @@ class Reuse:
             or not understands(self._config, variant)
             or offer.skip
             or not steps
+            or request.tenant == SHADOW_TENANT
             or (request.level and ladder.by_name(request.level).skip_fraction)
         ):
             return "", ()

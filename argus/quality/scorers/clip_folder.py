@@ -34,13 +34,14 @@ class ClipFolder:
     """
 
     def __init__(self, folder: Path) -> None:
-        import torch
-        import transformers
-
         if not folder.is_dir():
             raise ModelError(f"{folder}: no such folder")
         if not list(folder.glob("*.safetensors")):
             raise ModelError(f"{folder}: holds no .safetensors file, and no other is read")
+        # After what needs no seconds of imports.
+        import torch
+        import transformers
+
         _check_kind(folder)
         loader: Any = transformers.CLIPModel
         try:
