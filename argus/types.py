@@ -11,6 +11,8 @@ MAX_STEPS = 1000
 MAX_GUIDANCE = 50.0
 MAX_SEED = 2**63 - 1
 MAX_DEADLINE_S = 86_400.0
+OFF = "off"
+"""Value of settings of addresses that says: do not listen."""
 
 
 class ImageFormat(enum.Enum):

@@ -165,8 +165,9 @@ class Dispatcher:
             left_s -= self._clock.now() - came_s
         try:
             decision = admit(offers, left_s, self._load(place))
-        except (OverloadedError, DeadlineError):
-            self.counters.refused += 1
+        except (OverloadedError, DeadlineError) as error:
+            full = len(self._flights) >= self._config.max_in_flight
+            self.counters.refuse(error, full)
             raise
         queued = image_pb2.Queued(ahead=self.not_started, predicted_s=decision.predicted_finish_s)
         flight = Flight(
@@ -290,8 +291,7 @@ class Dispatcher:
         """End a request with its image."""
         now_s = self._clock.now()
         self._results.remember(flight.request, response, now_s)
-        self.counters.answered_by_level[response.image.level] += 1
-        self.counters.on_time += flight.on_time(now_s)
+        self.counters.answer(flight, response.image, now_s)
         self._detach(flight)
         self._close(flight, Phase.DONE, response)
 
@@ -342,6 +342,6 @@ class Dispatcher:
         """Do the bookkeeping of every ending."""
         del self._flights[flight.id]
         flight.finish(phase, end)
-        self.counters.ended(phase)
+        self.counters.ended(flight, phase)
         if not self._flights:
             self._empty.set()

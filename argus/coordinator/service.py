@@ -18,9 +18,11 @@ from argus.coordinator.cluster_service import ClusterService
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.image_service import ImageService
 from argus.coordinator.membership import Membership
+from argus.coordinator.metrics import Metrics
 from argus.coordinator.reuse import Reuse
 from argus.coordinator.watchdog import Watchdog
 from argus.errors import ConfigError, UnavailableError
+from argus.metrics.exposition import shown_metrics
 from argus.models import bundled_dir
 from argus.rpc.server import RpcServer
 from argus.v1 import admin_pb2_grpc, cluster_pb2_grpc, image_pb2_grpc
@@ -31,6 +33,7 @@ IMAGE_SERVICE = "argus.v1.ImageService"
 CLUSTER_SERVICE = "argus.v1.ClusterService"
 ADMIN_SERVICE = "argus.v1.AdminService"
 BUNDLED_LEVELS = "levels.json"
+METRICS = "coordinator.metrics"
 WATCH_INTERVAL_S = 0.05
 STOP_GRACE_S = 1.0
 
@@ -49,8 +52,9 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[str], N
     coordinator = Coordinator(config.coordinator, MonotonicClock(), config.cache)
     address = await coordinator.start()
     try:
-        on_ready(address)
-        await stop.wait()
+        async with shown_metrics(coordinator.metrics, config.coordinator.metrics, METRICS):
+            on_ready(address)
+            await stop.wait()
     finally:
         await coordinator.stop()
 
@@ -79,6 +83,9 @@ class Coordinator:
         clock: where the time comes from.
         cache: settings of the cache; None: it is off.
 
+    Attributes:
+        metrics: what there is to be shown to Prometheus.
+
     Raises:
         ConfigError: the level file cannot be used.
     """
@@ -93,6 +100,14 @@ class Coordinator:
         self._reuse = Reuse(cache, self._membership, clock) if cache and cached else None
         self._dispatcher = Dispatcher(
             clock, config, self._membership, catalog, LevelMeans(), self._reuse
+        )
+        self.metrics = Metrics(
+            clock,
+            config.max_in_flight,
+            self._dispatcher,
+            catalog,
+            self._membership,
+            self._reuse,
         )
         self._watchdog = Watchdog(clock, self._membership, self._dispatcher, config.node_wait_s)
         self._server = RpcServer()
