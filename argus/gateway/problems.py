@@ -110,10 +110,9 @@ def problem(error: Exception) -> dict[str, Any]:
     """Return the body that tells of an error: a problem, and below `error` OpenAI's form of it."""
     kind = kind_of(error)
     field = None
-    detail = str(error) if isinstance(error, ArgusError) else INTERNAL_MESSAGE
+    detail = _renamed(str(error)) if isinstance(error, ArgusError) else INTERNAL_MESSAGE
     if isinstance(error, InvalidArgumentError | NotFoundError):
         field = FIELDS.get(error.field, error.field)
-        detail = detail.replace(f"{error.field}:", f"{field}:", 1)
     body: dict[str, Any] = {
         "type": f"urn:argus:problem:{kind.code}",
         "title": kind.title,
@@ -132,6 +131,12 @@ def problem(error: Exception) -> dict[str, Any]:
         "code": "model_not_found" if (field, kind.status) == ("model", 404) else kind.code,
     }
     return body
+
+
+def _renamed(message: str) -> str:
+    """Return a message with the field that it begins with named as the body names it."""
+    field, colon, rest = message.partition(": ")
+    return f"{FIELDS.get(field, field)}{colon}{rest}"
 
 
 def headers_of(error: Exception) -> dict[str, str]:

@@ -27,8 +27,8 @@ MOST_PARTIALS = 3
 """As OpenAI has it."""
 MAX_USER_CHARS = 512
 AUTO = "auto"
-MAX_JSON_SEED = 2**53
-"""Beyond, JavaScript rounds."""
+DRAWN_SEEDS = 2**32
+"""Seeds that are not given are below: short enough to be read out, and for JavaScript."""
 
 PASSED_ON = {
     "model": "variant",
@@ -215,8 +215,7 @@ def _size(value: Any) -> dict[str, tuple[int, int]]:
 def _checked_series(prompt: str, options: Options, n: int) -> Series:
     """Return the series, with its first and last request checked as the coordinator would.
 
-    A seed that is not given follows from the request id, so that asking again asks for the same,
-    and is one that JavaScript can read.
+    A seed that is not given follows from the request id, so that asking again asks for the same.
     """
     request_id = options.get("request_id")
     if request_id is None:
@@ -226,7 +225,7 @@ def _checked_series(prompt: str, options: Options, n: int) -> Series:
     check_whole("seed", seed, 0, MAX_SEED)
     if seed is None:
         digest = blake2b(request_id.encode(), digest_size=8).digest()
-        seed = int.from_bytes(digest, "big") % (MAX_JSON_SEED - n)
+        seed = int.from_bytes(digest, "big") % (DRAWN_SEEDS - n)
     series = plan_series(seed, request_id, n)
     build: Callable[..., Any] = build_request
     for position in {0, n - 1}:

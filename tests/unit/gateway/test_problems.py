@@ -49,6 +49,8 @@ def test_fields_are_named_as_the_body_names_them() -> None:
     told = problem(InvalidArgumentError("deadline_s", "must be above 0"))
     assert told["errors"] == [{"field": "deadline", "detail": "must be above 0"}]
     assert told["error"]["param"] == "deadline"
+    told = problem(errors.DeadlineError("deadline_s: 1 s is too short"))
+    assert told["detail"] == "deadline: 1 s is too short"
     told = problem(NotFoundError("variant", "sdxll", ["sdxl"]))
     assert told["detail"].startswith("model: unknown 'sdxll' (did you mean 'sdxl'?)")
 
