@@ -40,3 +40,10 @@ def cluster(model_flags: list[str]) -> Iterator[LocalCluster]:
     """Two nodes with two tiny random pipelines, shared by the tests that break nothing."""
     with LocalCluster(2, model_flags) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def bundled() -> Iterator[LocalCluster]:
+    """One node with the bundled models, and a gateway; shared by the tests that break nothing."""
+    with LocalCluster(1, http=True) as cluster:
+        yield cluster

@@ -23,12 +23,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def bundled() -> Iterator[LocalCluster]:
-    with LocalCluster(1, http=True) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
 def client(bundled: LocalCluster) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(
         base_url=f"http://{bundled.http}/v1", api_key="none", max_retries=0
