@@ -20,7 +20,7 @@ from argus.gateway.bodies import JSON, PICTURES, accepted, read_json_body
 from argus.gateway.cluster import Cluster
 from argus.gateway.making import Room, all_images, follow, unless_gone
 from argus.gateway.problems import problem
-from argus.gateway.sse import Frame, event_stream
+from argus.gateway.sse import EventStream, Frame
 from argus.gateway.wanted import Wanted, parse_body, parse_wanted
 
 PARTIAL = "image_generation.partial_image"
@@ -97,7 +97,7 @@ class Images:
                 raise
             held = stack.pop_all()
         frames = _frames(wanted, first, events, held)
-        return event_stream(frames, _headers(wanted))
+        return EventStream(frames, _headers(wanted))
 
     def _steps(self, wanted: Wanted) -> int:
         """Return the steps that an image is likely to take."""

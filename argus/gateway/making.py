@@ -13,6 +13,7 @@ from starlette.requests import Request
 from argus.client import AsyncClient, Event, Image, ImageResult, Options, Preview, Warning
 from argus.clock import Clock
 from argus.errors import CancelledError, OverloadedError, UnavailableError
+from argus.gateway.sse import wait_gone
 from argus.gateway.wanted import Wanted
 
 T = TypeVar("T")
@@ -113,13 +114,13 @@ async def all_images(events: AsyncGenerator[Event, None], wanted: Wanted) -> lis
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return what `work` returns; it is cancelled when the client leaves.
+    """Return what `work` returns; it is cancelled when the client, whose body was read, leaves.
 
     Raises:
         CancelledError: the client left.
     """
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_wait_gone(request))
+    gone = asyncio.ensure_future(wait_gone(request.receive))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
@@ -129,9 +130,3 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         for one in (task, gone):
             one.cancel()
         await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _wait_gone(request: Request) -> None:
-    """Return when the client has left; its body must have been read before."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.responses import StreamingResponse
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 KEEP_ALIVE_S = 15.0
 """A comment is sent after so long a silence, so that proxies do not cut the connection."""
+STALLED_S = 60.0
+"""A client that takes nothing for so long is given up: it holds room that others wait for."""
 MEDIA_TYPE = "text/event-stream"
+FIXED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""The second tells proxies not to hold events back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,43 +33,58 @@ class Frame:
         return f"event: {self.name}\ndata: {text}\n\n".encode()
 
 
-class EventStream(StreamingResponse):
-    """Sends frames, and closes their source in every case: sent whole, cut, or never begun."""
+class EventStream(Response):
+    """Sends frames until they end, the client leaves or it takes no more.
 
-    def __init__(self, frames: AsyncGenerator[Frame, None], headers: Mapping[str, str]) -> None:
+    However it ends, the source of the frames is closed before the answer is.
+    """
+
+    def __init__(
+        self, frames: AsyncGenerator[Frame, None], headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(headers={**FIXED, **(headers or {})}, media_type=MEDIA_TYPE)
+        del self.headers["content-length"]
         self._frames = frames
-        super().__init__(_encoded(frames), headers=headers, media_type=MEDIA_TYPE)
+        self._pending: asyncio.Future[Frame | None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send them until they end or the client leaves."""
-        async with aclosing(self._frames):
-            await super().__call__(scope, receive, send)
+        """Send the frames."""
+        gone = asyncio.ensure_future(wait_gone(receive))
+        try:
+            start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+            await send(start)
+            async with asyncio.timeout(None) as patience:
+                while (chunk := await self._next_chunk(gone)) is not None:
+                    patience.reschedule(asyncio.get_running_loop().time() + STALLED_S)
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    patience.reschedule(None)
+            if not gone.done():
+                await send({"type": "http.response.body", "body": b""})
+        except TimeoutError:
+            return  # the server closes a connection whose answer is not complete
+        finally:
+            waited = [gone] if self._pending is None else [gone, self._pending]
+            for one in waited:
+                one.cancel()
+            await asyncio.gather(*waited, return_exceptions=True)
+            await self._frames.aclose()
+
+    async def _next_chunk(self, gone: asyncio.Future[None]) -> bytes | None:
+        """Return the next frame, or a comment after a silence; None at the end."""
+        if self._pending is None:
+            self._pending = asyncio.ensure_future(anext(self._frames, None))
+        await asyncio.wait(
+            {self._pending, gone}, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        if gone.done():
+            return None
+        if not self._pending.done():
+            return b": still here\n\n"
+        frame, self._pending = self._pending.result(), None
+        return None if frame is None else frame.encode()
 
 
-def event_stream(
-    frames: AsyncGenerator[Frame, None], headers: Mapping[str, str] | None = None
-) -> EventStream:
-    """Return the answer that sends `frames`; proxies are told not to hold them back."""
-    fixed = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return EventStream(frames, {**fixed, **(headers or {})})
-
-
-async def _encoded(frames: AsyncIterator[Frame]) -> AsyncGenerator[bytes, None]:
-    pending: asyncio.Future[Frame | None] | None = None
-    try:
-        while True:
-            if pending is None:
-                pending = asyncio.ensure_future(anext(frames, None))
-            done, _ = await asyncio.wait({pending}, timeout=KEEP_ALIVE_S)
-            if not done:
-                yield b": still here\n\n"
-                continue
-            frame = pending.result()
-            pending = None
-            if frame is None:
-                return
-            yield frame.encode()
-    finally:
-        if pending is not None:
-            pending.cancel()
-            await asyncio.gather(pending, return_exceptions=True)
+async def wait_gone(receive: Receive) -> None:
+    """Return when the client has left; its body must have been read before."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

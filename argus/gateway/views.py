@@ -13,7 +13,7 @@ from argus.client import AsyncClient
 from argus.client.variants import Variant
 from argus.errors import ArgusError, NotFoundError
 from argus.gateway.cluster import Cluster
-from argus.gateway.sse import Frame, event_stream
+from argus.gateway.sse import EventStream, Frame
 
 UNCACHED = {"Cache-Control": "no-store"}
 
@@ -74,7 +74,7 @@ class Views:
 
     async def changes(self, request: Request) -> Response:
         """Send the state with each poll, as server-sent events."""
-        return event_stream(self._changes())
+        return EventStream(self._changes())
 
     async def _changes(self) -> AsyncGenerator[Frame, None]:
         yield Frame("status", {**self._cluster.shown(), "history": self._cluster.history()})

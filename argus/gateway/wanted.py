@@ -108,7 +108,12 @@ def parse_body(body: bytes) -> dict[str, Any]:
         InvalidArgumentError: it is none; names `body`.
     """
     try:
-        data = json.loads(body, parse_constant=_no_constant, object_pairs_hook=_no_doubles)
+        data = json.loads(
+            body,
+            parse_constant=_no_constant,
+            parse_float=_number,
+            object_pairs_hook=_no_doubles,
+        )
     except (ValueError, RecursionError) as error:
         raise InvalidArgumentError("body", f"must be a JSON object: {error}") from error
     if not isinstance(data, dict):
@@ -118,6 +123,12 @@ def parse_body(body: bytes) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _number(text: str) -> float | int:
+    """Return a number; 20.0 is a whole one to JSON, and to some writers of it."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -43,6 +43,14 @@ async def test_pictures_come_as_base64_in_the_order_of_their_seeds() -> None:
     assert answer.headers["x-request-id"] in said["data"][0]["argus"]["request_id"]
 
 
+async def test_whole_numbers_may_have_a_point() -> None:
+    async with served(ScriptedNode()) as here:
+        headers = {"Content-Type": "application/json"}
+        body = b'{"prompt": "x", "steps": 4.0, "seed": 7.0, "n": 1e0, "guidance": 2.0}'
+        answer = await here.http.post(PATH, content=body, headers=headers)
+    assert base64.b64decode(answer.json()["data"][0]["b64_json"]) == picture(7, 4)
+
+
 async def test_null_is_as_if_it_were_not_there() -> None:
     async with served(ScriptedNode()) as here:
         answer = await here.ask({**PROMPT, "seed": None, "size": None, "model": None, "n": None})
