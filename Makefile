@@ -116,6 +116,22 @@ bench-cache-parts: venv  ## Measure the cache's index and stores, and replay its
 bench-cache: venv  ## Measure what cached states do to the bundled family's pictures (ten minutes).
 	PYTHONPATH=bench $(BIN)/python bench/cache.py --out bench/results
 
+.PHONY: profile
+profile: venv  ## Profile the bundled family anew: 18,000 pictures (an hour and a half on two cores).
+	$(BIN)/python -m argus.quality.domain --out build/profile
+	$(BIN)/argus profile --prompts build/profile/prompts.csv --neighbours build/profile/neighbours.csv \
+		--skips 0.1,0.2,0.3,0.4,0.5 --nodes 2 --threads 1 --test-repeats 4 \
+		--work build/profile/work --out models/weights/profile
+	$(BIN)/python -m argus.models.levels
+
+.PHONY: bench-allocator
+bench-allocator: venv  ## Measure the allocator from 8 to 4,096 nodes (two minutes).
+	PYTHONPATH=bench $(BIN)/python bench/allocator.py --out bench/results
+
+.PHONY: bench-demand
+bench-demand: venv  ## Compare the demand forecast with moving averages on shapes of traffic.
+	PYTHONPATH=bench $(BIN)/python bench/demand.py --out bench/results
+
 .PHONY: train-models
 train-models: venv  ## Train the bundled family from nothing into build/models.
 	$(BIN)/python -m argus.models.train --out build/models --resume

@@ -121,6 +121,8 @@ class CacheConfig:
     """Age at which an entry goes whatever its use; 0: never."""
     state_wait_s: float = 0.5
     """How long a row waits for its state before it runs every step."""
+    look_up_s: float = 0.5
+    """A look-up that takes longer finds nothing; the request is waiting for it."""
     shared_tenants: tuple[str, ...] = ()
     """Tenants that read and write one common pool instead of their own."""
 
@@ -316,5 +318,6 @@ def _check_cache(cache: CacheConfig) -> None:
             raise ConfigError(f"cache.{name}: must be above 0, not {getattr(cache, name)}")
     if cache.ttl_s < 0:
         raise ConfigError(f"cache.ttl_s: must not be below 0, not {cache.ttl_s}")
-    if not cache.state_wait_s > 0:
-        raise ConfigError(f"cache.state_wait_s: must be above 0, not {cache.state_wait_s}")
+    for name in ("state_wait_s", "look_up_s"):
+        if not getattr(cache, name) > 0:
+            raise ConfigError(f"cache.{name}: must be above 0, not {getattr(cache, name)}")

@@ -36,12 +36,15 @@ class FamilyPlan:
     gateway: tuple[str, ...] | None = None
 
 
-async def run_family(
-    plan: FamilyPlan, stop: asyncio.Event, on_ready: Callable[[str, str | None], None]
-) -> None:
-    """Run until `stop` is set; calls `on_ready` when all nodes have joined.
+Told = Callable[[str], None]
 
-    It is told HOST:PORT of the coordinator, and of the gateway if there is one.
+
+async def run_family(
+    plan: FamilyPlan, stop: asyncio.Event, on_ready: Told, on_http: Told | None = None
+) -> None:
+    """Run until `stop` is set; calls `on_ready` with HOST:PORT when all nodes have joined.
+
+    Then it calls `on_http` with HOST:PORT of the gateway, if there is one.
 
     Afterwards a child that dies is started again; a node that leaves in good order is not.
 
@@ -49,7 +52,7 @@ async def run_family(
         UnavailableError: a child ended before everything was ready.
     """
     family = _Family(plan)
-    life = asyncio.ensure_future(family.live(on_ready))
+    life = asyncio.ensure_future(family.live(on_ready, on_http))
     stopped = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait({life, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -73,7 +76,7 @@ class _Family:
         arguments = ("coordinator", "--bind", bind, *self._plan.coordinator)
         return Child("coordinator", arguments, announces=True)
 
-    async def live(self, on_ready: Callable[[str, str | None], None]) -> None:
+    async def live(self, on_ready: Told, on_http: Told | None) -> None:
         """Bring everything up, say so, and keep it up."""
         await self._coordinator.start()
         address = await self._coordinator.first_line(LISTENING)
@@ -85,7 +88,9 @@ class _Family:
             await node.start()
         http = await self._start_gateway(server)
         await self._all_joined(server)
-        on_ready(address, http)
+        on_ready(address)
+        if http is not None and on_http is not None:
+            on_http(http)
         # A coordinator that was given port 0 must come back where its nodes look for it.
         self._coordinator.arguments = self._coordinator_at(address).arguments
         await asyncio.gather(*(child.keep_alive() for child in self._children()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -97,20 +98,18 @@ def up(
             *_optional("--metrics", metrics),
         ),
         nodes={
-            f"node-{i}": (*shared, *_node_arguments(settings, model, threads, nodes, device))
+            f"node-{i}": (*shared, *node_arguments(settings, model, threads, nodes, device))
             for i, device in enumerate(devices)
         },
         grace_s=max(settings.coordinator.drain_grace_s, settings.node.drain_grace_s),
         gateway=None if settings.gateway.bind == OFF else (*common, *_optional("--http", http)),
     )
     with log_bugs():
-        run(lambda stop: run_family(plan, stop, _say_ready))
+        run(lambda stop: run_family(plan, stop, _say("ready"), _say("http")))
 
 
-def _say_ready(address: str, http: str | None) -> None:
-    print("ready", address, flush=True)
-    if http is not None:
-        print("http", http, flush=True)
+def _say(word: str) -> Callable[[str], None]:
+    return lambda address: print(word, address, flush=True)
 
 
 def _shared_arguments(config: Path | None, log_level: str | None) -> tuple[str, ...]:
@@ -118,7 +117,7 @@ def _shared_arguments(config: Path | None, log_level: str | None) -> tuple[str, 
     return (*_optional("--config", file), *_optional("--log-level", log_level))
 
 
-def _node_arguments(
+def node_arguments(
     settings: Config, model: list[str] | None, threads: int | None, nodes: int, device: str
 ) -> tuple[str, ...]:
     """Return the arguments of one of `nodes` nodes, which runs on `device`."""

@@ -32,8 +32,6 @@ from argus.v1 import cluster_pb2
 log = logging.getLogger(__name__)
 
 FETCH_QUANTILE = 0.9
-LOOK_UP_S = 0.5
-"""A look-up that takes longer finds nothing; the request is waiting for it."""
 COUNT_S = 0.5
 """A count that takes longer is left out of a status."""
 INDEX_FOLDER = ".index"
@@ -129,7 +127,7 @@ class Reuse:
             return ()
         self.lookups += 1
         try:
-            async with asyncio.timeout(LOOK_UP_S):
+            async with asyncio.timeout(self._config.look_up_s):
                 vector = await self._embedder.embed(request.prompt)
                 found = [
                     near
@@ -137,7 +135,7 @@ class Reuse:
                     if (near := await self._near(request, offer, ladder, variants, vector))
                 ]
         except TimeoutError:
-            log.warning("a look-up in the cache took longer than %g s", LOOK_UP_S)
+            log.warning("a look-up in the cache took longer than %g s", self._config.look_up_s)
             return ()
         except ArgusError as error:
             log.warning("no look-up in the cache: %s", error)
@@ -154,7 +152,8 @@ class Reuse:
         """Return the key and the steps of the states that a row leaves behind; none for most rows.
 
         Kept are those that some level could start from, of rows that run every step, of prompts
-        that are not kept yet where a live node could read them.
+        that are not kept yet where a live node could read them. A request that names a level which
+        continues a state leaves none where there was none for it: asked again it would find itself.
 
         Args:
             request: whose row it is.
@@ -168,6 +167,7 @@ class Reuse:
             or not understands(self._config, variant)
             or offer.skip
             or not steps
+            or (request.level and ladder.by_name(request.level).skip_fraction)
         ):
             return "", ()
         partition = self._partition(request, offer, variant)

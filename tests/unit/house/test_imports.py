@@ -35,9 +35,10 @@ ALLOWED: dict[str, set[str]] = {
     "node": LEAVES
     | {"config", "node", "control", "cache", "engine", "diffusion", "rpc", "v1", "models"}
     | {"metrics"},
+    "quality": LEAVES | {"config", "control", "cache", "client", "rpc", "v1", "models", "quality"},
     "cli": LEAVES
     | {"config", "cli", "client", "rpc", "v1", "coordinator", "node", "models", "cache"}
-    | {"gateway", "web"},
+    | {"control", "quality", "gateway", "web"},
 }
 
 
@@ -85,7 +86,11 @@ def test_every_rule_names_a_room_that_exists() -> None:
         ("argus.client", {"torch", "diffusers", "cvxpy"}),
         ("argus.cache.embedders", {"torch", "transformers", "psycopg"}),
         ("argus.cache.index_embedded", {"torch", "psycopg"}),
+        ("argus.control.aligner", {"torch", "numpy", "scipy"}),
+        ("argus.control.demand", {"torch", "numpy", "scipy"}),
+        ("argus.control.planner", {"torch", "grpc", "cvxpy", "highspy"}),
         ("argus.control.reuse", {"torch", "numpy"}),
+        ("argus.control.strategy", {"torch", "numpy", "scipy"}),
         ("argus.control.router", {"torch", "grpc", "diffusers"}),
         ("argus.control.profile", {"torch", "grpc", "diffusers"}),
         ("argus.coordinator.service", {"torch", "diffusers", "psycopg"}),
