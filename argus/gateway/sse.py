@@ -63,7 +63,9 @@ class EventStream(Response):
         except TimeoutError:
             return  # the server closes a connection whose answer is not complete
         finally:
-            waited = [gone] if self._pending is None else [gone, self._pending]
+            waited: list[asyncio.Future[Any]] = [gone]
+            if self._pending is not None:
+                waited.append(self._pending)
             for one in waited:
                 one.cancel()
             await asyncio.gather(*waited, return_exceptions=True)
@@ -73,9 +75,8 @@ class EventStream(Response):
         """Return the next frame, or a comment after a silence; None at the end."""
         if self._pending is None:
             self._pending = asyncio.ensure_future(anext(self._frames, None))
-        await asyncio.wait(
-            {self._pending, gone}, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED
-        )
+        either: set[asyncio.Future[Any]] = {self._pending, gone}
+        await asyncio.wait(either, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED)
         if gone.done():
             return None
         if not self._pending.done():

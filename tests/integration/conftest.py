@@ -45,6 +45,8 @@ def cluster(model_flags: list[str]) -> Iterator[LocalCluster]:
 @pytest.fixture(scope="session")
 def bundled() -> Iterator[LocalCluster]:
     """One node with the bundled models, and a gateway; shared by the tests that break nothing."""
-    # Few lanes, since warming up measures each number of them.
-    with LocalCluster(1, ["--max-lanes", "2"], ready_timeout_s=600, http=True) as cluster:
+    # Few lanes, since warming up measures each number of them; one thread, since several that wait
+    # for each other crawl where cores are shared.
+    extra = ["--max-lanes", "2", "--threads", "1"]
+    with LocalCluster(1, extra, ready_timeout_s=600, http=True) as cluster:
         yield cluster
