@@ -241,4 +241,3 @@ def reading(path: Path) -> Iterator[Iterator[Line]]:
             yield ((rows.line_num, cells) for cells in rows if cells)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-
