@@ -16,8 +16,8 @@ def names() -> tuple[str, ...]:
     return tuple(MAKERS)
 
 
-def make(name: str, options: PolicyOptions = PolicyOptions()) -> Policy:
-    """Return a new policy.
+def make(name: str, options: PolicyOptions | None = None) -> Policy:
+    """Return a new policy; without options with its own defaults.
 
     Raises:
         NotFoundError: there is none of that name.
@@ -25,4 +25,4 @@ def make(name: str, options: PolicyOptions = PolicyOptions()) -> Policy:
     maker = MAKERS.get(name)
     if maker is None:
         raise NotFoundError("policy", name, names())
-    return maker(options)
+    return maker(options or PolicyOptions())
