@@ -81,7 +81,7 @@ def draw_prompts(
         shares: of each level among prompts' deepest harmless ones; they are scaled to sum to 1.
 
     Raises:
-        InvalidArgumentError: count or accuracy is out of range, or no curve gives those means.
+        InvalidArgumentError: something is out of range.
     """
     if count < 1:
         raise InvalidArgumentError("count", f"must be at least 1, not {count}")
@@ -106,8 +106,8 @@ def loss_curve(qualities: Sequence[float], shares: Sequence[float]) -> Floats:
     """Return (levels,) the curve `g` of the module's text.
 
     Raises:
-        InvalidArgumentError: qualities or shares are not what they should be, or the curve that
-            gives those means is not an ascending one.
+        InvalidArgumentError: qualities or shares are not what they should be. Where they are,
+            the curve ascends.
     """
     means, p = np.asarray(qualities, float), np.asarray(shares, float)
     if len(means) < 2 or len(means) != len(p):
@@ -121,8 +121,6 @@ def loss_curve(qualities: Sequence[float], shares: Sequence[float]) -> Floats:
     for level in range(1, len(means)):
         worse = p[:level]
         curve[level] = (1 - means[level] + worse @ curve[:level]) / worse.sum()
-    if np.any(np.diff(curve) < 0):
-        raise InvalidArgumentError("qualities", f"no ascending loss gives {qualities}")
     return curve
 
 
