@@ -31,6 +31,7 @@ class Task:
         lost: whether a node lost it, so that it goes before all others.
         avoid: names of nodes that failed it.
         decision: the last one made for it; None before the first.
+        similarity: of its prompt to the nearest cached one; None where that is not known.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Task:
     lost: bool = False
     avoid: set[str] = field(default_factory=set)
     decision: Decision | None = None
+    similarity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
