@@ -98,6 +98,7 @@ class _Run:
         self._policy = policy
         self._setting = setting
         self._prompt_rows = prompts.rows(trace).tolist()
+        self._similarity = prompts.similarity.tolist()
         self._slo_s = profile.slo_s if setting.slo_s is None else setting.slo_s
         self._offers = Offers(prompts, profile, setting)
         self._level_index = {level.name: i for i, level in enumerate(profile.levels)}
@@ -209,6 +210,7 @@ class _Run:
             arrived_s=now_s,
             deadline_at_s=now_s + self._slo_s,
             order=index,
+            similarity=self._similarity[self._prompt_rows[index]],
         )
         self._decisions += 1
         began = perf_counter()

@@ -31,7 +31,19 @@ ALLOWED: dict[str, set[str]] = {
     "node": LEAVES
     | {"config", "node", "control", "cache", "engine", "diffusion", "rpc", "v1", "models"},
     "cli": LEAVES
-    | {"config", "cli", "client", "rpc", "v1", "coordinator", "node", "models", "cache", "sim"},
+    | {
+        "config",
+        "cli",
+        "client",
+        "rpc",
+        "v1",
+        "control",
+        "coordinator",
+        "node",
+        "models",
+        "cache",
+        "sim",
+    },
 }
 
 
