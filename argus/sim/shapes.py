@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from argus.errors import InvalidArgumentError, NotFoundError
-from argus.sim.types import Floats
+from argus.sim.types import Floats, Ints
 
 Shape = Callable[[int, np.random.Generator], Floats]
 """From seconds and a source of chance to the relative rate in each second."""
@@ -46,7 +46,8 @@ def bursty(seconds: int, rng: np.random.Generator) -> Floats:
     points = [(0, 50), *BURSTY_MINUTES, BURSTY_END, (BURSTY_LENGTH, 50)]
     minutes, rates = zip(*points, strict=True)
     at = (np.arange(seconds) + 0.5) * BURSTY_LENGTH / seconds
-    return np.interp(at, minutes, rates)
+    rate: Floats = np.interp(at, minutes, rates)
+    return rate
 
 
 def azure(seconds: int, rng: np.random.Generator) -> Floats:
@@ -122,7 +123,7 @@ def draw_arrivals(shape: str, rate: float, seconds: int, seed: int) -> Floats:
     return spread(rng.poisson(rate * relative / relative.mean()), 1.0, rng)
 
 
-def spread(counts: np.ndarray, width_s: float, rng: np.random.Generator) -> Floats:
+def spread(counts: Ints, width_s: float, rng: np.random.Generator) -> Floats:
     """Return times for so many arrivals in each interval, uniform within it."""
     starts = np.repeat(np.arange(len(counts)) * width_s, counts)
     times: Floats = np.sort(starts + rng.random(len(starts)) * width_s)
