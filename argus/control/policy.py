@@ -32,6 +32,7 @@ class Task:
         avoid: names of nodes that failed it.
         held: whether it keeps its place but is not to be started: nobody listens just now.
         decision: the last one made for it; None before the first.
+        similarity: of its prompt to the nearest cached one; None where that is not known.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Task:
     avoid: set[str] = field(default_factory=set)
     held: bool = False
     decision: Decision | None = None
+    similarity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

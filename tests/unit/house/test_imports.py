@@ -26,11 +26,12 @@ ALLOWED: dict[str, set[str]] = {
     "engine": LEAVES | {"engine", "diffusion", "kernels"},
     "rpc": LEAVES | {"config", "rpc", "v1"},
     "client": LEAVES | {"client", "rpc", "v1"},
+    "sim": LEAVES | {"control", "sim"},
     "coordinator": LEAVES | {"config", "coordinator", "control", "cache", "rpc", "v1", "models"},
     "node": LEAVES
     | {"config", "node", "control", "cache", "engine", "diffusion", "rpc", "v1", "models"},
     "cli": LEAVES
-    | {"config", "cli", "client", "rpc", "v1", "coordinator", "node", "models", "cache"},
+    | {"config", "cli", "client", "rpc", "v1", "coordinator", "node", "models", "cache", "sim"},
 }
 
 

@@ -1,0 +1,29 @@
+"""What may be set of every policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from argus.errors import InvalidArgumentError
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyOptions:
+    """Settings that the policies share; None stands for the policy's own default.
+
+    Attributes:
+        period_s: seconds between two plans.
+        headroom: demand that is planned for, relative to the demand expected.
+        shed: whether what cannot be on time any more is dropped instead of being made late.
+        seed: of what the policy draws by lot.
+    """
+
+    period_s: float | None = None
+    headroom: float | None = None
+    shed: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("period_s", self.period_s), ("headroom", self.headroom)):
+            if value is not None and not value > 0:
+                raise InvalidArgumentError(name, f"must be above 0, not {value}")
