@@ -60,7 +60,8 @@ class Outcome:
     @property
     def on_time(self) -> NDArray[np.bool_]:
         """Which requests were answered within their deadline."""
-        return self.status == Status.ON_TIME
+        on_time: NDArray[np.bool_] = self.status == Status.ON_TIME
+        return on_time
 
     @property
     def answered(self) -> NDArray[np.bool_]:

@@ -65,40 +65,31 @@ class NodeLoss:
 
 @dataclass(frozen=True, slots=True)
 class SimSetting:
-    """The true cluster. The defaults are the published setting: 8 equal nodes, no batching.
+    """The true cluster. The defaults are the published setting: 8 equal nodes.
 
     Attributes:
         nodes: how many.
         seconds_scales: of each node, what its work takes relative to the profile; empty: 1 each.
         jitter: standard deviation of a row's service time relative to its mean; log-normal, the
             same for a row whatever the policy does.
-        batching: whether nodes batch as the profile says; else one row at a time.
         lookahead: rows a node may hold beyond its slots.
         slo_s: None: the profile's.
         drop_late: whether rows end at their deadline, as they do live; else they are made late.
         retrieval: of states.
         losses: of nodes.
-        residents: variants a node holds at once; a row of another one waits for its load, which
-            evicts the one used longest ago. None: all, from the start.
     """
 
     nodes: int = 8
     seconds_scales: tuple[float, ...] = ()
     jitter: float = 0.0
-    batching: bool = False
     lookahead: int = 0
     slo_s: float | None = None
     drop_late: bool = False
     retrieval: Retrieval = Retrieval()
     losses: tuple[NodeLoss, ...] = ()
-    residents: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("nodes", self.nodes, 1),
-            ("lookahead", self.lookahead, 0),
-            ("residents", 1 if self.residents is None else self.residents, 1),
-        ):
+        for name, value, least in (("nodes", self.nodes, 1), ("lookahead", self.lookahead, 0)):
             if value < least:
                 raise InvalidArgumentError(name, f"must be at least {least}, not {value}")
         if self.seconds_scales and len(self.seconds_scales) != self.nodes:
