@@ -24,7 +24,9 @@ class Choices:
         costs: of each.
         least_s: device seconds of the cheapest.
         fastest_s: seconds from start to end of the fastest, in full batches.
+        idle_s: the same on a node with nothing else to do.
         least_quality: quality of the cheapest.
+        table: (3, offers) qualities, device seconds, seconds in full batches.
     """
 
     offers: tuple[Offer, ...]
@@ -32,26 +34,21 @@ class Choices:
     costs: tuple[ShapeCosts, ...]
     least_s: float
     fastest_s: float
+    idle_s: float
     least_quality: float
+    table: Floats
 
-    def best_at(self, price: float) -> int:
-        """Return the index of the offer with the highest quality − price · device seconds."""
-        best, chosen = -np.inf, 0
-        for i, (quality, cost) in enumerate(zip(self.qualities, self.costs, strict=True)):
-            worth = quality - price * cost.work_s
-            if worth > best:
-                best, chosen = worth, i
-        return chosen
+    def by_worth(self, price: float) -> list[int]:
+        """Return the indices by falling quality − price · device seconds."""
+        worth = [
+            price * cost.work_s - quality
+            for quality, cost in zip(self.qualities, self.costs, strict=True)
+        ]
+        return sorted(range(len(worth)), key=worth.__getitem__)
 
     def index_at(self, prices: Floats) -> NDArray[np.intp]:
         """Return (prices,) the index of what is best at each price."""
-        work = np.array([cost.work_s for cost in self.costs])
-        worth = np.array(self.qualities)[:, None] - work[:, None] * prices
-        return worth.argmax(axis=0)
-
-    def work_at(self, prices: Floats) -> Floats:
-        """Return (prices,) the device seconds of what is best at each price."""
-        return np.array([cost.work_s for cost in self.costs])[self.index_at(prices)]
+        return (self.table[0, :, None] - self.table[1, :, None] * prices).argmax(axis=0)
 
 
 def choices_of(
@@ -84,7 +81,9 @@ def choices_of(
         costs,
         least_s=costs[least].work_s,
         fastest_s=min(c.busy_s + o.fetch_s for c, o in zip(costs, kept, strict=True)),
+        idle_s=min(c.idle_s for c in costs),
         least_quality=worths[least],
+        table=np.array([worths, [c.work_s for c in costs], [c.busy_s for c in costs]]),
     )
 
 

@@ -36,8 +36,6 @@ class Waiting:
     task: Task
     choices: Choices
     key: Urgency
-    epoch: int = 0
-    """Of the fleet that the choices were made for."""
 
 
 class WaitingLine:

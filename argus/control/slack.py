@@ -7,28 +7,88 @@ device seconds of each task, task `k` is on time at its fastest level when
 
     N · (latest start of k − now) ≥ R + Σ_{i<k} m_i
 
-(the condition of Hall on due times). The difference is what may still be spent before it.
+(Hall's condition on the due times). The difference is its room: what may still be spent before it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from argus.control.line import WaitingLine
+from argus.control.line import Waiting, WaitingLine, latest_s
+from argus.control.margins import Margins
+from argus.control.moment import Moment
 
 
-def rooms_s(
-    line: WaitingLine, now_s: float, nodes: float, running_s: float
-) -> NDArray[np.float64]:
-    """Return (n,) the device seconds that may be spent more before each task; below 0: too many.
+@dataclass(frozen=True, slots=True)
+class Short:
+    """Not all can be on time.
+
+    Attributes:
+        before: of the line with the new task in it, the first that cannot.
+        seconds: by how much.
+    """
+
+    before: int
+    seconds: float
+
+
+class Slack:
+    """Asks the line.
 
     Args:
         line: who waits.
-        now_s: the time.
-        nodes: device seconds that the nodes work off in a second.
-        running_s: device seconds that started rows still take.
+        margins: by how much rows take longer than predicted.
+        relax: how far it counts that rows end one after the other: at 0, not at all, which is
+            Graham's bound; at 1, as they do on average.
     """
-    least = line.least_s
-    ahead = np.cumsum(least) - least
-    return np.asarray((line.latest_s - now_s) * nodes - (running_s + ahead))
+
+    def __init__(self, line: WaitingLine, margins: Margins, relax: float) -> None:
+        self._line = line
+        self._margins = margins
+        self._relax = relax
+
+    def behind_s(self, entry: Waiting, index: int, moment: Moment) -> float:
+        """Return the device seconds that a task may take beyond its least, for those behind.
+
+        Args:
+            entry: the task.
+            index: its place in the line; the line's length for one that is not in it.
+            moment: the fleet.
+        """
+        if index + 1 >= len(self._line):
+            return np.inf
+        return float(self._rooms_s(entry, moment)[index + 1 :].min())
+
+    def short(self, entry: Waiting, moment: Moment) -> Short | None:
+        """Return who would be late if a new task came into the line; None: nobody."""
+        place = self._line.place(entry.key)
+        least_s = self._line.least_s
+        before_s = float(least_s[:place].sum()) if place else 0.0
+        own_s = (latest_s(entry) - self._now_s(entry, moment)) * moment.nodes
+        own_s -= self._running_s(entry, moment) + before_s
+        if own_s < 0:
+            return Short(place, -own_s / moment.nodes)
+        if place == len(self._line):
+            return None
+        rooms = self._rooms_s(entry, moment)[place:] - entry.choices.least_s
+        if rooms.min() >= 0:
+            return None
+        first = int((rooms < 0).argmax())
+        return Short(place + first + 1, -float(rooms.min()) / moment.nodes)
+
+    def _rooms_s(self, entry: Waiting, moment: Moment) -> NDArray[np.float64]:
+        """Return (n,) the room of each in the line."""
+        least = self._line.least_s
+        ahead = np.cumsum(least) - least + self._running_s(entry, moment)
+        return np.asarray((self._line.latest_s - self._now_s(entry, moment)) * moment.nodes - ahead)
+
+    def _now_s(self, entry: Waiting, moment: Moment) -> float:
+        """Return the time, later by what rows may take longer than predicted."""
+        return moment.now_s + (self._margins.largest - 1.0) * entry.choices.fastest_s
+
+    def _running_s(self, entry: Waiting, moment: Moment) -> float:
+        """Return the device seconds of started rows that delay a task."""
+        return moment.running_s - self._relax * 0.5 * (moment.nodes - 1) * entry.choices.least_s
