@@ -46,6 +46,11 @@ class Choices:
         ]
         return sorted(range(len(worth)), key=worth.__getitem__)
 
+    def by_speed(self) -> list[Offer]:
+        """Return the offers, the one that an idle node ends first before the others."""
+        idle_s = [cost.idle_s + offer.fetch_s for cost, offer in zip(self.costs, self.offers, strict=True)]
+        return [self.offers[i] for i in sorted(range(len(idle_s)), key=idle_s.__getitem__)]
+
     def index_at(self, prices: Floats) -> NDArray[np.intp]:
         """Return (prices,) the index of what is best at each price."""
         return (self.table[0, :, None] - self.table[1, :, None] * prices).argmax(axis=0)

@@ -71,6 +71,11 @@ class WaitingLine:
         """(n,) Device seconds that each takes at least; a view."""
         return self._columns[1, self._start : self._start + len(self._entries)]
 
+    @property
+    def least_sum_s(self) -> float:
+        """Device seconds that all together take at least."""
+        return float(self.least_s.sum()) if self._entries else 0.0
+
     def place(self, key: Urgency) -> int:
         """Return how many go before `key`."""
         return bisect_left(self._entries, key, key=_key)

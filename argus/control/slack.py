@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from argus.control.line import Waiting, WaitingLine, latest_s
+from argus.control.line import Waiting, WaitingLine
 from argus.control.margins import Margins
 from argus.control.moment import Moment
 
@@ -62,22 +62,29 @@ class Slack:
             return np.inf
         return float(self._rooms_s(entry, moment)[index + 1 :].min())
 
-    def short(self, entry: Waiting, moment: Moment) -> Short | None:
-        """Return who would be late if a new task came into the line; None: nobody."""
+    def short(self, entry: Waiting, finish_s: float, moment: Moment) -> Short | None:
+        """Return who would be late if a new task came into the line; None: nobody.
+
+        Args:
+            entry: the task.
+            finish_s: predicted seconds until it would be done at its fastest level, were it first.
+            moment: the fleet.
+        """
         place = self._line.place(entry.key)
-        least_s = self._line.least_s
-        before_s = float(least_s[:place].sum()) if place else 0.0
-        own_s = (latest_s(entry) - self._now_s(entry, moment)) * moment.nodes
-        own_s -= self._running_s(entry, moment) + before_s
-        if own_s < 0:
-            return Short(place, -own_s / moment.nodes)
+        if place:
+            finish_s += float(self._line.least_s[:place].sum()) / moment.nodes
+        over_s = finish_s - (entry.task.deadline_at_s - moment.now_s)
+        if over_s > 0:
+            return Short(place, over_s)
         if place == len(self._line):
             return None
-        rooms = self._rooms_s(entry, moment)[place:] - entry.choices.least_s
-        if rooms.min() >= 0:
+        before = self._rooms_s(entry, moment)[place:]
+        after = before - entry.choices.least_s
+        late = (after < 0) & (before >= 0)
+        if not late.any():
             return None
-        first = int((rooms < 0).argmax())
-        return Short(place + first + 1, -float(rooms.min()) / moment.nodes)
+        over_s = -float(after[late].min()) / moment.nodes
+        return Short(place + int(late.argmax()) + 1, over_s)
 
     def _rooms_s(self, entry: Waiting, moment: Moment) -> NDArray[np.float64]:
         """Return (n,) the room of each in the line."""

@@ -23,6 +23,7 @@ from argus.control.line import Waiting, WaitingLine, urgency
 from argus.control.margins import Margins
 from argus.control.moment import NOTHING_HELD, Held, Moment, Place, avoided, moment_of, soonest
 from argus.control.policies.argus_options import ArgusOptions, Recalibrator
+from argus.control.policies.options import PolicyOptions
 from argus.control.policy import GiveUp, Start, Task
 from argus.control.pricing import Pricing
 from argus.control.router import Decision
@@ -155,11 +156,8 @@ class ArgusPolicy:
             if cost.idle_s > remaining_s or (self._options.slack and cost.work_s > most_s):
                 continue
             place = soonest(choices.offers[i], task, moment, avoid, held)
-            if place is not None:
-                kind = moment.fleet[place.decision.node].info.device_name
-                finish_s = place.decision.predicted_finish_s * self._margins.factor(kind)
-                if finish_s <= remaining_s:
-                    return place
+            if place is not None and self._with_margin_s(place.decision, moment) <= remaining_s:
+                return place
         return self._last_resort(entry, moment, avoid, held)
 
     def _last_resort(
@@ -194,7 +192,8 @@ class ArgusPolicy:
         Raises:
             OverloadedError: the new task is the one that is worth least.
         """
-        while (short := self._slack.short(entry, moment)) is not None:
+        finish_s = self._fastest_s(entry, moment)
+        while (short := self._slack.short(entry, finish_s, moment)) is not None:
             able = (self._line[i] for i in range(min(short.before, len(self._line))))
             others = [x for x in able if x.task.deadline_at_s < math.inf and not x.task.lost]
             least = min(others, key=_density, default=entry)
@@ -211,6 +210,26 @@ class ArgusPolicy:
             self._let_go.append(
                 GiveUp(least.task, OverloadedError(worth_less, retry_after_s=retry_s))
             )
+
+    def _fastest_s(self, entry: Waiting, moment: Moment) -> float:
+        """Return the predicted seconds of the fastest level, were it next."""
+        avoid = avoided(entry.task, entry.choices.offers, moment)
+        remaining_s = entry.task.deadline_at_s - moment.now_s
+        best_s = math.inf
+        for offer in entry.choices.by_speed():
+            place = soonest(offer, entry.task, moment, avoid)
+            if place is not None:
+                best_s = min(best_s, place.decision.predicted_finish_s)
+            if best_s + self._ahead_s(moment) <= remaining_s:
+                break
+        return best_s
+
+    def _ahead_s(self, moment: Moment) -> float:
+        return self._line.least_sum_s / moment.nodes
+
+    def _with_margin_s(self, decision: Decision, moment: Moment) -> float:
+        kind = moment.fleet[decision.node].info.device_name
+        return decision.predicted_finish_s * self._margins.factor(kind)
 
     # -- bookkeeping ----------------------------------------------------------------------------
 
@@ -253,6 +272,11 @@ class ArgusPolicy:
             if choices is not None:
                 self._remove(entry)
                 self._add(Waiting(entry.task, choices, entry.key))
+
+
+def make_argus(options: PolicyOptions) -> ArgusPolicy:
+    """Return the policy with the settings that all policies share."""
+    return ArgusPolicy(ArgusOptions(shed=options.shed))
 
 
 def _density(entry: Waiting) -> float:
