@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from argus.control.fleet import Fleet
 from argus.control.offers import Offer
@@ -99,4 +99,24 @@ class Policy(Protocol):
 
     def plan(self, fleet: Fleet, now_s: float) -> float:
         """Do what is done from time to time; return when to be called again, on the same clock."""
+        ...
+
+
+@runtime_checkable
+class Reviewer(Protocol):
+    """What a policy offers beside `Policy` if a request may take a second pass: a cascade.
+
+    A driver that has a discriminator calls `review` after `ended`, for each row that made a
+    picture. A driver without one never calls it, and every first picture is handed out.
+    """
+
+    def review(self, task: Task, score: float, fleet: Fleet, now_s: float) -> bool:
+        """Return whether a picture is handed out; else its task waits again.
+
+        Args:
+            task: with the decision that the picture was made by.
+            score: of the picture.
+            fleet: the nodes.
+            now_s: the time.
+        """
         ...
