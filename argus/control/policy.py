@@ -30,6 +30,7 @@ class Task:
         tenant: on whose behalf it is made.
         lost: whether a node lost it, so that it goes before all others.
         avoid: names of nodes that failed it.
+        held: whether it keeps its place but is not to be started: nobody listens just now.
         decision: the last one made for it; None before the first.
         similarity: of its prompt to the nearest cached one; None where that is not known.
     """
@@ -42,6 +43,7 @@ class Task:
     tenant: str = ""
     lost: bool = False
     avoid: set[str] = field(default_factory=set)
+    held: bool = False
     decision: Decision | None = None
     similarity: float | None = None
 

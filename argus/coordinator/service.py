@@ -10,6 +10,7 @@ from pathlib import Path
 
 from argus.clock import Clock, MonotonicClock
 from argus.config import CacheConfig, Config, CoordinatorConfig
+from argus.control import policies
 from argus.control.levels import LevelProfile, parse_profile
 from argus.control.predictor import LevelMeans
 from argus.coordinator.admin_service import AdminService
@@ -91,8 +92,9 @@ class Coordinator:
         catalog = Catalog(load_profile(config), cached)
         self._membership = Membership(clock, config.lease_s)
         self._reuse = Reuse(cache, self._membership, clock) if cache and cached else None
+        policy = policies.make(config.policy)
         self._dispatcher = Dispatcher(
-            clock, config, self._membership, catalog, LevelMeans(), self._reuse
+            clock, config, self._membership, catalog, LevelMeans(), policy, self._reuse
         )
         self._watchdog = Watchdog(clock, self._membership, self._dispatcher, config.node_wait_s)
         self._server = RpcServer()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from argus.control.policies.argus import make_argus
 from argus.control.policies.options import PolicyOptions
 from argus.control.policy import Policy
 from argus.errors import NotFoundError
 
-MAKERS: dict[str, Callable[[PolicyOptions], Policy]] = {}
+MAKERS: dict[str, Callable[[PolicyOptions], Policy]] = {
+    "argus": make_argus,
+}
 
 
 def names() -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from argus.clock import ManualClock
 from argus.config import CacheConfig, CoordinatorConfig
+from argus.control import policies
 from argus.control.levels import LevelProfile
 from argus.control.predictor import LevelMeans
 from argus.coordinator.catalog import Catalog
@@ -74,7 +75,13 @@ class Bench:
         self.catalog = Catalog(profile)
         self.reuse = Reuse(cache, self.membership, self.clock) if cache else None
         self.dispatcher = Dispatcher(
-            self.clock, self.config, self.membership, self.catalog, LevelMeans(), self.reuse
+            self.clock,
+            self.config,
+            self.membership,
+            self.catalog,
+            LevelMeans(),
+            policies.make(self.config.policy),
+            self.reuse,
         )
         self.reports = Reports(self.clock, self.dispatcher, self.reuse)
         self.watchdog = Watchdog(

@@ -58,7 +58,7 @@ async def test_those_behind_one_that_waits_are_looked_at() -> None:
     await works(twin)
     bench.submit("picky")
     bench.submit("other")
-    bench.dispatcher.flights["picky"].failed_on.add("b")
+    bench.dispatcher.flights["picky"].task.avoid.add("b")
     member = bench.membership.get("b")
     assert member is not None
     member.backlog.remove(member.backlog.row_ids[0])
