@@ -55,6 +55,10 @@ test-kernels: venv  ## Test the kernels with nvcc, which is installed from wheel
 	@command -v nvcc >/dev/null || $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[nvcc]'
 	$(BIN)/pytest tests/kernels -m "not gpu"
 
+.PHONY: test-sim-real
+test-sim-real: venv  ## Compare the simulator with two real CPU nodes (ten minutes on idle cores).
+	$(BIN)/pytest -s bench/test_sim_real.py
+
 .PHONY: coverage
 coverage: venv  ## Run the tests and report the coverage of argus/ by lines.
 	$(BIN)/coverage erase

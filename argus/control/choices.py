@@ -48,7 +48,9 @@ class Choices:
 
     def by_speed(self) -> list[Offer]:
         """Return the offers, the one that an idle node ends first before the others."""
-        idle_s = [cost.idle_s + offer.fetch_s for cost, offer in zip(self.costs, self.offers, strict=True)]
+        idle_s = [
+            cost.idle_s + offer.fetch_s for cost, offer in zip(self.costs, self.offers, strict=True)
+        ]
         return [self.offers[i] for i in sorted(range(len(idle_s)), key=idle_s.__getitem__)]
 
     def index_at(self, prices: Floats) -> NDArray[np.intp]:
