@@ -61,7 +61,7 @@ class ArgusPolicy:
         self._pricing = Pricing(
             self._options.memory_s, self._options.curve_s, self._options.burst
         )
-        self._fresh: tuple[Task, float, Place] | None = None
+        self._fresh: tuple[Task, tuple[float, int], Place] | None = None
         self._epoch = -1
         self.price = 0.0
         """Worth of a device second in units of quality, as of the last decision."""
@@ -146,8 +146,8 @@ class ArgusPolicy:
         """Return the choice for a task; the one just made on its arrival, where nothing changed."""
         fresh, self._fresh = self._fresh, None
         if fresh is not None and len(self._line) == 1:
-            task, at_s, place = fresh
-            if task is entry.task and at_s == moment.now_s:
+            task, state, place = fresh
+            if task is entry.task and state == (moment.now_s, moment.fleet.changes):
                 return place
         return self._choose(entry, index, moment, held)
 
@@ -196,7 +196,7 @@ class ArgusPolicy:
         if isinstance(place, GiveUp):
             raise place.error
         if not waiting:
-            self._fresh = entry.task, moment.now_s, place
+            self._fresh = entry.task, (moment.now_s, moment.fleet.changes), place
             return place.decision
         wait_s = self._pricing.waiting_s(self.price) / moment.nodes
         decision = place.decision
