@@ -108,6 +108,14 @@ bench-cache-parts: venv  ## Measure the cache's index and stores, and replay its
 bench-cache: venv  ## Measure what cached states do to the bundled family's pictures (ten minutes).
 	PYTHONPATH=bench $(BIN)/python bench/cache.py --out bench/results
 
+.PHONY: bench-allocator
+bench-allocator: venv  ## Measure the allocator from 8 to 4,096 nodes (two minutes).
+	PYTHONPATH=bench $(BIN)/python bench/allocator.py --out bench/results
+
+.PHONY: bench-demand
+bench-demand: venv  ## Compare the demand forecast with moving averages on shapes of traffic.
+	PYTHONPATH=bench $(BIN)/python bench/demand.py --out bench/results
+
 .PHONY: train-models
 train-models: venv  ## Train the bundled family from nothing into build/models.
 	$(BIN)/python -m argus.models.train --out build/models --resume

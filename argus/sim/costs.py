@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from argus.control.backlog import RowShape
+from argus.sim.batching import DeviceSeconds
 from argus.sim.setting import SimSetting
 from argus.sim.types import SimProfile
 from argus.types import Level, NodeInfo, StepCosts, VariantCosts, VariantInfo
@@ -42,6 +43,19 @@ def variant_seconds(profile: SimProfile, variant: str) -> VariantSeconds:
         if slope > 0 and rest > 1e-6 * seconds.max():
             step_s, rest_s = float(slope), float(rest)
     return VariantSeconds(step_s, stated.text_encode_s, stated.decode_s + rest_s)
+
+
+def device_seconds(profile: SimProfile, scale: float) -> dict[str, DeviceSeconds]:
+    """Return what each variant takes on a node whose work takes `scale` times the profile's."""
+    batching = profile.batching
+    table = StepCosts(batching.lanes, batching.seconds_scale)
+    lanes = range(1, batching.max_lanes + 1)
+    found = {}
+    for name in profile.variant_names:
+        seconds = variant_seconds(profile, name)
+        step_s = (0.0, *(seconds.step_s * scale * table.step_s(n) for n in lanes))
+        found[name] = DeviceSeconds(step_s, seconds.text_encode_s * scale, seconds.decode_s * scale)
+    return found
 
 
 def control_levels(profile: SimProfile) -> tuple[Level, ...]:

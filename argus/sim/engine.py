@@ -6,23 +6,18 @@ and events go in the order in which they were made, so that a run depends on its
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Iterator
-from heapq import heappop, heappush
 from time import perf_counter
-from typing import Any
 
-import numpy as np
-
-from argus.control.backlog import PATIENCE_S, due_s
-from argus.control.fleet import Fleet
+from argus.control.backlog import PATIENCE_S
 from argus.control.policy import GiveUp, Policy, Start, Task
 from argus.errors import ArgusError, InternalError, InvalidArgumentError
-from argus.sim.belief import ReportedBacklog
-from argus.sim.costs import node_info, node_name
+from argus.sim.chance import Chance
+from argus.sim.cluster import Cluster
+from argus.sim.events import Event, Events, Kind
 from argus.sim.ledger import Ledger
-from argus.sim.node import Row, SerialNode, TrueNode
+from argus.sim.node import Row
 from argus.sim.outcome import Outcome, Status
 from argus.sim.requests import Offers
 from argus.sim.setting import NodeLoss, SimSetting
@@ -72,17 +67,6 @@ class VirtualClock:
         return self.now_s
 
 
-class _Kind(enum.IntEnum):
-    NODE = 0
-    """Node index and version: something happens on a node."""
-    FETCHED = 1
-    """A row's fetch ended."""
-    PLAN = 2
-    DIES = 3
-    NOTICED = 4
-    RETURNS = 5
-
-
 class _Run:
     def __init__(
         self,
@@ -94,101 +78,84 @@ class _Run:
         seed: int,
     ) -> None:
         self._trace = trace
-        self._profile = profile
         self._policy = policy
-        self._setting = setting
         self._prompt_rows = prompts.rows(trace).tolist()
+        self._similarity = prompts.similarity.tolist()
         self._slo_s = profile.slo_s if setting.slo_s is None else setting.slo_s
         self._offers = Offers(prompts, profile, setting)
-        self._level_index = {level.name: i for i, level in enumerate(profile.levels)}
         self._ledger = Ledger(trace, prompts.quality, self._prompt_rows, self._slo_s)
-        self._draw(seed)
         self._clock = VirtualClock()
-        self._fleet = Fleet()
-        self._nodes: list[TrueNode | None] = [None] * setting.nodes
-        self._versions = [0] * setting.nodes
-        self._backlogs: dict[int, ReportedBacklog] = {}
-        self._held: list[dict[str, Row]] = [{} for _ in range(setting.nodes)]
-        self._names = [node_name(i) for i in range(setting.nodes)]
-        self._index_of = {name: i for i, name in enumerate(self._names)}
-        self._events: list[tuple[float, int, _Kind, Any, int]] = []
-        self._made = 0
-        self._open = 0
-        """Events that something may follow from beside plans: rows, fetches, failures."""
+        self._events = Events()
+        chance = Chance(setting, len(trace), seed)
+        self._cluster = Cluster(profile, setting, self._offers, chance, self._clock, self._events)
+        self._fleet = self._cluster.fleet
         self._waiting: dict[str, Task] = {}
         self._last_act_s = 0.0
         self._policy_s = 0.0
         self._decisions = 0
 
-    def _draw(self, seed: int) -> None:
-        """Draw what chance does to each arrival."""
-        n = len(self._trace)
-        service, fetch, miss = (
-            np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3)
-        )
-        retrieval = self._setting.retrieval
-        self._factors = _log_normal(service, self._setting.jitter, n)
-        self._fetch_factors = _log_normal(fetch, retrieval.spread, n)
-        self._misses = (miss.random(n) < retrieval.miss).tolist()
-
     # -- time -----------------------------------------------------------------------------------
 
     def run(self) -> Outcome:
         began = perf_counter()
-        for index in range(self._setting.nodes):
-            self._join(index)
-        for loss in self._setting.losses:
-            self._push(loss.at_s, _Kind.DIES, loss, 0)
-            self._open += 1
         self._plan(0.0)
-        arrivals = self._trace.arrival_s.tolist()
-        events, clock = self._events, self._clock
-        following = 0
-        while self._ledger.left:
-            next_s = arrivals[following] if following < len(arrivals) else math.inf
-            if events and events[0][0] <= next_s:
-                at_s, _, kind, what, version = heappop(events)
-                clock.now_s = at_s
-                self._happen(kind, what, version, at_s)
-            elif following < len(arrivals):
-                clock.now_s = next_s
-                self._arrive(following, next_s)
-                following += 1
-            else:
-                self._strand()
-            if following == len(arrivals) and self._is_stuck():
-                self._strand()
+        for index, at_s in enumerate(self._trace.arrival_s.tolist()):
+            while self._events.next_s <= at_s:
+                self._happen(self._events.pop())
+            self._clock.now_s = at_s
+            self._arrive(index, at_s)
+        while self._ledger.left and not self._is_stuck():
+            self._happen(self._events.pop())
+        self._strand()
         return self._ledger.outcome(self._decisions, self._policy_s, perf_counter() - began)
 
-    def _push(self, at_s: float, kind: _Kind, what: Any, version: int) -> None:
-        self._made += 1
-        heappush(self._events, (at_s, self._made, kind, what, version))
-
-    def _happen(self, kind: _Kind, what: Any, version: int, now_s: float) -> None:
+    def _happen(self, event: Event) -> None:
+        now_s, _, kind, what, number = event
+        self._clock.now_s = now_s
+        cluster = self._cluster
         match kind:
-            case _Kind.NODE:
-                if version == self._versions[what]:
-                    self._advance(what, now_s)
-            case _Kind.FETCHED:
-                self._open -= 1
-                self._fetched(what, version, now_s)
-            case _Kind.PLAN:
+            case Kind.NODE:
+                self._ended(cluster.advance(what, number, now_s), what, now_s)
+            case Kind.FETCHED:
+                cluster.fetched(what, number, now_s)
+            case Kind.RESIDENCY:
+                cluster.move(what, now_s)
+            case Kind.PLAN:
                 self._plan(now_s)
                 self._dispatch(now_s)
-            case _Kind.DIES:
-                self._open -= 1
-                self._die(what, now_s)
-            case _Kind.NOTICED:
-                self._open -= 1
-                self._notice(what, now_s)
-            case _Kind.RETURNS:
-                self._open -= 1
-                self._join(what.node)
+            case Kind.DIES:
+                cluster.die(what, now_s)
+            case Kind.NOTICED:
+                self._lost(what, now_s)
+            case Kind.RETURNS:
+                cluster.come_back(what)
                 self._dispatch(now_s)
 
+    def _ended(self, rows: list[Row], node: int, now_s: float) -> None:
+        """Tell the policy of rows that ended on a node, and use the room they left."""
+        for row in rows:
+            began = perf_counter()
+            self._policy.ended(row.task, now_s)
+            self._policy_s += perf_counter() - began
+            if row.dropped:
+                self._ledger.end(row.index, Status.DROPPED)
+            else:
+                self._ledger.finish(row.index, row.level, node, row.start_s, now_s)
+        if rows:
+            self._dispatch(now_s)
+
+    def _lost(self, loss: NodeLoss, now_s: float) -> None:
+        """Let the rows of a lost node wait again, before all others."""
+        for task in self._cluster.notice(loss, now_s):
+            self._waiting[task.id] = task
+            self._policy.put_back(task)
+        self._dispatch(now_s)
+
     def _is_stuck(self) -> bool:
-        """Whether only plans are left to happen, and they have started nothing for long."""
-        if self._open or any(self._held):
+        """Whether nothing is left to happen but plans, and they have started nothing for long."""
+        if self._events.next_s == math.inf:
+            return True
+        if self._events.singular or self._cluster.holds_rows:
             return False
         return self._clock.now_s > self._last_act_s + self._slo_s + PATIENCE_S
 
@@ -209,6 +176,7 @@ class _Run:
             arrived_s=now_s,
             deadline_at_s=now_s + self._slo_s,
             order=index,
+            similarity=self._similarity[self._prompt_rows[index]],
         )
         self._decisions += 1
         began = perf_counter()
@@ -250,146 +218,16 @@ class _Run:
         if next_s <= now_s:
             raise InternalError(f"the policy wants to plan again at {next_s} s, which is not later")
         if next_s < math.inf:
-            self._push(next_s, _Kind.PLAN, None, 0)
+            self._events.push(next_s, Kind.PLAN)
 
     def _end_waiting(self, task: Task) -> None:
         if self._waiting.pop(task.id, None) is None:
             raise InternalError(f"the policy gave up {task.id}, which does not wait")
         self._ledger.end(task.order, Status.DROPPED)
 
-    # -- rows -----------------------------------------------------------------------------------
-
     def _start(self, act: Start, now_s: float) -> None:
-        task, decision = act.task, act.decision
+        task = act.task
         if self._waiting.pop(task.id, None) is None:
             raise InternalError(f"the policy started {task.id}, which does not wait")
-        node = self._index_of[decision.node]
-        if not self._fleet.has_room(decision.node):
-            raise InternalError(f"the policy gave {task.id} to {decision.node}, which is full")
-        task.decision = decision
-        offer = decision.offer
-        level = self._level_index[offer.level.name]
-        described = self._profile.levels[level]
-        row = Row(
-            index=task.order,
-            task=task,
-            level=level,
-            variant=described.variant,
-            lanes=offer.row.lanes,
-            seconds=described.seconds,
-            forwards=described.forwards,
-            due_s=due_s(now_s, task.deadline_at_s),
-            factor=self._factors[task.order],
-        )
-        self._fleet[decision.node].add(task.id, offer.row, row.due_s)
-        self._held[node][task.id] = row
-        if offer.skip and not self._setting.retrieval.is_free:
-            self._fetch(row, node, now_s)
-        else:
-            self._give(row, node, now_s)
-
-    def _fetch(self, row: Row, node: int, now_s: float) -> None:
-        retrieval = self._setting.retrieval
-        if retrieval.is_out(now_s):
-            row.missed, seconds = True, retrieval.timeout_s
-        else:
-            row.missed = self._misses[row.index]
-            seconds = retrieval.seconds * self._fetch_factors[row.index]
-            if not row.missed:
-                self._offers.fetched(seconds)
-        self._open += 1
-        self._push(now_s + seconds, _Kind.FETCHED, row, node)
-
-    def _fetched(self, row: Row, node: int, now_s: float) -> None:
-        """Let a row begin; one without its state runs all its steps."""
-        if self._held[node].get(row.task.id) is not row:
-            return  # its node was lost meanwhile
-        if row.missed:
-            row.level = self._profile.whole_of(row.level)
-            whole = self._profile.levels[row.level]
-            row.seconds, row.forwards = whole.seconds, whole.forwards
-        self._give(row, node, now_s)
-
-    def _give(self, row: Row, node: int, now_s: float) -> None:
-        device = self._nodes[node]
-        if device is None:
-            return  # it is dead, which nobody has noticed yet
-        self._note_started(node, device.add(row, now_s))
-        self._watch(node, device)
-
-    def _advance(self, node: int, now_s: float) -> None:
-        device = self._nodes[node]
-        assert device is not None
-        ended, started = device.advance(now_s)
-        backlog = self._backlogs[node]
-        for row in ended:
-            backlog.remove(row.task.id)
-            del self._held[node][row.task.id]
-            began = perf_counter()
-            self._policy.ended(row.task, now_s)
-            self._policy_s += perf_counter() - began
-            if row.dropped:
-                self._ledger.end(row.index, Status.DROPPED)
-            else:
-                self._ledger.finish(row.index, row.level, node, row.start_s, now_s)
-        self._note_started(node, started)
-        self._watch(node, device)
-        if ended:
-            self._dispatch(now_s)
-
-    def _note_started(self, node: int, rows: list[Row]) -> None:
-        backlog = self._backlogs[node]
-        for row in rows:
-            backlog.start(row.task.id)
-            if row.missed and row.task.decision is not None:
-                backlog.reshape(row.task.id, row.task.decision.offer.whole)
-
-    def _watch(self, node: int, device: TrueNode) -> None:
-        """Come back when the node does something next; what was expected before is void."""
-        version = self._versions[node] = self._versions[node] + 1
-        if device.next_s < math.inf:
-            self._push(device.next_s, _Kind.NODE, node, version)
-
-    # -- nodes ----------------------------------------------------------------------------------
-
-    def _join(self, index: int) -> None:
-        info = node_info(self._profile, self._setting, index)
-        device = SerialNode(self._setting.scale(index), self._setting.drop_late)
-        self._nodes[index] = device
-        limit = info.slots + self._setting.lookahead
-        self._backlogs[index] = ReportedBacklog(info, device, self._clock)
-        self._fleet.add(self._backlogs[index], limit)
-
-    def _die(self, loss: NodeLoss, now_s: float) -> None:
-        if self._nodes[loss.node] is None:
-            raise InvalidArgumentError("losses", f"node {loss.node} is lost twice at once")
-        self._nodes[loss.node] = None
-        self._backlogs[loss.node].silent = True
-        self._versions[loss.node] += 1
-        self._open += 1
-        self._push(now_s + loss.noticed_s, _Kind.NOTICED, loss, 0)
-
-    def _notice(self, loss: NodeLoss, now_s: float) -> None:
-        """Forget a node and let its rows wait again, before all others."""
-        name = self._names[loss.node]
-        self._fleet.remove(name)
-        rows, self._held[loss.node] = self._held[loss.node], {}
-        for row in rows.values():
-            task = row.task
-            task.lost = True
-            task.avoid.add(name)
-            self._waiting[task.id] = task
-            self._policy.put_back(task)
-        if loss.back_s < math.inf:
-            self._open += 1
-            self._push(max(loss.back_s, now_s), _Kind.RETURNS, loss, 0)
-        self._dispatch(now_s)
-
-
-def _log_normal(rng: np.random.Generator, spread: float, n: int) -> list[float]:
-    """Draw factors of mean 1 and the standard deviation `spread`."""
-    if not spread:
-        return [1.0] * n
-    variance = math.log1p(spread**2)
-    drawn: list[float] = rng.lognormal(-variance / 2, math.sqrt(variance), n).tolist()
-    return drawn
+        task.decision = act.decision
+        self._cluster.start(act, now_s)

@@ -63,6 +63,13 @@ class Cells:
             raise self.wrong(name, f"must be finite and from {limits}, not {text}")
         return value
 
+    def whole(self, name: str) -> int:
+        """Return a whole number of at least 0."""
+        value = self.number(name, 0.0)
+        if value != int(value):
+            raise self.wrong(name, f"must be a whole number, not {self._cells[name]}")
+        return int(value)
+
     def wrong(self, name: str, why: str) -> ConfigError:
         """Return an error about one cell."""
         return ConfigError(f"{self._where}: {name}: {why}")

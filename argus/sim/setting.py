@@ -77,6 +77,8 @@ class SimSetting:
         drop_late: whether rows end at their deadline, as they do live; else they are made late.
         retrieval: of states.
         losses: of nodes.
+        residents: variants a node has room for; a row of another one waits for its load. None:
+            for all, from the start.
     """
 
     nodes: int = 8
@@ -87,9 +89,14 @@ class SimSetting:
     drop_late: bool = False
     retrieval: Retrieval = Retrieval()
     losses: tuple[NodeLoss, ...] = ()
+    residents: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value, least in (("nodes", self.nodes, 1), ("lookahead", self.lookahead, 0)):
+        for name, value, least in (
+            ("nodes", self.nodes, 1),
+            ("lookahead", self.lookahead, 0),
+            ("residents", 1 if self.residents is None else self.residents, 1),
+        ):
             if value < least:
                 raise InvalidArgumentError(name, f"must be at least {least}, not {value}")
         if self.seconds_scales and len(self.seconds_scales) != self.nodes:

@@ -83,6 +83,12 @@ class PromptTable:
         """Number of levels."""
         return int(self.quality.shape[1])
 
+    @staticmethod
+    def numbered(similarity: Floats, quality: Floats, predicted: Floats) -> PromptTable:
+        """Return a table whose ids are the numbers of its rows."""
+        ids = np.array([str(row) for row in range(len(similarity))])
+        return PromptTable(ids, similarity, quality, predicted)
+
     def perfect(self) -> PromptTable:
         """Return the same prompts with predictions that are true."""
         return PromptTable(self.ids, self.similarity, self.quality, self.quality)

@@ -27,3 +27,11 @@ class PolicyOptions:
         for name, value in (("period_s", self.period_s), ("headroom", self.headroom)):
             if value is not None and not value > 0:
                 raise InvalidArgumentError(name, f"must be above 0, not {value}")
+
+    def period(self, default_s: float) -> float:
+        """Return the seconds between two plans, or the policy's own."""
+        return default_s if self.period_s is None else self.period_s
+
+    def planned(self, default: float) -> float:
+        """Return the demand planned for relative to that expected, or the policy's own."""
+        return default if self.headroom is None else self.headroom

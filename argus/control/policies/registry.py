@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from argus.control.policies.argus import make_argus
+from argus.control.policies.clipper import make_clipper_ha, make_clipper_ht
+from argus.control.policies.nirvana import make_nirvana
 from argus.control.policies.options import PolicyOptions
+from argus.control.policies.proteus import make_proteus
+from argus.control.policies.published import make_argus_paper, make_pac
+from argus.control.policies.sommelier import make_sommelier
 from argus.control.policy import Policy
 from argus.errors import NotFoundError
 
 MAKERS: dict[str, Callable[[PolicyOptions], Policy]] = {
     "argus": make_argus,
+    "argus-paper": make_argus_paper,
+    "clipper-ha": make_clipper_ha,
+    "clipper-ht": make_clipper_ht,
+    "proteus": make_proteus,
+    "sommelier": make_sommelier,
+    "nirvana": make_nirvana,
+    "pac": make_pac,
 }
 
 

@@ -26,12 +26,24 @@ ALLOWED: dict[str, set[str]] = {
     "engine": LEAVES | {"engine", "diffusion", "kernels"},
     "rpc": LEAVES | {"config", "rpc", "v1"},
     "client": LEAVES | {"client", "rpc", "v1"},
-    "sim": LEAVES | {"control", "sim"},
+    "sim": LEAVES | {"control", "engine", "sim"},
     "coordinator": LEAVES | {"config", "coordinator", "control", "cache", "rpc", "v1", "models"},
     "node": LEAVES
     | {"config", "node", "control", "cache", "engine", "diffusion", "rpc", "v1", "models"},
     "cli": LEAVES
-    | {"config", "cli", "client", "rpc", "v1", "coordinator", "node", "models", "cache", "sim"},
+    | {
+        "config",
+        "cli",
+        "client",
+        "rpc",
+        "v1",
+        "control",
+        "coordinator",
+        "node",
+        "models",
+        "cache",
+        "sim",
+    },
 }
 
 
