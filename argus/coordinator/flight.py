@@ -14,6 +14,7 @@ from argus.errors import ArgusError, InternalError
 from argus.types import ImageRequest, ResolvedRequest
 from argus.v1 import image_pb2
 
+
 class Phase(enum.Enum):
     """Where a request is in its life."""
 

@@ -137,16 +137,16 @@ class BatchingNode:
             started.append(row)
         if started:
             self._held.sort(key=lambda held: held.order)
-        self._plan(now_s)
+        self._plan()
         return started
 
-    def _plan(self, now_s: float) -> None:
+    def _plan(self) -> None:
         self._batch, self._planned, self.next_s = [], 0, math.inf
         if not self._held:
             return
         variants = dict.fromkeys(held.row.variant for held in self._held)
         batches = [self._fill(variant) for variant in variants]
-        self._batch = min(batches, key=lambda batch: self._urgency(batch, now_s))
+        self._batch = min(batches, key=self._urgency)
         factor = sum(held.row.factor for held in self._batch) / len(self._batch)
         self._forward_s = self._step_s(self._batch) * factor
         self._planned = min(held.left for held in self._batch) if len(batches) == 1 else 1
@@ -173,9 +173,12 @@ class BatchingNode:
                     break
         return chosen
 
-    def _urgency(self, batch: list[_Held], now_s: float) -> float:
-        first, step_s = batch[0], self._step_s(batch)
-        slack_s = first.row.due_s - now_s - first.left * step_s
+    def _urgency(self, batch: list[_Held]) -> float:
+        first = batch[0]
+        variant = first.row.variant
+        wanted = sum(held.row.lanes for held in self._held if held.row.variant == variant)
+        step_s = self._variants[variant].step_s[min(wanted, self._max_lanes)]
+        slack_s = first.row.due_s - self._from_s - first.left * step_s
         filled = sum(held.row.lanes for held in batch) / self._max_lanes
         return slack_s - FILL_WEIGHT * filled * step_s
 

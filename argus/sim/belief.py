@@ -35,6 +35,11 @@ class ReportedBacklog(NodeBacklog):
         self._hear()
         return super().finish_s(shape, due_s)
 
+    def work_s(self) -> float:
+        """Return the device seconds that its rows still take in full batches."""
+        self._hear()
+        return super().work_s()
+
     def drained_s(self) -> float:
         """Return the seconds until every row is done; 0 without rows."""
         self._hear()

@@ -58,9 +58,7 @@ class ArgusPolicy:
         self._let_go: list[GiveUp] = []
         self._margins = Margins(self._options.margin_share)
         self._slack = Slack(self._line, self._margins, self._options.relax)
-        self._pricing = Pricing(
-            self._options.memory_s, self._options.curve_s, self._options.burst
-        )
+        self._pricing = Pricing(self._options.memory_s, self._options.curve_s, self._options.burst)
         self._fresh: tuple[Task, tuple[float, int], Place] | None = None
         self._epoch = -1
         self.price = 0.0

@@ -1,4 +1,4 @@
-"""Policies simple enough to be worked out by hand, and a profile to run them on."""
+"""Policies and inputs simple enough to be worked out by hand."""
 
 from __future__ import annotations
 
@@ -13,19 +13,7 @@ from argus.control.fleet import Fleet
 from argus.control.policy import GiveUp, Start, Task
 from argus.control.router import Decision
 from argus.errors import UnavailableError
-from argus.sim.types import Batching, PromptTable, SimLevel, SimProfile, Trace
-
-PUBLISHED_QUALITY = (1.0, 0.97046, 0.95808, 0.94378, 0.93235, 0.9152)
-NOT_BATCHED = Batching()
-
-
-def published(batching: Batching = NOT_BATCHED) -> SimProfile:
-    """Return the published ladder: 4.2 s, of which each skipped step of 50 saves a fiftieth."""
-    levels = tuple(
-        SimLevel(f"skip-{k}", "sdxl", k, 4.2 * (50 - k) / 50, quality, 50 - k)
-        for k, quality in zip(range(0, 30, 5), PUBLISHED_QUALITY, strict=True)
-    )
-    return SimProfile(levels, slo_s=12.6, batching=batching)
+from argus.sim.types import PromptTable, SimProfile, Trace
 
 
 def same_prompts(profile: SimProfile, n: int = 1) -> PromptTable:
