@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,48 +13,76 @@ from argus.control.offers import Offer
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Choices:
     """Offers that some node takes, with their worth and cost.
 
-    Attributes:
+    Args:
         offers: the level that the task is measured against first, where a node takes it.
         qualities: expected relative quality of each.
         costs: of each.
+
+    Attributes:
+        works_s: device seconds of each.
         least_s: device seconds of the cheapest.
+        least_quality: quality of the cheapest.
         fastest_s: seconds from start to end of the fastest, in full batches.
         idle_s: the same on a node with nothing else to do.
-        least_quality: quality of the cheapest.
-        table: (3, offers) qualities, device seconds, seconds in full batches.
     """
 
-    offers: tuple[Offer, ...]
-    qualities: tuple[float, ...]
-    costs: tuple[ShapeCosts, ...]
-    least_s: float
-    fastest_s: float
-    idle_s: float
-    least_quality: float
-    table: Floats
+    __slots__ = (
+        "_at",
+        "_table",
+        "costs",
+        "fastest_s",
+        "idle_s",
+        "least_quality",
+        "least_s",
+        "offers",
+        "qualities",
+        "works_s",
+    )
+
+    def __init__(
+        self, offers: Sequence[Offer], qualities: Sequence[float], costs: Sequence[ShapeCosts]
+    ) -> None:
+        self.offers = tuple(offers)
+        self.qualities = tuple(qualities)
+        self.costs = tuple(costs)
+        self.works_s = [cost.work_s for cost in costs]
+        self.least_s = min(self.works_s)
+        least = self.works_s.index(self.least_s)
+        self.least_quality = self.qualities[least]
+        fetches = [offer.fetch_s for offer in offers]
+        self.fastest_s = min([c.busy_s + f for c, f in zip(costs, fetches, strict=True)])
+        self.idle_s = min([c.idle_s for c in costs])
+        self._table = np.array([qualities, self.works_s, [c.busy_s for c in costs]])
+        self._at: Floats | None = None
 
     def by_worth(self, price: float) -> list[int]:
         """Return the indices by falling quality − price · device seconds."""
         worth = [
-            price * cost.work_s - quality
-            for quality, cost in zip(self.qualities, self.costs, strict=True)
+            price * work_s - quality
+            for quality, work_s in zip(self.qualities, self.works_s, strict=True)
         ]
         return sorted(range(len(worth)), key=worth.__getitem__)
 
     def by_speed(self) -> list[Offer]:
         """Return the offers, the one that an idle node ends first before the others."""
-        idle_s = [
-            cost.idle_s + offer.fetch_s for cost, offer in zip(self.costs, self.offers, strict=True)
-        ]
+        pairs = zip(self.costs, self.offers, strict=True)
+        idle_s = [cost.idle_s + offer.fetch_s for cost, offer in pairs]
         return [self.offers[i] for i in sorted(range(len(idle_s)), key=idle_s.__getitem__)]
 
-    def index_at(self, prices: Floats) -> NDArray[np.intp]:
-        """Return (prices,) the index of what is best at each price."""
-        return (self.table[0, :, None] - self.table[1, :, None] * prices).argmax(axis=0)
+    def at(self, prices: Floats) -> Floats:
+        """Return (3, prices) quality, device seconds and seconds in full batches of what is best.
+
+        Args:
+            prices: always the same ones.
+        """
+        if self._at is None:
+            table = self._table
+            best = (table[0, :, None] - table[1, :, None] * prices).argmax(axis=0)
+            self._at = table[:, best]
+        return self._at
 
 
 def choices_of(
@@ -70,33 +97,31 @@ def choices_of(
         bound: whether the task has a deadline. Without one it is made at the first offer that a
             node takes, always, so that it does not look different under load.
     """
-    able = [
-        (offer, quality, costs)
-        for offer, quality in zip(offers, qualities, strict=True)
-        if (costs := fleet.costs(offer.row)) is not None and _reachable(offer, fleet)
-    ]
-    able = [option for option in able if not option[0].fallback] or able
-    if not able:
-        return None
-    if not bound:
-        able = able[:1]
-    kept, worths, costs = zip(*able, strict=True)
-    least = min(range(len(able)), key=lambda i: (costs[i].work_s, -worths[i]))
-    return Choices(
-        kept,
-        worths,
-        costs,
-        least_s=costs[least].work_s,
-        fastest_s=min(c.busy_s + o.fetch_s for c, o in zip(costs, kept, strict=True)),
-        idle_s=min(c.idle_s for c in costs),
-        least_quality=worths[least],
-        table=np.array([worths, [c.work_s for c in costs], [c.busy_s for c in costs]]),
-    )
+    kept, worths, costs = [], [], []
+    for fallback in (False, True):
+        for offer, quality in zip(offers, qualities, strict=True):
+            if offer.fallback is not fallback:
+                continue
+            cost = fleet.costs(offer.row)
+            if cost is None or not _reachable(offer, fleet):
+                continue
+            kept.append(offer)
+            worths.append(quality)
+            costs.append(cost)
+            if not bound:
+                return Choices(kept, worths, costs)
+        if kept:
+            return Choices(kept, worths, costs)
+    return None
 
 
 def _reachable(offer: Offer, fleet: Fleet) -> bool:
     """Whether a node that takes rows can read the state that the offer needs."""
     if offer.near is None:
         return True
-    nodes = (fleet[name] for name in offer.near.nodes[offer.skip] if name in fleet)
-    return any(not node.draining and node.holds(offer.row.variant) for node in nodes)
+    for name in offer.near.nodes[offer.skip]:
+        if name in fleet:
+            node = fleet[name]
+            if not node.draining and node.holds(offer.row.variant):
+                return True
+    return False

@@ -46,6 +46,8 @@ class Fleet:
         self._slowness: dict[str, float] = {}
         self.epoch = 0
         """Changes when a node comes, goes or drains."""
+        self.changes = 0
+        """Changes with every row that comes or goes, too."""
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -128,11 +130,13 @@ class Fleet:
 
     def _note(self, name: str) -> None:
         self._dirty[name] = None
+        self.changes += 1
 
     def _forget_groups(self) -> None:
         self._groups = None
         self._costs.clear()
         self.epoch += 1
+        self.changes += 1
 
     def _make_groups(self) -> None:
         by_kind: dict[object, list[NodeBacklog]] = {}

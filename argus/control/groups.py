@@ -40,7 +40,9 @@ class Group:
         self._closed_ends_s = np.full(len(nodes), np.inf)
         info = nodes[0].info
         self._masks: dict[frozenset[str], NDArray[np.bool_] | None] = {}
-        self._asked = MOST_ASKED if info.slots > 1 else 1
+        self.serial = info.slots == 1
+        """Whether rows are made one after the other, so that no forecast is needed."""
+        self._asked = 1 if self.serial else MOST_ASKED
         self.open = 0
         """How many have room."""
         self.taking = len(nodes)
@@ -66,8 +68,8 @@ class Group:
 
     def candidates(
         self, now_s: float, within: frozenset[str] | None, avoid: Collection[str]
-    ) -> Iterator[tuple[NodeBacklog, bool]]:
-        """Yield the nodes that may be done first, and whether each has room.
+    ) -> Iterator[tuple[NodeBacklog, float, bool]]:
+        """Yield the nodes that may be done first, when, and whether each has room.
 
         Those with room come first, the emptiest before the others, among equals by name; then the
         full ones that are done sooner than the first of those.
@@ -81,12 +83,12 @@ class Group:
         if self.open:
             found = self._best(np.maximum(self._open_ends_s, now_s), within, avoid, self._asked)
             soonest = min((end_s for _, end_s in found), default=np.inf)
-            for node, _ in found:
-                yield node, True
+            for node, end_s in found:
+                yield node, end_s, True
         if self.open < self.taking:
             for node, end_s in self._best(self._closed_ends_s, within, avoid, self._asked):
                 if end_s < soonest:
-                    yield node, False
+                    yield node, end_s, False
 
     def _best(
         self, ends_s: Floats, within: frozenset[str] | None, avoid: Collection[str], count: int

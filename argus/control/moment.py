@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from argus.control.backlog import NodeBacklog, due_s
+from argus.control.backlog import due_s
 from argus.control.fleet import Fleet
-from argus.control.groups import Group
 from argus.control.offers import Offer
 from argus.control.policy import Task
 from argus.control.router import Decision
@@ -18,28 +17,35 @@ Held = Mapping[str, float]
 NOTHING_HELD: Held = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
 class Moment:
     """The fleet as of now.
 
-    Attributes:
+    Args:
         fleet: the nodes.
-        groups: equal ones together.
         now_s: the time.
+
+    Attributes:
+        groups: equal nodes together.
         nodes: how many take rows, now or later.
-        running_s: device seconds that started rows still take.
+        has_room: whether some node takes another row.
     """
 
-    fleet: Fleet
-    groups: tuple[Group, ...]
-    now_s: float
-    nodes: int
-    running_s: float
+    __slots__ = ("_running_s", "fleet", "groups", "has_room", "nodes", "now_s")
+
+    def __init__(self, fleet: Fleet, now_s: float) -> None:
+        self.fleet = fleet
+        self.now_s = now_s
+        self.groups = fleet.refresh(now_s)
+        self.nodes = sum([group.taking for group in self.groups])
+        self.has_room = any([group.open for group in self.groups])
+        self._running_s: float | None = None
 
     @property
-    def has_room(self) -> bool:
-        """Whether some node takes another row."""
-        return any(group.open for group in self.groups)
+    def running_s(self) -> float:
+        """Device seconds that started rows still take."""
+        if self._running_s is None:
+            self._running_s = sum([group.work_s(self.now_s) for group in self.groups])
+        return self._running_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +54,6 @@ class Place:
 
     decision: Decision
     has_room: bool
-
-
-def moment_of(fleet: Fleet, now_s: float) -> Moment:
-    """Return the fleet as of now."""
-    groups = fleet.refresh(now_s)
-    nodes, running_s = 0, 0.0
-    for group in groups:
-        nodes += group.taking
-        running_s += group.work_s(now_s)
-    return Moment(fleet, groups, now_s, nodes, running_s)
 
 
 def soonest(
@@ -73,18 +69,20 @@ def soonest(
     for group in moment.groups:
         if not group.nodes[0].holds(offer.row.variant):
             continue
-        for node, has_room in group.candidates(moment.now_s, within, avoid):
+        for node, end_s, has_room in group.candidates(moment.now_s, within, avoid):
             name = node.info.name
-            finish_s = _finish_s(node, offer, row_due_s) + held.get(name, 0.0)
+            if not len(node):
+                finish_s = node.idle_s(offer.row)
+            elif group.serial and len(node) == 1:
+                finish_s = max(0.0, end_s - moment.now_s) + node.idle_s(offer.row)
+            else:
+                finish_s = node.finish_s(offer.row, row_due_s)
+            finish_s += held.get(name, 0.0)
             if best is None or (finish_s, name) < best[:2]:
                 best = finish_s, name, has_room
     if best is None:
         return None
     return Place(Decision(offer, best[1], offer.fetch_s + best[0]), best[2])
-
-
-def _finish_s(node: NodeBacklog, offer: Offer, row_due_s: float) -> float:
-    return node.finish_s(offer.row, row_due_s) if len(node) else node.idle_s(offer.row)
 
 
 def avoided(task: Task, offers: Sequence[Offer], moment: Moment) -> set[str]:

@@ -17,6 +17,10 @@ RELATIVE_PRICES: Floats = np.concatenate(([0.0], np.geomspace(0.003, 4.0, 39)))
 """Prices that are looked at, relative to one unit of quality for the work of a whole request."""
 _REMEMBERED = 192
 _YOUNG_S = 5.0
+"""Time between two curves while little was seen."""
+_EVERY = 3
+"""Of the prices looked at, the curve is made of so many less."""
+_LEAST_LOAD, _LOAD_STEP = 0.01, 0.02
 _EWMA_OF_SLACK = 0.02
 
 
@@ -73,8 +77,7 @@ class Pricing:
         self._works_s: dict[Choices, Floats] = {}
         self._slack_s = 0.0
         self._whole_s = 0.0
-        self._next_s = -math.inf
-        self._nodes = 0
+        self._rows: dict[int, list[float]] = {}
 
     def arrive(self, choices: Choices, slack_s: float, now_s: float) -> None:
         """Count a new request; without a deadline its slack is infinite."""
@@ -83,15 +86,14 @@ class Pricing:
             self._prices = RELATIVE_PRICES / self._whole_s
             self._waiting = np.zeros(len(self._prices))
         self.rate.arrive(now_s)
-        self._recent.append(choices.table[:, choices.index_at(self._prices)])
+        self._recent.append(choices.at(self._prices))
         if slack_s < math.inf:
             old = self._slack_s or slack_s
             self._slack_s = old + _EWMA_OF_SLACK * (slack_s - old)
 
     def wait(self, choices: Choices) -> None:
         """Count a task that waits."""
-        works_s = choices.table[1, choices.index_at(self._prices)]
-        self._works_s[choices] = works_s
+        works_s = self._works_s[choices] = choices.at(self._prices)[1]
         self._waiting += works_s
 
     def leave(self, choices: Choices) -> None:
@@ -104,20 +106,18 @@ class Pricing:
         """Return the device seconds of all who wait, each choosing at a price."""
         return float(np.interp(price, self._prices, self._waiting))
 
-    def _update(self, nodes: int, now_s: float) -> None:
-        """Solve for a new curve where it is time."""
-        if now_s < self._next_s and nodes == self._nodes:
-            return
+    def plan(self, nodes: int, now_s: float) -> float:
+        """Solve for a new curve; return when to do so again."""
         if not self._recent or not self._slack_s or nodes <= 0:
-            return
+            return now_s + _YOUNG_S
         qualities, works, busy = np.mean(self._recent, axis=0)
         self._whole_s = float(works[0])
-        mix = Mix(works, qualities, busy, self._slack_s)
-        before = self.curve if nodes == self._nodes else None
-        self.curve = solve_curve(mix, nodes, before, self._burst)
+        points = slice(None, None, _EVERY)
+        mix = Mix(works[points], qualities[points], busy[points], self._slack_s)
+        self.curve = solve_curve(mix, nodes, self.curve, self._burst)
+        self._rows.clear()
         young = len(self._recent) < _REMEMBERED
-        self._next_s = now_s + (min(self._period_s, _YOUNG_S) if young else self._period_s)
-        self._nodes = nodes
+        return now_s + (min(self._period_s, _YOUNG_S) if young else self._period_s)
 
     def price(self, running_s: float, nodes: int, now_s: float) -> float:
         """Return the price at which what waits would be chosen now.
@@ -129,20 +129,43 @@ class Pricing:
             nodes: how many there are.
             now_s: the time.
         """
-        self._update(nodes, now_s)
-        curve = self.curve
-        if curve is None:
+        if self.curve is None or not nodes:
             return 0.0
+        asked = self._row(self.rate.at(now_s) * self._whole_s / nodes)
         # Rows that run side by side end one after the other: a new one waits less than their sum.
-        spread_s = 0.5 * (nodes - 1) * self._whole_s
-        waits = np.maximum(running_s - spread_s + self._waiting, 0.0) / nodes
-        asked = np.interp(waits, curve.waits_s, curve.at_rate(self.rate.at(now_s)))
-        over = asked - self._prices
-        i = int((over <= 0).argmax())
-        if over[i] > 0:
-            return float(self._prices[-1])
-        if i == 0:
-            return 0.0
+        base_s = running_s - 0.5 * (nodes - 1) * self._whole_s
+        per_cell_s = nodes * self.curve.width_s
+        low, high = 0, len(self._prices) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if self._over(middle, base_s, per_cell_s, asked) <= 0:
+                high = middle
+            else:
+                low = middle + 1
+        over = self._over(low, base_s, per_cell_s, asked)
+        if low == 0 or over > 0:
+            return float(self._prices[low])
         # Linear between the two prices around the crossing.
-        share = over[i - 1] / (over[i - 1] - over[i])
-        return float(self._prices[i - 1] + share * (self._prices[i] - self._prices[i - 1]))
+        before = self._over(low - 1, base_s, per_cell_s, asked)
+        share = before / (before - over)
+        return float(self._prices[low - 1] + share * (self._prices[low] - self._prices[low - 1]))
+
+    def _row(self, load: float) -> list[float]:
+        """Return the prices by wait, for the load to within two in a hundred."""
+        key = round(math.log(max(load, _LEAST_LOAD)) / _LOAD_STEP)
+        row = self._rows.get(key)
+        if row is None:
+            assert self.curve is not None
+            row = self._rows[key] = self.curve.at_load(math.exp(key * _LOAD_STEP))
+        return row
+
+    def _over(self, i: int, base_s: float, per_cell_s: float, asked: list[float]) -> float:
+        """Return by how much the wait at a price asks for a higher one."""
+        place = (base_s + float(self._waiting[i])) / per_cell_s
+        if place <= 0:
+            return asked[0] - float(self._prices[i])
+        cell = int(place)
+        if cell >= len(asked) - 1:
+            return asked[-1] - float(self._prices[i])
+        price = asked[cell] + (place - cell) * (asked[cell + 1] - asked[cell])
+        return price - float(self._prices[i])

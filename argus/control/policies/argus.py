@@ -21,7 +21,7 @@ from argus.control.choices import Choices, choices_of
 from argus.control.fleet import Fleet
 from argus.control.line import Waiting, WaitingLine, urgency
 from argus.control.margins import Margins
-from argus.control.moment import NOTHING_HELD, Held, Moment, Place, avoided, moment_of, soonest
+from argus.control.moment import NOTHING_HELD, Held, Moment, Place, avoided, soonest
 from argus.control.policies.argus_options import ArgusOptions, Recalibrator
 from argus.control.policies.options import PolicyOptions
 from argus.control.policy import GiveUp, Start, Task
@@ -59,6 +59,7 @@ class ArgusPolicy:
         self._margins = Margins(self._options.margin_share)
         self._slack = Slack(self._line, self._margins, self._options.relax)
         self._pricing = Pricing(self._options.memory_s, self._options.curve_s, self._options.burst)
+        self._fresh: tuple[Task, tuple[float, int], Place] | None = None
         self._epoch = -1
         self.price = 0.0
         """Worth of a device second in units of quality, as of the last decision."""
@@ -94,8 +95,8 @@ class ArgusPolicy:
         self._margins.note(started.kind, started.predicted_s, now_s - started.at_s)
 
     def plan(self, fleet: Fleet, now_s: float) -> float:
-        """Do nothing: all is done as requests come and nodes have room."""
-        return math.inf
+        """Work out what a device second is worth at which backlog."""
+        return self._pricing.plan(self._moment(fleet, now_s).nodes, now_s)
 
     # -- decisions ------------------------------------------------------------------------------
 
@@ -127,7 +128,7 @@ class ArgusPolicy:
         self, entry: Waiting, index: int, moment: Moment, held: dict[str, float]
     ) -> Start | GiveUp | None:
         """Return what to do with a task; None where it is worth waiting for a full node."""
-        place = self._choose(entry, index, moment, held)
+        place = self._place(entry, index, moment, held)
         if place is None or isinstance(place, GiveUp):
             return place
         if place.has_room:
@@ -136,6 +137,17 @@ class ArgusPolicy:
         cost_s = moment.fleet[name].device_s(place.decision.offer.row)
         held[name] = held.get(name, 0.0) + cost_s
         return None
+
+    def _place(
+        self, entry: Waiting, index: int, moment: Moment, held: Held
+    ) -> Place | GiveUp | None:
+        """Return the choice for a task; the one just made on its arrival, where nothing changed."""
+        fresh, self._fresh = self._fresh, None
+        if fresh is not None and len(self._line) == 1:
+            task, state, place = fresh
+            if task is entry.task and state == (moment.now_s, moment.fleet.changes):
+                return place
+        return self._choose(entry, index, moment, held)
 
     def _choose(
         self, entry: Waiting, index: int, moment: Moment, held: Held
@@ -173,16 +185,40 @@ class ArgusPolicy:
 
     def _expected(self, entry: Waiting, moment: Moment) -> Decision:
         """Return what a new task would get now, for its client to know."""
-        place = self._choose(entry, len(self._line), moment, NOTHING_HELD)
+        waiting = len(self._line)
+        if waiting and not moment.has_room:
+            return self._queued(entry, moment)
+        place = self._choose(entry, waiting, moment, NOTHING_HELD)
         if place is None:
             raise UnavailableError("no node that could make this image is connected")
         if isinstance(place, GiveUp):
             raise place.error
-        decision = place.decision
-        if not len(self._line):
-            return decision
+        if not waiting:
+            self._fresh = entry.task, (moment.now_s, moment.fleet.changes), place
+            return place.decision
         wait_s = self._pricing.waiting_s(self.price) / moment.nodes
+        decision = place.decision
         return Decision(decision.offer, decision.node, decision.predicted_finish_s + wait_s)
+
+    def _queued(self, entry: Waiting, moment: Moment) -> Decision:
+        """Return what a task would get behind those who wait, as far as it can be told."""
+        choices = entry.choices
+        remaining_s = entry.task.deadline_at_s - moment.now_s
+        wait_s = self._pricing.waiting_s(self.price) / moment.nodes
+        avoid = avoided(entry.task, choices.offers, moment)
+        best: Decision | None = None
+        for i in choices.by_worth(self.price if remaining_s < math.inf else 0.0):
+            place = soonest(choices.offers[i], entry.task, moment, avoid)
+            if place is None:
+                continue
+            finish_s = wait_s + place.decision.predicted_finish_s
+            if best is None or finish_s < best.predicted_finish_s:
+                best = Decision(choices.offers[i], place.decision.node, finish_s)
+            if finish_s <= remaining_s:
+                return Decision(choices.offers[i], place.decision.node, finish_s)
+        if best is None:
+            raise UnavailableError("no node that could make this image is connected")
+        return best
 
     def _make_way(self, entry: Waiting, moment: Moment) -> None:
         """Let tasks go until all can be on time at their fastest levels, the new one with them.
@@ -232,7 +268,7 @@ class ArgusPolicy:
     # -- bookkeeping ----------------------------------------------------------------------------
 
     def _moment(self, fleet: Fleet, now_s: float) -> Moment:
-        moment = moment_of(fleet, now_s)
+        moment = Moment(fleet, now_s)
         if fleet.epoch != self._epoch:
             self._epoch = fleet.epoch
             self._renew(fleet)

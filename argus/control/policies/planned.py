@@ -64,7 +64,9 @@ class PlannedPolicy(EarlyPolicy):
         if not self.seen.levels:
             return
         kinds = self._kinds(fleet)
-        costs = tuple(Alike(len(names), seconds) for names, seconds in kinds if min(seconds) < math.inf)
+        costs = tuple(
+            Alike(len(names), seconds) for names, seconds in kinds if min(seconds) < math.inf
+        )
         kinds = [kind for kind in kinds if min(kind[1]) < math.inf]
         if not costs:
             return

@@ -39,7 +39,8 @@ class PacPolicy(PlannedPolicy):
         odds = self.odds(task)
         drawn = self._lots.choices(range(len(odds)), odds)[0]
         nearest = min(
-            (self.level_of.get(name, 0) for name in able), key=lambda rank: (abs(rank - drawn), -rank)
+            (self.level_of.get(name, 0) for name in able),
+            key=lambda rank: (abs(rank - drawn), -rank),
         )
         at = [name for name in able if self.level_of.get(name, 0) == nearest]
         return self.queues.shortest(at, now_s)
