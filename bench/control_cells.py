@@ -227,9 +227,7 @@ def _least_violations(trace: Trace, profile: SimProfile, setting: SimSetting) ->
     fastest = min(scales)
     share = min(
         scale * profile.batching.row_lanes / lanes
-        for lanes, scale in zip(
-            profile.batching.lanes, profile.batching.seconds_scale, strict=True
-        )
+        for lanes, scale in zip(profile.batching.lanes, profile.batching.seconds_scale, strict=True)
     )
     least_s = min(level.seconds for level in profile.levels) * fastest * share
     slo_s = profile.slo_s if setting.slo_s is None else setting.slo_s
@@ -264,5 +262,3 @@ def _curve(outcome: Outcome, seconds: int) -> tuple[tuple[float, float, float], 
     many = np.maximum(counts, 1)
     columns = (counts / width, 1 - on_time / many, total / many)
     return tuple(tuple(float(x) for x in row) for row in zip(*columns, strict=True))  # type: ignore[misc]
-
-

@@ -33,8 +33,7 @@ def contenders(out: Path) -> tuple[Contender, ...]:
     perfect = [
         replace(c, label=f"{c.label}, perfect", predictions=Predictions.PERFECT) for c in aware
     ]
-    unshed = [c for c in search.chosen(out, sheds=False)]
-    return (*best, *perfect, *unshed)
+    return (*best, *perfect, *search.chosen(out, sheds=False))
 
 
 def jobs(out: Path, requests: int, seeds: int) -> list[Job]:
@@ -73,8 +72,7 @@ def of_cell(rows: Sequence[Row], label: str, shape: str, load: float) -> list[Ro
     return [
         row
         for row in rows
-        if row.contender.label == label
-        and (row.scenario.shape, row.scenario.load) == (shape, load)
+        if row.contender.label == label and (row.scenario.shape, row.scenario.load) == (shape, load)
     ]
 
 

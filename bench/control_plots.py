@@ -78,9 +78,7 @@ def over_time(rows: Sequence[Row], path: Path, load: float = 1.0) -> None:
             axes[1][column].plot(
                 minutes, [100 * x for x in violations], color=colour, linewidth=width, label=label
             )
-            axes[2][column].plot(
-                minutes, [100 * x for x in quality], color=colour, linewidth=width
-            )
+            axes[2][column].plot(minutes, [100 * x for x in quality], color=colour, linewidth=width)
         axes[0][column].set_title(f"{shape}, load {load:g}")
         axes[2][column].set_xlabel("minutes")
     for axis, text in zip(

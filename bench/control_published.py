@@ -38,13 +38,16 @@ def jobs(out: Path, requests: int, seeds: int) -> list[Job]:
     """Return the plateau of the bursty trace, every system as published, without shedding."""
     profile = PROFILES[FAST]()
     load = PEAK_RATE / 60 / profile.capacity(NODES)
-    who = tuple(Contender(name, name, PolicyOptions(shed=shed)) for name in PEAK for shed in [True])
+    who = tuple(Contender(name, name) for name in PEAK)
     unshed = tuple(
         replace(c, label=f"{c.label}, no shedding", options=PolicyOptions(shed=False)) for c in who
     )
     ours = Contender("argus", "argus")
     return [
-        Job(Scenario("poisson", load, FIRST_SEED + seed, requests, profile=FAST), (*who, *unshed, ours))
+        Job(
+            Scenario("poisson", load, FIRST_SEED + seed, requests, profile=FAST),
+            (*who, *unshed, ours),
+        )
         for seed in range(seeds)
     ]
 
@@ -67,8 +70,12 @@ def _optima() -> list[dict[str, Any]]:
         plan = node_levels(qualities, alike, load / 60)
         mean = 100 * sum(s * q for s, q in zip(plan.shares, qualities, strict=True))
         found.append(
-            {"load a minute": load, "published %": published, "found %": f"{mean:.2f}",
-             "nodes by level": ", ".join(map(str, plan.counts[0]))}
+            {
+                "load a minute": load,
+                "published %": published,
+                "found %": f"{mean:.2f}",
+                "nodes by level": ", ".join(map(str, plan.counts[0])),
+            }
         )
     return found
 
@@ -86,10 +93,16 @@ def _nirvana() -> list[dict[str, Any]]:
     quality = float(prompts.quality[np.arange(len(level)), level].mean())
     by_similarity = 60 * NODES / float(seconds[level].mean())
     return [
-        {"figure": "pictures a minute, shares of levels as logged", "published": 219.6,
-         "found": f"{by_log:.1f}"},
-        {"figure": "pictures a minute, similarities drawn from the quantiles", "published": 219.6,
-         "found": f"{by_similarity:.1f}"},
+        {
+            "figure": "pictures a minute, shares of levels as logged",
+            "published": 219.6,
+            "found": f"{by_log:.1f}",
+        },
+        {
+            "figure": "pictures a minute, similarities drawn from the quantiles",
+            "published": 219.6,
+            "found": f"{by_similarity:.1f}",
+        },
         {"figure": "mean quality %", "published": 96.9, "found": f"{100 * quality:.2f}"},
     ]
 

@@ -118,8 +118,12 @@ class DiffServePolicy(EarlyPolicy):
         if light is None or heavy is None or not names:
             return
         rate = self._demand.rate * self.options.planned(HEADROOM)
-        light_left = sum(q.wait_s(now_s) for n, q in self.queues.by_node.items() if n not in self._heavy)
-        heavy_left = sum(q.wait_s(now_s) for n, q in self.queues.by_node.items() if n in self._heavy)
+        light_left = sum(
+            q.wait_s(now_s) for n, q in self.queues.by_node.items() if n not in self._heavy
+        )
+        heavy_left = sum(
+            q.wait_s(now_s) for n, q in self.queues.by_node.items() if n in self._heavy
+        )
         passes_s = light.busy_s + DISCRIMINATOR_S + heavy.busy_s
         best = (0.0, 0)
         for count in range(1, len(names)):
