@@ -24,7 +24,7 @@ from argus.control.margins import Margins
 from argus.control.moment import NOTHING_HELD, Held, Moment, Place, avoided, soonest
 from argus.control.policies.argus_options import ArgusOptions
 from argus.control.policies.options import PolicyOptions, Recalibrator
-from argus.control.policy import GiveUp, Start, Task
+from argus.control.policy import Figures, GiveUp, Start, Task
 from argus.control.pricing import Pricing
 from argus.control.router import Decision
 from argus.control.slack import Slack
@@ -97,6 +97,16 @@ class ArgusPolicy:
     def plan(self, fleet: Fleet, now_s: float) -> float:
         """Work out what a device second is worth at which backlog."""
         return self._pricing.plan(self._moment(fleet, now_s).nodes, now_s)
+
+    def figures(self, now_s: float) -> Figures:
+        """Return what decisions go by now."""
+        return Figures(
+            price=self.price,
+            arrivals_per_s=self._pricing.rate.at(now_s),
+            load=self._pricing.load(now_s),
+            margin=self._margins.largest,
+            plan_age_s=self._pricing.age_s(now_s),
+        )
 
     # -- decisions ------------------------------------------------------------------------------
 
