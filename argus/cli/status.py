@@ -58,7 +58,7 @@ def _read_numbers(data: dict[str, Any], kind: Descriptor) -> None:
 
 def describe(answer: admin_pb2.GetStatusResponse) -> list[str]:
     """Return the state in lines for people, readable on a terminal of 80 columns."""
-    return [*_summary(answer), *_cache(answer), *_nodes(answer), *_levels(answer)]
+    return [*_summary(answer), *_policy(answer), *_cache(answer), *_nodes(answer), *_levels(answer)]
 
 
 def _summary(answer: admin_pb2.GetStatusResponse) -> list[str]:
@@ -73,6 +73,20 @@ def _summary(answer: admin_pb2.GetStatusResponse) -> list[str]:
         f"{counts.failed} failed, {counts.replayed} replayed"
     )
     return [*_lines(state), *_lines(since)]
+
+
+def _policy(answer: admin_pb2.GetStatusResponse) -> list[str]:
+    """Return what decides, and what it goes by."""
+    policy = answer.policy
+    if not policy.HasField("price"):
+        return [f"policy: {policy.name}"] if policy.name else []
+    age = f"plan {policy.plan_age_s:.0f} s old" if policy.HasField("plan_age_s") else "no plan yet"
+    return _lines(
+        f"policy: {policy.name}; {policy.arrivals_per_s:.3g} requests a second, {policy.load:.0%} of "
+        f"what the nodes can do without approximation; a device second is worth "
+        f"{policy.price:.3g} of a picture's quality; {age}; margin on predictions "
+        f"{policy.margin:.2f}"
+    )
 
 
 def _cache(answer: admin_pb2.GetStatusResponse) -> list[str]:

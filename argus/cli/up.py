@@ -20,6 +20,7 @@ from argus.cli.settings import (
     LogLevelFlag,
     MaxLanesFlag,
     ModelFlag,
+    PolicyFlag,
     SlotsFlag,
     ThreadsFlag,
     cache_settings,
@@ -38,6 +39,7 @@ def up(
     bind: BindFlag = None,
     model: ModelFlag = None,
     levels: LevelsFlag = None,
+    policy: PolicyFlag = None,
     device: Annotated[str | None, typer.Option("--device", help=DEVICE_HELP)] = None,
     dtype: DtypeFlag = None,
     threads: ThreadsFlag = None,
@@ -61,6 +63,7 @@ def up(
         {
             "coordinator.bind": bind,
             "coordinator.levels": levels,
+            "coordinator.policy": policy,
             "node.models": model or None,
             "node.device": device,
             "node.dtype": dtype,
@@ -80,7 +83,11 @@ def up(
     devices = deal(settings.node.device, nodes)
     plan = FamilyPlan(
         bind=settings.coordinator.bind,
-        coordinator=(*shared, *_optional("--levels", levels)),
+        coordinator=(
+            *shared,
+            *_optional("--levels", levels),
+            *_optional("--policy", policy),
+        ),
         nodes={
             f"node-{i}": (*shared, *_node_arguments(settings, model, threads, nodes, device))
             for i, device in enumerate(devices)

@@ -16,6 +16,7 @@ Nodes count only by group and holding, so its size does not grow with the cluste
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -195,26 +196,31 @@ class Programs:
         problem.solve(solver=self._cp.HIGHS, warm_start=False)
         return np.maximum(count.value, 0.0), float(problem.value)
 
-    def whole(self, gap: float, time_limit_s: float) -> Floats | None:
-        """Return the best changes found by branch and bound, or None where none was found.
+    def whole(self, gap: float, time_limit_s: float) -> tuple[Floats | None, bool]:
+        """Return the best changes found by branch and bound, and whether they are proven.
 
         Args:
-            gap: relative; it ends when no better solution than that can exist.
-            time_limit_s: it ends then with what it has.
+            gap: relative; proven means that no solution is better by more.
+            time_limit_s: it ends then with what it has, which may be nothing.
         """
         if self._whole is None:
             self._whole = self._with_changes(integer=True)
         problem, count = self._whole
         options = {"mip_rel_gap": gap, "time_limit": time_limit_s}
-        try:
-            problem.solve(solver=self._cp.HIGHS, warm_start=False, **options)
-        except self._cp.SolverError:
-            return None
+        with warnings.catch_warnings():
+            # That the time was over is told by the status.
+            warnings.filterwarnings("ignore", "Solution may be inaccurate", UserWarning)
+            try:
+                problem.solve(solver=self._cp.HIGHS, warm_start=False, **options)
+            except self._cp.SolverError:
+                return None, False
         if count.value is None:
-            return None
+            return None, False
         found = np.rint(count.value)
         is_full = np.array_equal(self._to_source @ found, self._params["nodes"].value)
-        return found if is_full and found.min(initial=0.0) >= 0 else None
+        if not is_full or found.min(initial=0.0) < 0:
+            return None, False
+        return found, problem.status == self._cp.OPTIMAL
 
     def given(self, count: Floats) -> Flows:
         """Return the best flows when the changes are `count`."""

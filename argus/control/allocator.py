@@ -80,11 +80,12 @@ class Allocator:
         if rounded.objective >= bound - slack:
             return rounded, bound, Solved.ROUNDED
         # Half of the gap is for branch and bound, half for preferring what is there.
-        whole = run.programs.whole(self._gap / 2, self._time_limit_s)
-        if whole is None:
-            found = max(kept, run.mended(rounded, self._mends), key=_objective)
-            return found, bound, Solved.FALLBACK
-        best = max(run.candidate(whole), rounded, key=_objective)
+        whole, proven = run.programs.whole(self._gap / 2, self._time_limit_s)
+        found = [rounded] if whole is None else [run.candidate(whole), rounded]
+        if not proven:
+            best = max(kept, run.mended(max(found, key=_objective), self._mends), key=_objective)
+            return best, bound, Solved.FALLBACK
+        best = max(found, key=_objective)
         if kept.objective >= best.objective - slack / 2:
             return kept, bound, Solved.OPTIMAL
         return best, bound, Solved.OPTIMAL

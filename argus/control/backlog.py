@@ -208,15 +208,15 @@ class NodeBacklog:
     def busy_s(self, shape: RowShape) -> float:
         """Return the seconds the row would take in full batches, from its start on."""
         resident = self._resident(shape.variant)
-        return resident.seconds(shape, resident.step_s[self._max_lanes]) * self._slowness
+        return resident.seconds(shape, resident.step_s[self._full_lanes(shape)]) * self._slowness
 
     def work_s(self) -> float:
         """Return the device seconds that its rows still take in full batches."""
         seconds = 0.0
         for row in self._rows.values():
             resident = self._resident(row.shape.variant)
-            share = row.shape.lanes / self._max_lanes
-            step_s = resident.step_s[self._max_lanes] * share
+            lanes = self._full_lanes(row.shape)
+            step_s = resident.step_s[lanes] * row.shape.lanes / lanes
             seconds += row.steps_left * step_s * resident.area(row.shape.width, row.shape.height)
             seconds += resident.costs.decode_s
             seconds += 0.0 if row.started else resident.costs.text_encode_s
@@ -233,8 +233,9 @@ class NodeBacklog:
     def device_s(self, shape: RowShape) -> float:
         """Return the device seconds of a row in full batches: what it costs the others."""
         resident = self._resident(shape.variant)
-        share = shape.lanes / self._max_lanes
-        return resident.seconds(shape, resident.step_s[self._max_lanes] * share) * self._slowness
+        lanes = self._full_lanes(shape)
+        step_s = resident.step_s[lanes] * shape.lanes / lanes
+        return resident.seconds(shape, step_s) * self._slowness
 
     def slowest_s(self) -> float:
         """Return the longest single piece of device work that may lawfully happen.
@@ -247,6 +248,10 @@ class NodeBacklog:
             pixels_s = max(resident.step_s[self._max_lanes], resident.costs.decode_s) * area
             longest_s = max(longest_s, pixels_s, resident.costs.text_encode_s)
         return longest_s * max(1.0, self._slowness)
+
+    def _full_lanes(self, shape: RowShape) -> int:
+        """Return the lanes of a forward full of such rows."""
+        return min(self._max_lanes, self.info.slots * shape.lanes)
 
     def _step_table(self, costs: VariantCosts) -> tuple[float, ...]:
         return (0.0, *(costs.steps.step_s(lanes) for lanes in range(1, self._max_lanes + 1)))

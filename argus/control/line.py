@@ -76,6 +76,13 @@ class WaitingLine:
         """Device seconds that all together take at least."""
         return float(self.least_s.sum()) if self._entries else 0.0
 
+    def share_before(self, key: Urgency) -> float:
+        """Return the share of all work that goes before `key`."""
+        place = self.place(key)
+        if place == len(self._entries):
+            return 1.0
+        return float(self.least_s[:place].sum()) / self.least_sum_s
+
     def place(self, key: Urgency) -> int:
         """Return how many go before `key`."""
         return bisect_left(self._entries, key, key=_key)

@@ -37,7 +37,7 @@ class Moment:
         self.now_s = now_s
         self.groups = fleet.refresh(now_s)
         self.nodes = sum([group.taking for group in self.groups])
-        self.has_room = any([group.open for group in self.groups])
+        self.has_room = any(group.open for group in self.groups)
         self._running_s: float | None = None
 
     @property

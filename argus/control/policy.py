@@ -120,3 +120,31 @@ class Reviewer(Protocol):
             now_s: the time.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a policy with a price goes by at a moment.
+
+    Attributes:
+        price: worth of a device second in units of quality.
+        arrivals_per_s: expected.
+        load: their work without approximation, relative to what the nodes can do.
+        margin: factor on predicted seconds, learned from rows that ended.
+        plan_age_s: age of the plan; None before the first.
+    """
+
+    price: float
+    arrivals_per_s: float
+    load: float
+    margin: float
+    plan_age_s: float | None
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A policy that puts a price on device seconds."""
+
+    def figures(self, now_s: float) -> Figures:
+        """Return what it goes by now."""
+        ...

@@ -9,12 +9,12 @@ before an arrival, relative to an empty system, the best choice satisfies
     h(v) + g = max( U(v),  max_c q(c) + U(v + c/N) ),      U(v) = E[ h((v − T)⁺) ],  T ~ Exp(r)
 
 (a Bellman equation of average reward, solved by policy iteration on a grid, Howard 1960; the
-prompts' mean quality at each mean cost stands for `q(c)`). The price of a device second is what the wait
-loses by it: (U(v) − U(v + c/N)) / c. It is near 0 while the queue will empty by itself and rises to
-the worth of a whole request where the next ones would be lost; a horizon or a target load need not
-be chosen, since the time to the deadline and the arrivals themselves say how much room is needed.
-Curves are kept for a range of rates and read between them, because the rate moves faster than
-anything else here.
+prompts' mean quality at each mean cost stands for `q(c)`). The price of a device second is what
+the wait loses by it: (U(v) − U(v + c/N)) / c. It is near 0 while the queue will empty by itself and
+rises to the worth of a whole request where the next ones would be lost; a horizon or a target load
+need not be chosen, since the time to the deadline and the arrivals themselves say how much room is
+needed. Curves are kept for a range of rates and read between them, because the rate moves faster
+than anything else here.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ LOADS: Floats = np.geomspace(0.5, 4.0, 12)
 """Rates that curves are kept for, relative to what the cluster serves without approximation."""
 MOST_ROUNDS = 12
 ENOUGH = 1e-6
+_IMPOSSIBLE = -1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +91,12 @@ def solve_curve(
     rates = LOADS * nodes / float(mix.works_s[0]) / burst
     falls = np.stack([_falls(waits, rate) for rate in rates])
     possible = waits[:, None] + mix.busy_s <= mix.slack_s
-    gains = np.where(possible, mix.qualities * burst, -np.inf)
+    gains = np.where(possible, mix.qualities * burst, _IMPOSSIBLE)
     gains = np.column_stack([gains, np.zeros(WAITS)])
     low, share = _between(waits, waits[:, None] + steps)
-    chosen = np.full((len(LOADS), WAITS), len(steps) - 1) if before is None else before.choices
+    refused = len(steps) - 1
+    chosen = np.full((len(LOADS), WAITS), refused) if before is None else before.choices
+    chosen = np.where(gains[np.arange(WAITS), chosen] == _IMPOSSIBLE, refused, chosen)
     after = np.zeros((len(LOADS), WAITS))
     for _ in range(MOST_ROUNDS):
         after = falls @ _values(chosen, gains, low, share, falls)[:, :, None]

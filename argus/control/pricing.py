@@ -77,6 +77,8 @@ class Pricing:
         self._works_s: dict[Choices, Floats] = {}
         self._slack_s = 0.0
         self._whole_s = 0.0
+        self._nodes = 0
+        self._solved_s = 0.0
         self._rows: dict[int, list[float]] = {}
 
     def arrive(self, choices: Choices, slack_s: float, now_s: float) -> None:
@@ -106,6 +108,14 @@ class Pricing:
         """Return the device seconds of all who wait, each choosing at a price."""
         return float(np.interp(price, self._prices, self._waiting))
 
+    def load(self, now_s: float) -> float:
+        """Return the work that comes, relative to what the nodes of the last plan can do."""
+        return self.rate.at(now_s) * self._whole_s / self._nodes if self._nodes else 0.0
+
+    def age_s(self, now_s: float) -> float | None:
+        """Return the age of the curve; None before the first."""
+        return None if self.curve is None else now_s - self._solved_s
+
     def plan(self, nodes: int, now_s: float) -> float:
         """Solve for a new curve; return when to do so again."""
         if not self._recent or not self._slack_s or nodes <= 0:
@@ -115,6 +125,7 @@ class Pricing:
         points = slice(None, None, _EVERY)
         mix = Mix(works[points], qualities[points], busy[points], self._slack_s)
         self.curve = solve_curve(mix, nodes, self.curve, self._burst)
+        self._nodes, self._solved_s = nodes, now_s
         self._rows.clear()
         young = len(self._recent) < _REMEMBERED
         return now_s + (min(self._period_s, _YOUNG_S) if young else self._period_s)

@@ -81,6 +81,11 @@ class Dispatcher:
         self.counters = Counters()
 
     @property
+    def policy(self) -> Policy:
+        """What decides."""
+        return self._policy
+
+    @property
     def flights(self) -> Mapping[str, Flight]:
         """Requests in flight by id."""
         return self._flights

@@ -12,6 +12,7 @@ from argus.clock import Clock, MonotonicClock
 from argus.config import CacheConfig, Config, CoordinatorConfig
 from argus.control import policies
 from argus.control.levels import LevelProfile, parse_profile
+from argus.control.policy import Policy
 from argus.control.predictor import LevelMeans
 from argus.coordinator.admin_service import AdminService
 from argus.coordinator.catalog import Catalog
@@ -21,7 +22,7 @@ from argus.coordinator.image_service import ImageService
 from argus.coordinator.membership import Membership
 from argus.coordinator.reuse import Reuse
 from argus.coordinator.watchdog import Watchdog
-from argus.errors import ConfigError, UnavailableError
+from argus.errors import ConfigError, NotFoundError, UnavailableError
 from argus.models import bundled_dir
 from argus.rpc.server import RpcServer
 from argus.v1 import admin_pb2_grpc, cluster_pb2_grpc, image_pb2_grpc
@@ -72,6 +73,18 @@ def load_profile(config: CoordinatorConfig) -> LevelProfile | None:
     return parse_profile(text, f"coordinator.levels: {path}")
 
 
+def make_policy(name: str) -> Policy:
+    """Return the policy of that name.
+
+    Raises:
+        ConfigError: there is none; names those there are.
+    """
+    try:
+        return policies.make(name)
+    except NotFoundError as error:
+        raise ConfigError(f"coordinator.policy: {error}") from error
+
+
 class Coordinator:
     """The parts, wired. Must be made inside the event loop that runs it.
 
@@ -81,7 +94,7 @@ class Coordinator:
         cache: settings of the cache; None: it is off.
 
     Raises:
-        ConfigError: the level file cannot be used.
+        ConfigError: the level file cannot be used, or there is no such policy.
     """
 
     def __init__(
@@ -92,7 +105,7 @@ class Coordinator:
         catalog = Catalog(load_profile(config), cached)
         self._membership = Membership(clock, config.lease_s)
         self._reuse = Reuse(cache, self._membership, clock) if cache and cached else None
-        policy = policies.make(config.policy)
+        policy = make_policy(config.policy)
         self._dispatcher = Dispatcher(
             clock, config, self._membership, catalog, LevelMeans(), policy, self._reuse
         )
@@ -122,7 +135,7 @@ class Coordinator:
             admin_pb2_grpc.add_AdminServiceServicer_to_server,
             AdminService(
                 clock,
-                config.max_in_flight,
+                config,
                 self._dispatcher,
                 catalog,
                 self._membership,

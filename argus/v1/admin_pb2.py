@@ -26,7 +26,7 @@ from argus.v1 import cluster_pb2 as argus_dot_v1_dot_cluster__pb2
 from argus.v1 import image_pb2 as argus_dot_v1_dot_image__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61rgus/v1/admin.proto\x12\x08\x61rgus.v1\x1a\x16\x61rgus/v1/cluster.proto\x1a\x14\x61rgus/v1/image.proto\"\x12\n\x10GetStatusRequest\"\xae\x02\n\x11GetStatusResponse\x12\x15\n\rargus_version\x18\x01 \x01(\t\x12\x10\n\x08uptime_s\x18\x02 \x01(\x01\x12#\n\x05nodes\x18\x03 \x03(\x0b\x32\x14.argus.v1.NodeStatus\x12#\n\x08variants\x18\x04 \x03(\x0b\x32\x11.argus.v1.Variant\x12%\n\x06levels\x18\x05 \x03(\x0b\x32\x15.argus.v1.LevelStatus\x12\x11\n\tin_flight\x18\x06 \x01(\r\x12\x0e\n\x06queued\x18\x07 \x01(\r\x12\x10\n\x08\x63\x61pacity\x18\x08 \x01(\r\x12$\n\x08\x63ounters\x18\t \x01(\x0b\x32\x12.argus.v1.Counters\x12$\n\x05\x63\x61\x63he\x18\n \x01(\x0b\x32\x15.argus.v1.CacheStatus\"\xc0\x01\n\x08\x43ounters\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x04\x12\x10\n\x08\x61nswered\x18\x02 \x01(\x04\x12\x0f\n\x07on_time\x18\x03 \x01(\x04\x12\x0f\n\x07refused\x18\x04 \x01(\x04\x12\x11\n\tcancelled\x18\x05 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x06 \x01(\x04\x12\x10\n\x08replayed\x18\x07 \x01(\x04\x12\x0e\n\x06reused\x18\x08 \x01(\x04\x12\x14\n\x0cstate_misses\x18\t \x01(\x04\x12\x13\n\x0bsteps_saved\x18\n \x01(\x04\"v\n\x0b\x43\x61\x63heStatus\x12\x10\n\x08\x65mbedder\x18\x01 \x01(\t\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x04\x12\x0f\n\x07lookups\x18\x03 \x01(\x04\x12\x0c\n\x04near\x18\x04 \x01(\x04\x12%\n\x07\x66\x65tches\x18\x05 \x03(\x0b\x32\x14.argus.v1.FetchTimes\"8\n\nFetchTimes\x12\x0c\n\x04tier\x18\x01 \x01(\t\x12\r\n\x05p50_s\x18\x02 \x01(\x01\x12\r\n\x05p99_s\x18\x03 \x01(\x01\"\xa8\x01\n\nNodeStatus\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x13.argus.v1.NodeHello\x12&\n\theartbeat\x18\x02 \x01(\x0b\x32\x13.argus.v1.Heartbeat\x12\x17\n\x0fheartbeat_age_s\x18\x03 \x01(\x01\x12\x10\n\x08\x61ssigned\x18\x04 \x01(\r\x12\x11\n\tbacklog_s\x18\x05 \x01(\x01\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\"~\n\x0bLevelStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12\x16\n\x0esteps_fraction\x18\x03 \x01(\x01\x12\x15\n\rskip_fraction\x18\x06 \x01(\x01\x12\x0f\n\x07quality\x18\x04 \x01(\x01\x12\x10\n\x08\x61nswered\x18\x05 \x01(\x04\" \n\x10\x44rainNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"\x13\n\x11\x44rainNodeResponse2\x9a\x01\n\x0c\x41\x64minService\x12\x44\n\tGetStatus\x12\x1a.argus.v1.GetStatusRequest\x1a\x1b.argus.v1.GetStatusResponse\x12\x44\n\tDrainNode\x12\x1a.argus.v1.DrainNodeRequest\x1a\x1b.argus.v1.DrainNodeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61rgus/v1/admin.proto\x12\x08\x61rgus.v1\x1a\x16\x61rgus/v1/cluster.proto\x1a\x14\x61rgus/v1/image.proto\"\x12\n\x10GetStatusRequest\"\xd6\x02\n\x11GetStatusResponse\x12\x15\n\rargus_version\x18\x01 \x01(\t\x12\x10\n\x08uptime_s\x18\x02 \x01(\x01\x12#\n\x05nodes\x18\x03 \x03(\x0b\x32\x14.argus.v1.NodeStatus\x12#\n\x08variants\x18\x04 \x03(\x0b\x32\x11.argus.v1.Variant\x12%\n\x06levels\x18\x05 \x03(\x0b\x32\x15.argus.v1.LevelStatus\x12\x11\n\tin_flight\x18\x06 \x01(\r\x12\x0e\n\x06queued\x18\x07 \x01(\r\x12\x10\n\x08\x63\x61pacity\x18\x08 \x01(\r\x12$\n\x08\x63ounters\x18\t \x01(\x0b\x32\x12.argus.v1.Counters\x12$\n\x05\x63\x61\x63he\x18\n \x01(\x0b\x32\x15.argus.v1.CacheStatus\x12&\n\x06policy\x18\x0b \x01(\x0b\x32\x16.argus.v1.PolicyStatus\"\x98\x01\n\x0cPolicyStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05price\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\x0e\x61rrivals_per_s\x18\x03 \x01(\x01\x12\x0c\n\x04load\x18\x04 \x01(\x01\x12\x0e\n\x06margin\x18\x05 \x01(\x01\x12\x17\n\nplan_age_s\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_priceB\r\n\x0b_plan_age_s\"\xc0\x01\n\x08\x43ounters\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x04\x12\x10\n\x08\x61nswered\x18\x02 \x01(\x04\x12\x0f\n\x07on_time\x18\x03 \x01(\x04\x12\x0f\n\x07refused\x18\x04 \x01(\x04\x12\x11\n\tcancelled\x18\x05 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x06 \x01(\x04\x12\x10\n\x08replayed\x18\x07 \x01(\x04\x12\x0e\n\x06reused\x18\x08 \x01(\x04\x12\x14\n\x0cstate_misses\x18\t \x01(\x04\x12\x13\n\x0bsteps_saved\x18\n \x01(\x04\"v\n\x0b\x43\x61\x63heStatus\x12\x10\n\x08\x65mbedder\x18\x01 \x01(\t\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x04\x12\x0f\n\x07lookups\x18\x03 \x01(\x04\x12\x0c\n\x04near\x18\x04 \x01(\x04\x12%\n\x07\x66\x65tches\x18\x05 \x03(\x0b\x32\x14.argus.v1.FetchTimes\"8\n\nFetchTimes\x12\x0c\n\x04tier\x18\x01 \x01(\t\x12\r\n\x05p50_s\x18\x02 \x01(\x01\x12\r\n\x05p99_s\x18\x03 \x01(\x01\"\xa8\x01\n\nNodeStatus\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x13.argus.v1.NodeHello\x12&\n\theartbeat\x18\x02 \x01(\x0b\x32\x13.argus.v1.Heartbeat\x12\x17\n\x0fheartbeat_age_s\x18\x03 \x01(\x01\x12\x10\n\x08\x61ssigned\x18\x04 \x01(\r\x12\x11\n\tbacklog_s\x18\x05 \x01(\x01\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\"~\n\x0bLevelStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12\x16\n\x0esteps_fraction\x18\x03 \x01(\x01\x12\x15\n\rskip_fraction\x18\x06 \x01(\x01\x12\x0f\n\x07quality\x18\x04 \x01(\x01\x12\x10\n\x08\x61nswered\x18\x05 \x01(\x04\" \n\x10\x44rainNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"\x13\n\x11\x44rainNodeResponse2\x9a\x01\n\x0c\x41\x64minService\x12\x44\n\tGetStatus\x12\x1a.argus.v1.GetStatusRequest\x1a\x1b.argus.v1.GetStatusResponse\x12\x44\n\tDrainNode\x12\x1a.argus.v1.DrainNodeRequest\x1a\x1b.argus.v1.DrainNodeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,21 +36,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSREQUEST']._serialized_start=80
   _globals['_GETSTATUSREQUEST']._serialized_end=98
   _globals['_GETSTATUSRESPONSE']._serialized_start=101
-  _globals['_GETSTATUSRESPONSE']._serialized_end=403
-  _globals['_COUNTERS']._serialized_start=406
-  _globals['_COUNTERS']._serialized_end=598
-  _globals['_CACHESTATUS']._serialized_start=600
-  _globals['_CACHESTATUS']._serialized_end=718
-  _globals['_FETCHTIMES']._serialized_start=720
-  _globals['_FETCHTIMES']._serialized_end=776
-  _globals['_NODESTATUS']._serialized_start=779
-  _globals['_NODESTATUS']._serialized_end=947
-  _globals['_LEVELSTATUS']._serialized_start=949
-  _globals['_LEVELSTATUS']._serialized_end=1075
-  _globals['_DRAINNODEREQUEST']._serialized_start=1077
-  _globals['_DRAINNODEREQUEST']._serialized_end=1109
-  _globals['_DRAINNODERESPONSE']._serialized_start=1111
-  _globals['_DRAINNODERESPONSE']._serialized_end=1130
-  _globals['_ADMINSERVICE']._serialized_start=1133
-  _globals['_ADMINSERVICE']._serialized_end=1287
+  _globals['_GETSTATUSRESPONSE']._serialized_end=443
+  _globals['_POLICYSTATUS']._serialized_start=446
+  _globals['_POLICYSTATUS']._serialized_end=598
+  _globals['_COUNTERS']._serialized_start=601
+  _globals['_COUNTERS']._serialized_end=793
+  _globals['_CACHESTATUS']._serialized_start=795
+  _globals['_CACHESTATUS']._serialized_end=913
+  _globals['_FETCHTIMES']._serialized_start=915
+  _globals['_FETCHTIMES']._serialized_end=971
+  _globals['_NODESTATUS']._serialized_start=974
+  _globals['_NODESTATUS']._serialized_end=1142
+  _globals['_LEVELSTATUS']._serialized_start=1144
+  _globals['_LEVELSTATUS']._serialized_end=1270
+  _globals['_DRAINNODEREQUEST']._serialized_start=1272
+  _globals['_DRAINNODEREQUEST']._serialized_end=1304
+  _globals['_DRAINNODERESPONSE']._serialized_start=1306
+  _globals['_DRAINNODERESPONSE']._serialized_end=1325
+  _globals['_ADMINSERVICE']._serialized_start=1328
+  _globals['_ADMINSERVICE']._serialized_end=1482
 # @@protoc_insertion_point(module_scope)

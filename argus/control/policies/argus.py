@@ -22,9 +22,9 @@ from argus.control.fleet import Fleet
 from argus.control.line import Waiting, WaitingLine, urgency
 from argus.control.margins import Margins
 from argus.control.moment import NOTHING_HELD, Held, Moment, Place, avoided, soonest
-from argus.control.policies.argus_options import ArgusOptions, Recalibrator
-from argus.control.policies.options import PolicyOptions
-from argus.control.policy import GiveUp, Start, Task
+from argus.control.policies.argus_options import ArgusOptions
+from argus.control.policies.options import PolicyOptions, Recalibrator
+from argus.control.policy import Figures, GiveUp, Start, Task
 from argus.control.pricing import Pricing
 from argus.control.router import Decision
 from argus.control.slack import Slack
@@ -97,6 +97,16 @@ class ArgusPolicy:
     def plan(self, fleet: Fleet, now_s: float) -> float:
         """Work out what a device second is worth at which backlog."""
         return self._pricing.plan(self._moment(fleet, now_s).nodes, now_s)
+
+    def figures(self, now_s: float) -> Figures:
+        """Return what decisions go by now."""
+        return Figures(
+            price=self.price,
+            arrivals_per_s=self._pricing.rate.at(now_s),
+            load=self._pricing.load(now_s),
+            margin=self._margins.largest,
+            plan_age_s=self._pricing.age_s(now_s),
+        )
 
     # -- decisions ------------------------------------------------------------------------------
 
@@ -196,15 +206,14 @@ class ArgusPolicy:
         if not waiting:
             self._fresh = entry.task, (moment.now_s, moment.fleet.changes), place
             return place.decision
-        wait_s = self._pricing.waiting_s(self.price) / moment.nodes
-        decision = place.decision
-        return Decision(decision.offer, decision.node, decision.predicted_finish_s + wait_s)
+        finish_s = place.decision.predicted_finish_s + self._wait_s(entry, moment)
+        return Decision(place.decision.offer, place.decision.node, finish_s)
 
     def _queued(self, entry: Waiting, moment: Moment) -> Decision:
         """Return what a task would get behind those who wait, as far as it can be told."""
         choices = entry.choices
         remaining_s = entry.task.deadline_at_s - moment.now_s
-        wait_s = self._pricing.waiting_s(self.price) / moment.nodes
+        wait_s = self._wait_s(entry, moment)
         avoid = avoided(entry.task, choices.offers, moment)
         best: Decision | None = None
         for i in choices.by_worth(self.price if remaining_s < math.inf else 0.0):
@@ -219,6 +228,12 @@ class ArgusPolicy:
         if best is None:
             raise UnavailableError("no node that could make this image is connected")
         return best
+
+    def _wait_s(self, entry: Waiting, moment: Moment) -> float:
+        """Return the seconds in which those before a new task would be worked through."""
+        all_s = self._pricing.waiting_s(self.price)
+        before = self._line.share_before(entry.key)
+        return before * all_s / moment.nodes if moment.nodes else 0.0
 
     def _make_way(self, entry: Waiting, moment: Moment) -> None:
         """Let tasks go until all can be on time at their fastest levels, the new one with them.
@@ -310,7 +325,7 @@ class ArgusPolicy:
 
 def make_argus(options: PolicyOptions) -> ArgusPolicy:
     """Return the policy with the settings that all policies share."""
-    return ArgusPolicy(ArgusOptions(shed=options.shed))
+    return ArgusPolicy(ArgusOptions(shed=options.shed), options.recalibrate)
 
 
 def _density(entry: Waiting) -> float:

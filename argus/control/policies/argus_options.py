@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-from argus.control.offers import Offer
-
-Recalibrator = Callable[[Sequence[Offer]], Sequence[float]]
-"""From what a request may become to the expected quality of each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from argus.control.offers import Offer
 from argus.errors import InvalidArgumentError
+
+Recalibrator = Callable[[Sequence[Offer]], Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +20,15 @@ class PolicyOptions:
         headroom: demand that is planned for, relative to the demand expected.
         shed: whether what cannot be on time any more is dropped instead of being made late.
         seed: of what the policy draws by lot.
+        recalibrate: from what a request may become to the expected quality of each; None:
+            predictions are taken as they are.
     """
 
     period_s: float | None = None
     headroom: float | None = None
     shed: bool = True
     seed: int = 0
+    recalibrate: Recalibrator | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("period_s", self.period_s), ("headroom", self.headroom)):

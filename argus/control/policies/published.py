@@ -13,10 +13,10 @@ from __future__ import annotations
 import random
 
 from argus.control.aligner import greedy
+from argus.control.fleet import Fleet
 from argus.control.policies.demand import CountedDemand
 from argus.control.policies.options import PolicyOptions
 from argus.control.policies.planned import PlannedPolicy
-from argus.control.fleet import Fleet
 from argus.control.policy import Task
 
 PERIOD_S = 60.0

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from argus.control.allocation import Allocation, Group, Problem, PromptClass, Solved
-from argus.control.allocation_model import Programs
 from argus.control.allocator import Allocator
 from argus.errors import InvalidArgumentError
 from argus.types import Level
@@ -47,7 +46,7 @@ def made_per_s(allocation: Allocation) -> float:
 
 @pytest.fixture(scope="module")
 def allocator() -> Allocator:
-    return Allocator(gap=2e-4)
+    return Allocator(gap=2e-4, time_limit_s=60.0)
 
 
 def test_calm_demand_gets_the_reference_and_nothing_moves(allocator: Allocator) -> None:
@@ -252,7 +251,7 @@ def small_problems(draw: st.DrawFn) -> Problem:
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(small_problems())
 def test_small_problems_are_within_a_thousandth_of_brute_force(case: Problem) -> None:
-    found = Allocator(gap=5e-4).solve(case)
+    found = Allocator(gap=5e-4, time_limit_s=60.0).solve(case)
     best = best_of_all(case)
     assert found.objective <= best + 1e-6
     assert found.objective >= best - 1e-3 * abs(best) - 1e-6
@@ -267,13 +266,24 @@ def test_small_problems_are_within_a_thousandth_of_brute_force(case: Problem) ->
 
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(small_problems())
-def test_without_branch_and_bound_nothing_is_worse_than_staying(case: Problem) -> None:
+def test_when_the_time_is_over_nothing_is_worse_than_staying(case: Problem) -> None:
+    found = Allocator(gap=1e-6, time_limit_s=0.0).solve(case)
     staying = replace(case, groups=tuple(replace(g, load_s=None) for g in case.groups))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Programs, "whole", lambda *_: None)
-        found = Allocator(gap=5e-4).solve(case)
     assert found.objective >= Allocator(gap=1e-6).solve(staying).objective - 1e-6
     assert found.objective <= best_of_all(case) + 1e-6
+
+
+def test_without_branch_and_bound_rounding_is_mended() -> None:
+    missing = {0: 0.0, 400: 0.0}
+    for per_minute in (200, 300, 350, 370):
+        case = published(per_minute, mixed=False)
+        best = Allocator(gap=1e-5, time_limit_s=60.0).solve(case).objective
+        for mends in missing:
+            found = Allocator(1e-5, 0.0, mends).solve(case)
+            assert found.solved is Solved.FALLBACK
+            missing[mends] += (best - found.objective) / best
+    assert 0.0 <= missing[400] < missing[0]
+    assert missing[400] < 0.01
 
 
 @pytest.mark.parametrize(("nodes", "kinds"), [(64, 1), (256, 3), (4096, 4)])
