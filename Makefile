@@ -112,6 +112,10 @@ bench-cache-parts: venv  ## Measure the cache's index and stores, and replay its
 bench-cache: venv  ## Measure what cached states do to the bundled family's pictures (ten minutes).
 	PYTHONPATH=bench $(BIN)/python bench/cache.py --out bench/results
 
+.PHONY: bench-router
+bench-router: venv  ## Measure decisions a second from 8 to 512 nodes (a minute).
+	PYTHONPATH=bench $(BIN)/python bench/router.py --out bench/results
+
 .PHONY: bench-allocator
 bench-allocator: venv  ## Measure the allocator from 8 to 4,096 nodes (two minutes).
 	PYTHONPATH=bench $(BIN)/python bench/allocator.py --out bench/results

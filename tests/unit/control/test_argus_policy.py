@@ -58,10 +58,12 @@ def test_the_one_that_is_worth_least_makes_way_when_not_all_can_be_on_time() -> 
     for new in tasks[:2]:
         policy.admit(new, fleet, 0.0)
     policy.admit(tasks[2], fleet, 0.0)
-    acts = list(policy.dispatch(fleet, 0.0))
-    assert isinstance(acts[0], GiveUp)
-    assert acts[0].task is tasks[1]
-    assert isinstance(acts[0].error, OverloadedError)
+    given_up = next(iter(policy.dispatch(fleet, 0.0)))
+    assert isinstance(given_up, GiveUp)
+    assert given_up.task is tasks[1]
+    assert isinstance(given_up.error, OverloadedError)
+    (start,) = start_all(policy, fleet)
+    assert start.task is tasks[0]
     with pytest.raises(OverloadedError):
         policy.admit(task(poor, 3.3), fleet, 0.0)
 
@@ -105,7 +107,7 @@ def test_what_others_are_worth_is_expected_with_a_price_only_when_there_is_load(
                 running = start.task
                 free_s = now_s + start.decision.predicted_finish_s
         prices[gap_s] = policy.price
-    assert prices[8.0] < 0.005
+    assert prices[8.0] < 0.01
     assert prices[2.0] > 0.02
 
 
