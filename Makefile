@@ -63,6 +63,10 @@ test-browser: venv  ## Use the dashboard in headless Chromium; screenshots go to
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	$(BIN)/pytest tests/browser
 
+.PHONY: test-sim-real
+test-sim-real: venv  ## Compare the simulator with two real CPU nodes (ten minutes on idle cores).
+	$(BIN)/pytest -s bench/test_sim_real.py
+
 .PHONY: coverage
 coverage: venv  ## Run the tests and report the coverage of argus/ by lines.
 	$(BIN)/coverage erase
@@ -132,6 +136,10 @@ fit: venv  ## Fit the predictor to the bundled family's profile (minutes).
 .PHONY: bench-predictor
 bench-predictor: venv  ## Measure what a prediction takes in batches (seconds).
 	PYTHONPATH=bench $(BIN)/python bench/predictor.py --out bench/results
+
+.PHONY: bench-router
+bench-router: venv  ## Measure decisions a second from 8 to 512 nodes (a minute).
+	PYTHONPATH=bench $(BIN)/python bench/router.py --out bench/results
 
 .PHONY: bench-allocator
 bench-allocator: venv  ## Measure the allocator from 8 to 4,096 nodes (two minutes).

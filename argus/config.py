@@ -30,6 +30,8 @@ class CoordinatorConfig:
     predictor: str = ""
     """Folder of a fitted predictor of quality; empty: the one beside the bundled family, which
     knows its levels only. Of levels that no predictor knows the stated mean is what is expected."""
+    policy: str = "argus"
+    """What decides on level, node and order; docs/control.md has the names."""
     lease_s: float = 3.0
     heartbeat_interval_s: float = 0.5
     max_in_flight: int = 1024

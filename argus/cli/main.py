@@ -17,8 +17,10 @@ from argus.cli.gateway import gateway
 from argus.cli.generate import generate
 from argus.cli.node import node
 from argus.cli.profile import profile
+from argus.cli.simulate import simulate
 from argus.cli.status import status
 from argus.cli.up import up
+from argus.cli.workload import app as workload_app
 from argus.errors import ArgusError, InvalidArgumentError, NotFoundError
 
 FAILED = 1
@@ -33,9 +35,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (up, generate, status, drain, profile, fit, coordinator, node, gateway):
+for command in (
+    *(up, generate, status, drain, profile, fit, simulate),
+    *(coordinator, node, gateway),
+):
     app.command()(command)
 app.add_typer(cache_app, name="cache")
+app.add_typer(workload_app, name="workload")
 
 
 def _print_version(wanted: bool) -> None:

@@ -34,6 +34,14 @@ LevelsFlag = Annotated[
     str | None,
     typer.Option("--levels", help="Level file (JSON). Default: the bundled family's, if served."),
 ]
+PolicyFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--policy",
+        help="What decides on level, node and order; docs/control.md has the names. "
+        f"Default: {DEFAULTS.coordinator.policy}.",
+    ),
+]
 ModelFlag = Annotated[
     list[str] | None,
     typer.Option("--model", help="Diffusers folder to serve; may be repeated. Default: bundled."),

@@ -33,6 +33,7 @@ def describe(answer: admin_pb2.GetStatusResponse) -> list[str]:
     """Return the state in lines for people, readable on a terminal of 80 columns."""
     return [
         *_summary(answer),
+        *_policy(answer),
         *_cache(answer),
         *_quality(answer),
         *_nodes(answer),
@@ -52,6 +53,20 @@ def _summary(answer: admin_pb2.GetStatusResponse) -> list[str]:
         f"{counts.failed} failed, {counts.replayed} replayed"
     )
     return [*_lines(state), *_lines(since)]
+
+
+def _policy(answer: admin_pb2.GetStatusResponse) -> list[str]:
+    """Return what decides, and what it goes by."""
+    policy = answer.policy
+    if not policy.HasField("price"):
+        return [f"policy: {policy.name}"] if policy.name else []
+    age = f"plan {policy.plan_age_s:.0f} s old" if policy.HasField("plan_age_s") else "no plan yet"
+    return _lines(
+        f"policy: {policy.name}; {policy.arrivals_per_s:.3g} requests a second, {policy.load:.0%} "
+        f"of what the nodes can do without approximation; a device second is worth "
+        f"{policy.price:.3g} of a picture's quality; {age}; margin on predictions "
+        f"{policy.margin:.2f}"
+    )
 
 
 def _cache(answer: admin_pb2.GetStatusResponse) -> list[str]:

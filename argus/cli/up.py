@@ -23,6 +23,7 @@ from argus.cli.settings import (
     MaxLanesFlag,
     MetricsFlag,
     ModelFlag,
+    PolicyFlag,
     SlotsFlag,
     ThreadsFlag,
     cache_settings,
@@ -44,6 +45,7 @@ def up(
     metrics: MetricsFlag = None,
     model: ModelFlag = None,
     levels: LevelsFlag = None,
+    policy: PolicyFlag = None,
     device: Annotated[str | None, typer.Option("--device", help=DEVICE_HELP)] = None,
     dtype: DtypeFlag = None,
     threads: ThreadsFlag = None,
@@ -72,6 +74,7 @@ def up(
             "coordinator.levels": levels,
             "coordinator.metrics": metrics,
             "gateway.bind": http,
+            "coordinator.policy": policy,
             "node.models": model or None,
             "node.device": device,
             "node.dtype": dtype,
@@ -96,6 +99,7 @@ def up(
             *shared,
             *_optional("--levels", levels),
             *_optional("--metrics", metrics),
+            *_optional("--policy", policy),
         ),
         nodes={
             f"node-{i}": (*shared, *node_arguments(settings, model, threads, nodes, device))

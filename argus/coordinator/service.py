@@ -10,7 +10,9 @@ from pathlib import Path
 
 from argus.clock import Clock, MonotonicClock
 from argus.config import CacheConfig, Config, CoordinatorConfig, QualityConfig
+from argus.control import policies
 from argus.control.levels import LevelProfile, parse_profile
+from argus.control.policy import Policy
 from argus.coordinator.admin_service import AdminService
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.cluster_service import ClusterService
@@ -27,7 +29,7 @@ from argus.coordinator.prompts import PromptReader
 from argus.coordinator.reuse import Reuse
 from argus.coordinator.shadow import Shadow
 from argus.coordinator.watchdog import Watchdog
-from argus.errors import ConfigError, UnavailableError
+from argus.errors import ConfigError, NotFoundError, UnavailableError
 from argus.metrics.exposition import shown_metrics
 from argus.models import bundled_dir
 from argus.rpc.server import RpcServer
@@ -81,6 +83,18 @@ def load_profile(config: CoordinatorConfig) -> LevelProfile | None:
     return parse_profile(text, f"coordinator.levels: {path}")
 
 
+def make_policy(name: str) -> Policy:
+    """Return the policy of that name.
+
+    Raises:
+        ConfigError: there is none; names those there are.
+    """
+    try:
+        return policies.make(name)
+    except NotFoundError as error:
+        raise ConfigError(f"coordinator.policy: {error}") from error
+
+
 class Coordinator:
     """The parts, wired. Must be made inside the event loop that runs it.
 
@@ -94,7 +108,7 @@ class Coordinator:
         metrics: what there is to be shown to Prometheus.
 
     Raises:
-        ConfigError: the level file or the predictor cannot be used.
+        ConfigError: the level file or the predictor cannot be used, or there is no such policy.
     """
 
     def __init__(
@@ -117,7 +131,13 @@ class Coordinator:
             predictor = watched(predictor, watch)
         self._prompts = PromptReader(predictor, self._embedding, self._reuse, settings.look_up_s)
         self._dispatcher = Dispatcher(
-            clock, config, self._membership, catalog, predictor, self._reuse
+            clock,
+            config,
+            self._membership,
+            catalog,
+            predictor,
+            make_policy(config.policy),
+            self._reuse,
         )
         self._shadow = (
             Shadow(
@@ -167,7 +187,7 @@ class Coordinator:
             admin_pb2_grpc.add_AdminServiceServicer_to_server,
             AdminService(
                 clock,
-                config.max_in_flight,
+                config,
                 self._dispatcher,
                 catalog,
                 self._membership,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argus.control.policy import Policy, Priced
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.membership import Member, Membership
 from argus.coordinator.reuse import Reuse
@@ -31,6 +32,21 @@ def node_status(member: Member, now_s: float) -> admin_pb2.NodeStatus:
         assigned=len(member.backlog),
         backlog_s=member.backlog.drained_s(),
         draining=member.backlog.draining,
+    )
+
+
+def policy_status(name: str, policy: Policy, now_s: float) -> admin_pb2.PolicyStatus:
+    """Return what decides, and what it goes by."""
+    if not isinstance(policy, Priced):
+        return admin_pb2.PolicyStatus(name=name)
+    figures = policy.figures(now_s)
+    return admin_pb2.PolicyStatus(
+        name=name,
+        price=figures.price,
+        arrivals_per_s=figures.arrivals_per_s,
+        load=figures.load,
+        margin=figures.margin,
+        plan_age_s=figures.plan_age_s,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from argus.clock import ManualClock
 from argus.config import CacheConfig, CoordinatorConfig
+from argus.control import policies
 from argus.control.levels import LevelProfile
 from argus.control.predictor import LevelMeans, QualityPredictor
 from argus.coordinator.catalog import Catalog
@@ -80,6 +81,7 @@ class Bench:
             self.membership,
             self.catalog,
             predictor or LevelMeans(),
+            policies.make(self.config.policy),
             self.reuse,
         )
         self.reports = Reports(self.clock, self.dispatcher, self.reuse)

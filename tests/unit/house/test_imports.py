@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "web": LEAVES | {"rpc", "web"},
     "metrics": LEAVES | {"metrics", "rpc", "v1", "web"},
     "gateway": LEAVES | {"config", "client", "gateway", "metrics", "rpc", "v1", "web"},
+    "sim": LEAVES | {"control", "engine", "sim"},
     "coordinator": LEAVES
     | {"config", "coordinator", "control", "cache", "metrics", "rpc", "v1", "models", "quality"},
     "node": LEAVES
@@ -38,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "quality": LEAVES | {"config", "control", "cache", "client", "rpc", "v1", "models", "quality"},
     "cli": LEAVES
     | {"config", "cli", "client", "rpc", "v1", "coordinator", "node", "models", "cache"}
-    | {"control", "quality", "gateway", "web"},
+    | {"control", "quality", "gateway", "web", "sim"},
 }
 
 
