@@ -135,7 +135,7 @@ def details(result: Fit, data: FitData, say: Say) -> dict[str, Any]:
             f"{share.ladder}, {share.saved:.0%} saved: {share.share:.0%} of the gap of "
             f"{share.gap:.4f} to the {share.ceiling} ({share.low:.0%} to {share.high:.0%})"
         )
-    return _plain(
+    found: dict[str, Any] = _plain(
         {
             "prompts": {name: len(data.split(name)) for name in (TRAIN, CALIBRATION, TEST)},
             "strange": {
@@ -153,6 +153,7 @@ def details(result: Fit, data: FitData, say: Say) -> dict[str, Any]:
             "milliseconds": _milliseconds(predictor, test),
         }
     )
+    return found
 
 
 def _comparison(result: Fit, train: FitData, aside: FitData, test: FitData) -> list[dict[str, Any]]:

@@ -66,7 +66,7 @@ def judge(data: FitData, predictions: Mapping[str, Floats], means: Floats) -> tu
         means: (l,) of the levels over the prompts that were learned from; the prompt-agnostic
             policy mixes by them.
     """
-    whole = ~np.isnan(data.scores).any(axis=(1, 2))
+    whole = np.asarray(~np.isnan(data.scores).any(axis=(1, 2)))
     held = data.where(whole)
     found: list[Choice] = []
     for ladder in ladders(data.levels):

@@ -177,9 +177,7 @@ async def test_an_embedder_that_cannot_be_loaded_leaves_predictions_without(
 
 
 @pytest.fixture
-def served(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedder: Counted
-) -> dict[str, str]:
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedder: Counted) -> dict[str, str]:
     """Settings of a coordinator that predicts for the levels of `predicting`."""
     rows = [
         {
