@@ -11,7 +11,7 @@ import typer
 from argus.cli.settings import ConfigFlag, configure
 from argus.errors import FailedPreconditionError, InvalidArgumentError
 
-PROFILE, OUT, EMBEDDER = "--profile", "--out", "--embedder"
+PROFILE, OUT, EMBEDDER, LIVE = "--profile", "--out", "--embedder", "--from-live"
 
 
 def fit(
@@ -27,6 +27,14 @@ def fit(
             "Default: the bundled family's.",
         ),
     ] = None,
+    from_live: Annotated[
+        Path | None,
+        typer.Option(
+            LIVE,
+            help="Folder where a coordinator keeps scores of live requests (quality.live_folder), "
+            "to learn from as well. Default: none.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of folds and of what is drawn.")] = 0,
     config: ConfigFlag = None,
 ) -> None:
@@ -38,6 +46,8 @@ def fit(
     """
     if not profile.is_dir():
         raise InvalidArgumentError(PROFILE, f"{profile} is no folder")
+    if from_live is not None and not from_live.is_dir():
+        raise InvalidArgumentError(LIVE, f"{from_live} is no folder")
     named = None if embedder == "none" else embedder
     settings = configure(config, {"cache.embedder": named})
     # Seconds of imports that nobody should wait for when an argument is wrong.
@@ -56,7 +66,8 @@ def fit(
     from argus.quality.fit.folder import read_profile
 
     torch.set_num_threads(1)
-    data = read_profile(profile, None if embedder == "none" else open_embedder(settings.cache))
+    encoder = None if embedder == "none" else open_embedder(settings.cache)
+    data = read_profile(profile, encoder, from_live, _say)
     bundled = {level.variant for level in data.levels} <= set(bundled_variants())
     predictor = fit_and_judge(data, bundled_classes() if bundled else {}, _say, seed)
     for path in write_predictor(out, predictor):

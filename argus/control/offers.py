@@ -36,6 +36,8 @@ class Offer:
     """Whether it is only for when no node can make any other offer."""
     lower: float = 0.0
     """Relative quality that is reached with the predictor's coverage; min_quality is held to it."""
+    fitted: float | None = None
+    """That bound before live pictures widened it; None where none are looked at."""
 
     def may_run_on(self, node: str) -> bool:
         """Whether the node can read the state that is needed, if one is."""
@@ -166,6 +168,7 @@ def _offer(
         skip,
         near=state,
         lower=expected.lower,
+        fitted=expected.fitted,
     )
 
 

@@ -36,10 +36,12 @@ class Expectation:
     Attributes:
         quality: expected relative quality, 1 = the reference level.
         lower: relative quality that the picture has at least, with the predictor's coverage.
+        fitted: `lower` as it was before live pictures widened it; None where none are looked at.
     """
 
     quality: float
     lower: float
+    fitted: float | None = None
 
 
 class QualityPredictor(Protocol):

@@ -27,7 +27,7 @@ from argus.coordinator.index_thread import IndexThread
 from argus.coordinator.membership import Membership
 from argus.coordinator.partitions import kept_steps, partition_of, reusable_offers
 from argus.errors import ArgusError
-from argus.types import ImageRequest, VariantInfo
+from argus.types import SHADOW_TENANT, ImageRequest, VariantInfo
 from argus.v1 import cluster_pb2
 
 log = logging.getLogger(__name__)
@@ -175,8 +175,7 @@ class Reuse:
         """Return the key and the steps of the states that a row leaves behind; none for most rows.
 
         Kept are those that some level could start from, of rows that run every step, of prompts
-        that are not kept yet where a live node could read them. A request that names a level which
-        continues a state leaves none where there was none for it: asked again it would find itself.
+        that are not kept yet where a live node could read them.
 
         Args:
             request: whose row it is.
@@ -190,7 +189,7 @@ class Reuse:
             or not understands(self._config, variant)
             or offer.skip
             or not steps
-            or (request.level and ladder.by_name(request.level).skip_fraction)
+            or request.tenant == SHADOW_TENANT
         ):
             return "", ()
         partition = self._partition(request, offer, variant)
