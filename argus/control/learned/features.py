@@ -130,7 +130,7 @@ class Features:
     @property
     def prompt_width(self) -> int:
         """Numbers of a prompt."""
-        axes = 0 if self.projection is None else int(self.projection.axes.shape[1])
+        axes: int = 0 if self.projection is None else self.projection.axes.shape[1]
         return _GENERAL + 2 * len(self.lexicon.classes) + len(self.lexicon.words) + axes
 
     def inputs(self, prompts: Sequence[PromptView]) -> Inputs:
