@@ -34,11 +34,11 @@ demo: venv  ## Start a coordinator and two nodes, make pictures, write demo-out/
 
 .PHONY: test
 test: venv  ## Run all tests that need no GPU (minutes).
-	$(BIN)/pytest -m "not gpu"
+	$(BIN)/pytest -m "not gpu and not browser"
 
 .PHONY: test-quick
 test-quick: venv  ## Run the tests that take seconds.
-	$(BIN)/pytest -m "not gpu and not slow and not integration"
+	$(BIN)/pytest -m "not gpu and not browser and not slow and not integration"
 
 .PHONY: test-parity
 test-parity: venv  ## Compare samplers and pictures with diffusers.
@@ -55,10 +55,18 @@ test-kernels: venv  ## Test the kernels with nvcc, which is installed from wheel
 	@command -v nvcc >/dev/null || $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[nvcc]'
 	$(BIN)/pytest tests/kernels -m "not gpu"
 
+.PHONY: test-browser
+test-browser: venv  ## Use the dashboard in headless Chromium; screenshots go to build/screenshots.
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+		{ command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium; } || \
+		{ echo "make test-browser needs Chromium, and it could not be installed" >&2; exit 1; }
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	$(BIN)/pytest tests/browser
+
 .PHONY: coverage
 coverage: venv  ## Run the tests and report the coverage of argus/ by lines.
 	$(BIN)/coverage erase
-	$(BIN)/pytest -m "not gpu" --cov --cov-report=term --cov-fail-under=85
+	$(BIN)/pytest -m "not gpu and not browser" --cov --cov-report=term --cov-fail-under=85
 
 .PHONY: lint
 lint: venv type $(BUF)  ## Check style, types and protos.

@@ -39,9 +39,31 @@ class CoordinatorConfig:
     reattach_grace_s: float = 1.0
     """How long a request nobody listens to any more waits for its client to come back."""
     drain_grace_s: float = 30.0
+    metrics: str = ""
+    """HOST:PORT of /metrics; off: none; empty: 127.0.0.1:7422, or the next free port."""
     node_wait_s: float = 120.0
     """How long an accepted request waits for a node when there is none; loading models and
     warming up takes a node that is started again a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """The HTTP gateway; docs/gateway.md. Times in seconds."""
+
+    bind: str = ""
+    """HOST:PORT; off: `argus up` starts none; empty: 127.0.0.1:7421, or the next free port."""
+    coordinator: str = "127.0.0.1:7420"
+    max_images: int = 10
+    """Most images of one request."""
+    max_in_flight: int = 256
+    """Images being made for HTTP clients at once; beyond, refusal with a retry time."""
+    max_connections: int = 1024
+    max_body_bytes: int = 256 * 2**10
+    body_timeout_s: float = 10.0
+    """How long a request's body may take to arrive."""
+    poll_s: float = 1.0
+    """How often the coordinator is asked for the state that the dashboard shows."""
+    drain_grace_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +98,8 @@ class NodeConfig:
     drain_grace_s: float = 30.0
     reconnect_s: float = 30.0
     """How long to try to reach the coordinator again before giving up."""
+    metrics: str = ""
+    """HOST:PORT of the node's own /metrics; empty: none, since the coordinator shows all nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +161,7 @@ class Config:
     """Everything that can be set."""
 
     coordinator: CoordinatorConfig = field(default_factory=CoordinatorConfig)
+    gateway: GatewayConfig = field(default_factory=GatewayConfig)
     node: NodeConfig = field(default_factory=NodeConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
@@ -253,12 +278,18 @@ def _truth(name: str, text: str) -> bool:
 
 def _check(config: Config) -> None:
     """Raise ConfigError where a value makes no sense."""
-    coordinator, node = config.coordinator, config.node
+    coordinator, gateway, node = config.coordinator, config.gateway, config.node
     positive = {
         "coordinator.lease_s": coordinator.lease_s,
         "coordinator.heartbeat_interval_s": coordinator.heartbeat_interval_s,
         "coordinator.max_in_flight": coordinator.max_in_flight,
         "coordinator.max_attempts": coordinator.max_attempts,
+        "gateway.max_images": gateway.max_images,
+        "gateway.max_in_flight": gateway.max_in_flight,
+        "gateway.max_connections": gateway.max_connections,
+        "gateway.max_body_bytes": gateway.max_body_bytes,
+        "gateway.body_timeout_s": gateway.body_timeout_s,
+        "gateway.poll_s": gateway.poll_s,
         "node.slots": node.slots,
         "node.max_lanes": node.max_lanes,
         "node.max_waiting": node.max_waiting,
@@ -272,6 +303,7 @@ def _check(config: Config) -> None:
         "coordinator.reattach_grace_s": coordinator.reattach_grace_s,
         "coordinator.drain_grace_s": coordinator.drain_grace_s,
         "coordinator.node_wait_s": coordinator.node_wait_s,
+        "gateway.drain_grace_s": gateway.drain_grace_s,
         "node.drain_grace_s": node.drain_grace_s,
         "node.reconnect_s": node.reconnect_s,
         "node.threads": node.threads,

@@ -13,6 +13,7 @@ from argus.cli.settings import (
     ConfigFlag,
     LevelsFlag,
     LogLevelFlag,
+    MetricsFlag,
     WatchStdinFlag,
     cache_settings,
     configure,
@@ -26,6 +27,7 @@ HARD_END_S = 10.0
 def coordinator(
     bind: BindFlag = None,
     levels: LevelsFlag = None,
+    metrics: MetricsFlag = None,
     cache: CacheFlag = None,
     cache_folder: CacheFolderFlag = None,
     config: ConfigFlag = None,
@@ -41,6 +43,7 @@ def coordinator(
         {
             "coordinator.bind": bind,
             "coordinator.levels": levels,
+            "coordinator.metrics": metrics,
             **cache_settings(cache, cache_folder),
             "log.level": log_level,
         },

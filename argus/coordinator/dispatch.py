@@ -181,8 +181,9 @@ class Dispatcher:
             left_s -= self._clock.now() - came_s
         try:
             decision = admit(offers, left_s, self._load(place))
-        except (OverloadedError, DeadlineError):
-            self.counters_of(request).refused += 1
+        except (OverloadedError, DeadlineError) as error:
+            full = len(self._flights) >= self._config.max_in_flight
+            self.counters_of(request).refuse(error, full)
             raise
         queued = image_pb2.Queued(ahead=self.not_started, predicted_s=decision.predicted_finish_s)
         flight = Flight(
@@ -305,9 +306,7 @@ class Dispatcher:
     def complete(self, flight: Flight, response: image_pb2.GenerateResponse) -> None:
         """End a request with its image."""
         now_s = self._clock.now()
-        counters = self.counters_of(flight.request)
-        counters.answered_by_level[response.image.level] += 1
-        counters.on_time += flight.on_time(now_s)
+        self.counters_of(flight.request).answer(flight, response.image, now_s)
         self._detach(flight)
         self._close(flight, Phase.DONE, response)
         if flight.request.tenant != SHADOW_TENANT:
@@ -361,7 +360,7 @@ class Dispatcher:
         """Do the bookkeeping of every ending."""
         del self._flights[flight.id]
         flight.finish(phase, end)
-        self.counters_of(flight.request).ended(phase)
+        self.counters_of(flight.request).ended(flight, phase)
         if not self._flights:
             self._empty.set()
 

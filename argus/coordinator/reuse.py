@@ -175,8 +175,7 @@ class Reuse:
         """Return the key and the steps of the states that a row leaves behind; none for most rows.
 
         Kept are those that some level could start from, of rows that run every step, of prompts
-        that are not kept yet where a live node could read them. A request that names a level which
-        continues a state leaves none where there was none for it: asked again it would find itself.
+        that are not kept yet where a live node could read them.
 
         Args:
             request: whose row it is.
@@ -191,7 +190,6 @@ class Reuse:
             or offer.skip
             or not steps
             or request.tenant == SHADOW_TENANT
-            or (request.level and ladder.by_name(request.level).skip_fraction)
         ):
             return "", ()
         partition = self._partition(request, offer, variant)

@@ -21,12 +21,14 @@ from argus.coordinator.image_service import ImageService
 from argus.coordinator.judge import Judge
 from argus.coordinator.live import open_watch, watched
 from argus.coordinator.membership import Membership
+from argus.coordinator.metrics import Metrics
 from argus.coordinator.predictors import load_predictor
 from argus.coordinator.prompts import PromptReader
 from argus.coordinator.reuse import Reuse
 from argus.coordinator.shadow import Shadow
 from argus.coordinator.watchdog import Watchdog
 from argus.errors import ConfigError, UnavailableError
+from argus.metrics.exposition import shown_metrics
 from argus.models import bundled_dir
 from argus.rpc.server import RpcServer
 from argus.v1 import admin_pb2_grpc, cluster_pb2_grpc, image_pb2_grpc
@@ -37,6 +39,7 @@ IMAGE_SERVICE = "argus.v1.ImageService"
 CLUSTER_SERVICE = "argus.v1.ClusterService"
 ADMIN_SERVICE = "argus.v1.AdminService"
 BUNDLED_LEVELS = "levels.json"
+METRICS = "coordinator.metrics"
 WATCH_INTERVAL_S = 0.05
 STOP_GRACE_S = 1.0
 
@@ -55,8 +58,9 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[str], N
     coordinator = Coordinator(config.coordinator, MonotonicClock(), config.cache, config.quality)
     address = await coordinator.start()
     try:
-        on_ready(address)
-        await stop.wait()
+        async with shown_metrics(coordinator.metrics, config.coordinator.metrics, METRICS):
+            on_ready(address)
+            await stop.wait()
     finally:
         await coordinator.stop()
 
@@ -85,6 +89,9 @@ class Coordinator:
         clock: where the time comes from.
         cache: settings of the cache; None: it is off.
         quality: settings of the watch of live pictures; None: it is off.
+
+    Attributes:
+        metrics: what there is to be shown to Prometheus.
 
     Raises:
         ConfigError: the level file or the predictor cannot be used.
@@ -124,6 +131,14 @@ class Coordinator:
             )
             if quality is not None and watch is not None
             else None
+        )
+        self.metrics = Metrics(
+            clock,
+            config.max_in_flight,
+            self._dispatcher,
+            catalog,
+            self._membership,
+            self._reuse,
         )
         self._watchdog = Watchdog(clock, self._membership, self._dispatcher, config.node_wait_s)
         self._server = RpcServer()

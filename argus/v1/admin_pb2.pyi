@@ -267,6 +267,10 @@ class Counters(message.Message):
     REUSED_FIELD_NUMBER: builtins.int
     STATE_MISSES_FIELD_NUMBER: builtins.int
     STEPS_SAVED_FIELD_NUMBER: builtins.int
+    QUALITY_SUM_FIELD_NUMBER: builtins.int
+    ON_TIME_QUALITY_SUM_FIELD_NUMBER: builtins.int
+    DEADLINE_MET_FIELD_NUMBER: builtins.int
+    DEADLINE_MISSED_FIELD_NUMBER: builtins.int
     accepted: builtins.int
     """Accepted."""
     answered: builtins.int
@@ -287,6 +291,14 @@ class Counters(message.Message):
     """Meant to start from a state that was missing, late or damaged, and ran every step."""
     steps_saved: builtins.int
     """Steps not run because of cached states."""
+    quality_sum: builtins.float
+    """Predicted relative quality, summed over the images answered."""
+    on_time_quality_sum: builtins.float
+    """The same over those answered before their deadline, or without one."""
+    deadline_met: builtins.int
+    """Accepted with a deadline and answered before it."""
+    deadline_missed: builtins.int
+    """Accepted with a deadline, and ended without an image in time by anyone but the client."""
     def __init__(
         self,
         *,
@@ -300,10 +312,14 @@ class Counters(message.Message):
         reused: builtins.int = ...,
         state_misses: builtins.int = ...,
         steps_saved: builtins.int = ...,
+        quality_sum: builtins.float = ...,
+        on_time_quality_sum: builtins.float = ...,
+        deadline_met: builtins.int = ...,
+        deadline_missed: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "answered", b"answered", "cancelled", b"cancelled", "failed", b"failed", "on_time", b"on_time", "refused", b"refused", "replayed", b"replayed", "reused", b"reused", "state_misses", b"state_misses", "steps_saved", b"steps_saved"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "answered", b"answered", "cancelled", b"cancelled", "deadline_met", b"deadline_met", "deadline_missed", b"deadline_missed", "failed", b"failed", "on_time", b"on_time", "on_time_quality_sum", b"on_time_quality_sum", "quality_sum", b"quality_sum", "refused", b"refused", "replayed", b"replayed", "reused", b"reused", "state_misses", b"state_misses", "steps_saved", b"steps_saved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -129,6 +129,8 @@ def details(result: Fit, data: FitData, say: Say) -> dict[str, Any]:
     groups = judged_groups(test)
     shares = closed(choices, groups, "predictor")
     for share in shares:
+        if np.isnan(share.share):
+            continue
         say(
             f"{share.ladder}, {share.saved:.0%} saved: {share.share:.0%} of the gap of "
             f"{share.gap:.4f} to the {share.ceiling} ({share.low:.0%} to {share.high:.0%})"

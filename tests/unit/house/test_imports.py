@@ -12,12 +12,13 @@ import pytest
 import argus
 
 ROOT = Path(argus.__file__).parent
-LEAVES = {"types", "errors", "clock"}
+LEAVES = {"types", "errors", "clock", "histogram"}
 """Modules every room may use."""
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
     "clock": set(),
+    "histogram": set(),
     "v1": {"v1"},
     "config": LEAVES,
     "cache": LEAVES | {"config", "cache"},
@@ -26,14 +27,18 @@ ALLOWED: dict[str, set[str]] = {
     "engine": LEAVES | {"engine", "diffusion", "kernels"},
     "rpc": LEAVES | {"config", "rpc", "v1"},
     "client": LEAVES | {"client", "rpc", "v1"},
+    "web": LEAVES | {"rpc", "web"},
+    "metrics": LEAVES | {"metrics", "rpc", "v1", "web"},
+    "gateway": LEAVES | {"config", "client", "gateway", "metrics", "rpc", "v1", "web"},
     "coordinator": LEAVES
-    | {"config", "coordinator", "control", "cache", "rpc", "v1", "models", "quality"},
+    | {"config", "coordinator", "control", "cache", "metrics", "rpc", "v1", "models", "quality"},
     "node": LEAVES
-    | {"config", "node", "control", "cache", "engine", "diffusion", "rpc", "v1", "models"},
+    | {"config", "node", "control", "cache", "engine", "diffusion", "rpc", "v1", "models"}
+    | {"metrics"},
     "quality": LEAVES | {"config", "control", "cache", "client", "rpc", "v1", "models", "quality"},
     "cli": LEAVES
     | {"config", "cli", "client", "rpc", "v1", "coordinator", "node", "models", "cache"}
-    | {"control", "quality"},
+    | {"control", "quality", "gateway", "web"},
 }
 
 
@@ -92,6 +97,7 @@ def test_every_rule_names_a_room_that_exists() -> None:
         ("argus.coordinator.service", {"torch", "diffusers", "psycopg"}),
         ("argus.kernels", {"torch", "triton", "numpy"}),
         ("argus.models", {"torch"}),
+        ("argus.gateway.service", {"torch", "numpy", "diffusers", "PIL"}),
         ("argus.node.daemon", {"torch", "diffusers", "psycopg"}),
         ("argus.node.cache", {"torch", "psycopg"}),
         ("argus.cli.main", {"torch", "diffusers", "cvxpy"}),
