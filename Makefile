@@ -123,6 +123,15 @@ profile: venv  ## Profile the bundled family anew: 18,000 pictures (an hour and 
 		--skips 0.1,0.2,0.3,0.4,0.5 --nodes 2 --threads 1 --test-repeats 4 \
 		--work build/profile/work --out models/weights/profile
 	$(BIN)/python -m argus.models.levels
+	$(MAKE) fit
+
+.PHONY: fit
+fit: venv  ## Fit the predictor to the bundled family's profile (minutes).
+	$(BIN)/argus fit --profile models/weights/profile --out models/weights/predictor
+
+.PHONY: bench-predictor
+bench-predictor: venv  ## Measure what a prediction takes in batches (seconds).
+	PYTHONPATH=bench $(BIN)/python bench/predictor.py --out bench/results
 
 .PHONY: bench-allocator
 bench-allocator: venv  ## Measure the allocator from 8 to 4,096 nodes (two minutes).

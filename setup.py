@@ -30,6 +30,7 @@ RUNTIME = [
     "uvloop>=0.21; platform_system != 'Windows'",
 ]
 
+QUALITY = ["scikit-learn>=1.7,<2"]
 POSTGRES = ["psycopg[binary]>=3.2,<4"]
 
 setup(
@@ -60,8 +61,10 @@ setup(
         ],
         "browser": ["playwright>=1.60"],
         "postgres": POSTGRES,
+        "quality": QUALITY,
         "dev": [
             *POSTGRES,
+            *QUALITY,
             "grpcio-tools>=1.85,<2",
             "grpc-stubs",
             "hypothesis>=6.140",

@@ -27,6 +27,9 @@ class CoordinatorConfig:
     bind: str = "127.0.0.1:7420"
     levels: str = ""
     """Level file (JSON); empty: the one beside the bundled family, or reference levels only."""
+    predictor: str = ""
+    """Folder of a fitted predictor of quality; empty: the one beside the bundled family, which
+    knows its levels only. Of levels that no predictor knows the stated mean is what is expected."""
     lease_s: float = 3.0
     heartbeat_interval_s: float = 0.5
     max_in_flight: int = 1024
@@ -128,6 +131,25 @@ class CacheConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class QualityConfig:
+    """Watching live pictures, by the coordinator; docs/quality.md."""
+
+    shadow_share: float = 0.0
+    """Share of the pictures made below the reference level that are made again at it when the
+    cluster is idle, and compared, 0 … 1; 0: none."""
+    shadow_in_flight: int = 1
+    """Most such pictures at a time."""
+    scorer: str = "facts"
+    """What compares them: facts (the bundled family's world), clip, pickscore or qualiclip."""
+    clip: str = ""
+    """Folder of the scorer's CLIP model; empty: the bundled family's."""
+    live_folder: str = ""
+    """Where scores are kept, with their prompts, for `argus fit`; empty: nowhere."""
+    live_rows: int = 20_000
+    """Most rows kept there, two for each comparison; the oldest go first."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     """Logging."""
 
@@ -142,6 +164,7 @@ class Config:
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     node: NodeConfig = field(default_factory=NodeConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
 
@@ -302,6 +325,7 @@ def _check(config: Config) -> None:
             f"node.dtype: must be auto, float32, float16 or bfloat16, not {node.dtype!r}"
         )
     _check_cache(config.cache)
+    _check_quality(config.quality)
     if config.log.level not in {"debug", "info", "warning", "error"}:
         raise ConfigError(
             f"log.level: must be debug, info, warning or error, not {config.log.level!r}"
@@ -321,3 +345,18 @@ def _check_cache(cache: CacheConfig) -> None:
     for name in ("state_wait_s", "look_up_s"):
         if not getattr(cache, name) > 0:
             raise ConfigError(f"cache.{name}: must be above 0, not {getattr(cache, name)}")
+
+
+def _check_quality(quality: QualityConfig) -> None:
+    if not 0 <= quality.shadow_share <= 1:
+        raise ConfigError(f"quality.shadow_share: must be 0 … 1, not {quality.shadow_share}")
+    if quality.shadow_in_flight < 1:
+        raise ConfigError(
+            f"quality.shadow_in_flight: must be at least 1, not {quality.shadow_in_flight}"
+        )
+    if quality.scorer not in {"facts", "clip", "pickscore", "qualiclip"}:
+        raise ConfigError(
+            f"quality.scorer: must be facts, clip, pickscore or qualiclip, not {quality.scorer!r}"
+        )
+    if quality.live_rows < 4:
+        raise ConfigError(f"quality.live_rows: must be at least 4, not {quality.live_rows}")

@@ -222,10 +222,10 @@ def _settings(config: Config, plan: RunPlan) -> dict[str, Any]:
     return {
         "prompts": [dataclasses.asdict(p) for p in plan.prompts],
         "neighbours": [dataclasses.asdict(p) for p in plan.neighbours],
-        "levels": [
+        "levels": sorted(
             [level.name, level.variant, level.steps_fraction, level.skip_fraction]
             for level in plan.levels
-        ],
+        ),
         "repeats": plan.repeats,
         "seed": plan.seed,
         "models": [str(Path(model).resolve()) for model in config.node.models],

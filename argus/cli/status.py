@@ -31,7 +31,13 @@ def status(server: ServerFlag = DEFAULT_SERVER, json: JsonFlag = False) -> None:
 
 def describe(answer: admin_pb2.GetStatusResponse) -> list[str]:
     """Return the state in lines for people, readable on a terminal of 80 columns."""
-    return [*_summary(answer), *_cache(answer), *_nodes(answer), *_levels(answer)]
+    return [
+        *_summary(answer),
+        *_cache(answer),
+        *_quality(answer),
+        *_nodes(answer),
+        *_levels(answer),
+    ]
 
 
 def _summary(answer: admin_pb2.GetStatusResponse) -> list[str]:
@@ -64,6 +70,33 @@ def _cache(answer: admin_pb2.GetStatusResponse) -> list[str]:
         f"{t.tier} {1000 * t.p50_s:.2g} ms (99 %: {1000 * t.p99_s:.2g})" for t in cache.fetches
     ]
     return _lines(f"{said}; fetches: {', '.join(times)}" if times else said)
+
+
+def _quality(answer: admin_pb2.GetStatusResponse) -> list[str]:
+    """Return what comparing live pictures has shown; nothing where none are compared."""
+    if not answer.HasField("quality"):
+        return []
+    seen = answer.quality
+    said = (
+        f"quality: {seen.compared} of {seen.sampled} sampled pictures compared by {seen.scorer} "
+        f"({seen.waiting} waiting, {seen.withdrawn} withdrawn, {seen.dropped} dropped, "
+        f"{seen.undefined} undefined, {seen.failed} failed)"
+    )
+    if seen.compared:
+        said += f"; observed - predicted {seen.residual:+.3f}"
+    if seen.bounds_judged:
+        said += f"; {seen.held:.0%} held their bound, margin {seen.margin:.3f}"
+    lines = _lines(said)
+    for alarm in seen.alarms:
+        lines += _lines(
+            f"ALARM: {f'level {alarm.level}' if alarm.level else 'all levels'}: pictures are "
+            f"{'worse' if alarm.worse else 'better'} than predicted, {alarm.residual:+.3f} on "
+            f"average of the last {alarm.pictures}",
+            first="  ",
+        )
+    if seen.trouble:
+        lines += _lines(f"TROUBLE: {seen.trouble}", first="  ")
+    return lines
 
 
 def _nodes(answer: admin_pb2.GetStatusResponse) -> list[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from argus.clock import Clock
 from argus.config import CoordinatorConfig
 from argus.control.admission import Load, admit
 from argus.control.backlog import due_s
 from argus.control.offers import make_offers
-from argus.control.predictor import QualityPredictor
+from argus.control.predictor import PromptView, QualityPredictor
 from argus.control.reuse import NearState
 from argus.control.router import Decision
 from argus.coordinator.catalog import Catalog
@@ -32,7 +32,7 @@ from argus.errors import (
     UnavailableError,
 )
 from argus.rpc.convert_cluster import work_to_proto
-from argus.types import MAX_SEED, ImageRequest
+from argus.types import MAX_SEED, SHADOW_TENANT, ImageRequest
 from argus.v1 import cluster_pb2, image_pb2
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,15 @@ class Dispatcher:
         self._empty = asyncio.Event()
         self._empty.set()
         self.counters = Counters()
+        self._uncounted = Counters()
+        self.before_accept: Callable[[], None] = _nothing
+        """Called before a client's request is accepted, so that whatever gives way can."""
+        self.after_image: Callable[[Flight, image_pb2.Image], None] = _nothing
+        """Called with every picture that was made for a client."""
+
+    def counters_of(self, request: ImageRequest) -> Counters:
+        """Return what counts a request: the coordinator's own requests are nobody's."""
+        return self._uncounted if request.tenant == SHADOW_TENANT else self.counters
 
     @property
     def flights(self) -> Mapping[str, Flight]:
@@ -95,6 +104,7 @@ class Dispatcher:
         request: ImageRequest,
         near: Sequence[NearState] = (),
         came_s: float | None = None,
+        prompt: PromptView | None = None,
     ) -> Subscription:
         """Return the events of a request: a new one, the one in flight, or the one remembered.
 
@@ -104,6 +114,7 @@ class Dispatcher:
             request: what is wanted.
             near: cached prompts that it might start from.
             came_s: when it came, from which its deadline counts; None: now.
+            prompt: what is known of its prompt; None: its text.
 
         Raises:
             InvalidArgumentError, NotFoundError: something asked for does not exist.
@@ -122,7 +133,10 @@ class Dispatcher:
             return subscription
         if self._closed:
             raise UnavailableError("the coordinator is stopping")
-        self._accept(request, subscription, near, self._clock.now() if came_s is None else came_s)
+        if request.tenant != SHADOW_TENANT:
+            self.before_accept()
+        came_s = self._clock.now() if came_s is None else came_s
+        self._accept(request, subscription, near, came_s, prompt)
         self.pump()
         return subscription
 
@@ -150,6 +164,7 @@ class Dispatcher:
         subscription: Subscription,
         near: Sequence[NearState],
         came_s: float,
+        prompt: PromptView | None,
     ) -> None:
         offers = make_offers(
             request,
@@ -157,6 +172,7 @@ class Dispatcher:
             self._catalog.variants,
             self._predictor,
             near,
+            prompt=prompt,
             always_reuse=self._reuse is not None and self._reuse.always,
         )
         place = urgency(request, came_s, self._accepted)
@@ -167,7 +183,7 @@ class Dispatcher:
             decision = admit(offers, left_s, self._load(place))
         except (OverloadedError, DeadlineError) as error:
             full = len(self._flights) >= self._config.max_in_flight
-            self.counters.refuse(error, full)
+            self.counters_of(request).refuse(error, full)
             raise
         queued = image_pb2.Queued(ahead=self.not_started, predicted_s=decision.predicted_finish_s)
         flight = Flight(
@@ -180,7 +196,7 @@ class Dispatcher:
             subscriptions=[subscription],
         )
         self._accepted += 1
-        self.counters.accepted += 1
+        self.counters_of(request).accepted += 1
         self._flights[flight.id] = flight
         self._empty.clear()
         self._waiting.add(flight)
@@ -274,7 +290,7 @@ class Dispatcher:
             gave_up = InternalError(f"given up after {flight.losses} attempts; the last: {reason}")
             self._close(flight, Phase.FAILED, gave_up)
             return
-        self.counters.replayed += 1
+        self.counters_of(flight.request).replayed += 1
         flight.requeue()
         self._waiting.add(flight)
 
@@ -290,10 +306,12 @@ class Dispatcher:
     def complete(self, flight: Flight, response: image_pb2.GenerateResponse) -> None:
         """End a request with its image."""
         now_s = self._clock.now()
-        self._results.remember(flight.request, response, now_s)
-        self.counters.answer(flight, response.image, now_s)
+        self.counters_of(flight.request).answer(flight, response.image, now_s)
         self._detach(flight)
         self._close(flight, Phase.DONE, response)
+        if flight.request.tenant != SHADOW_TENANT:
+            self._results.remember(flight.request, response, now_s)
+            self.after_image(flight, response.image)
 
     def fail(self, flight: Flight, error: ArgusError) -> None:
         """End a request that its node gave up."""
@@ -342,6 +360,10 @@ class Dispatcher:
         """Do the bookkeeping of every ending."""
         del self._flights[flight.id]
         flight.finish(phase, end)
-        self.counters.ended(flight, phase)
+        self.counters_of(flight.request).ended(flight, phase)
         if not self._flights:
             self._empty.set()
+
+
+def _nothing(*_: object) -> None:
+    """Do nothing: nobody wants to know."""

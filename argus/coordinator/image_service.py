@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from argus.clock import Clock
-from argus.control.reuse import NearState
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.membership import Membership
-from argus.coordinator.reuse import Reuse
+from argus.coordinator.prompts import PromptReader, Reading
 from argus.coordinator.subscription import Subscription
 from argus.coordinator.views import live_variants
 from argus.errors import InvalidArgumentError, NotFoundError, UnavailableError
@@ -27,10 +26,10 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
         dispatcher: Dispatcher,
         catalog: Catalog,
         membership: Membership,
-        reuse: Reuse | None = None,
+        prompts: PromptReader | None = None,
     ) -> None:
         self._clock = clock
-        self._reuse = reuse
+        self._prompts = prompts
         self._dispatcher = dispatcher
         self._catalog = catalog
         self._membership = membership
@@ -50,11 +49,13 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
         """Return the events of a request, or count why there are none."""
         try:
             wanted = image_request_from_proto(request)
-            near: tuple[NearState, ...] = ()
-            if self._reuse is not None and not self._dispatcher.knows(wanted.request_id):
+            reading: Reading | None = None
+            if self._prompts is not None and not self._dispatcher.knows(wanted.request_id):
                 ladder, variants = self._catalog.ladder, self._catalog.variants
-                near = await self._reuse.look_up(wanted, ladder, variants)
-            return self._dispatcher.submit(wanted, near, came_s)
+                reading = await self._prompts.read(wanted, ladder, variants)
+            near = reading.near if reading else ()
+            prompt = reading.prompt if reading else None
+            return self._dispatcher.submit(wanted, near, came_s, prompt)
         except (InvalidArgumentError, NotFoundError, UnavailableError) as error:
             # The dispatcher counts those that it has no room or no time for.
             self._dispatcher.counters.refuse(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from argus.quality.scorers.base import Pixels
 
 Floats = NDArray[np.float32]
 BATCH = 32
+REMEMBERED = 4096
+"""Pictures whose features are kept."""
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 _DIGITS = 12
 
@@ -31,13 +34,14 @@ class ClipFolder:
     """
 
     def __init__(self, folder: Path) -> None:
-        import torch
-        import transformers
-
         if not folder.is_dir():
             raise ModelError(f"{folder}: no such folder")
         if not list(folder.glob("*.safetensors")):
             raise ModelError(f"{folder}: holds no .safetensors file, and no other is read")
+        # After what needs no seconds of imports.
+        import torch
+        import transformers
+
         _check_kind(folder)
         loader: Any = transformers.CLIPModel
         try:
@@ -68,6 +72,7 @@ class ClipFolder:
         _check_tokens(folder, self._tokenizer, model.config.text_config.vocab_size)
         self._longest = int(model.config.text_config.max_position_embeddings)
         self.fingerprint = folder_fingerprint(folder)[:_DIGITS]
+        self._known: dict[bytes, Floats] = {}
 
     @property
     def scale(self) -> float:
@@ -95,21 +100,40 @@ class ClipFolder:
         return np.concatenate(parts) if parts else self._nothing()
 
     def pictures(self, pictures: Sequence[Pixels]) -> Floats:
-        """Return (n, dimension) features of pictures of any sizes."""
+        """Return (n, dimension) features of pictures of any sizes.
+
+        Those of the last pictures are remembered: scorers share them, and every level is compared
+        with the same reference.
+        """
+        if not pictures:
+            return self._nothing()
+        keys = [_key(picture) for picture in pictures]
+        new = {k: p for k, p in zip(keys, pictures, strict=True) if k not in self._known}
+        waiting = list(new.items())
+        for start in range(0, len(waiting), BATCH):
+            part = waiting[start : start + BATCH]
+            for (key, _), vector in zip(part, self._look_at([p for _, p in part]), strict=True):
+                self._known[key] = vector
+        found = np.stack([self._known[key] for key in keys])
+        for key in list(self._known)[: max(0, len(self._known) - REMEMBERED)]:
+            del self._known[key]
+        return found
+
+    def _look_at(self, pictures: Sequence[Pixels]) -> Floats:
         import torch
 
-        parts = []
-        for start in range(0, len(pictures), BATCH):
-            values = self._processor(
-                images=list(pictures[start : start + BATCH]), return_tensors="pt"
-            )["pixel_values"]
-            with torch.inference_mode():
-                hidden = self._model.vision_model(pixel_values=values).pooler_output
-                parts.append(_unit(self._model.visual_projection(hidden)))
-        return np.concatenate(parts) if parts else self._nothing()
+        values = self._processor(images=list(pictures), return_tensors="pt")["pixel_values"]
+        with torch.inference_mode():
+            hidden = self._model.vision_model(pixel_values=values).pooler_output
+            return _unit(self._model.visual_projection(hidden))
 
     def _nothing(self) -> Floats:
         return np.zeros((0, int(self._model.config.projection_dim)), dtype=np.float32)
+
+
+def _key(picture: Pixels) -> bytes:
+    shape = str(picture.shape).encode()
+    return blake2b(shape + np.ascontiguousarray(picture).tobytes(), digest_size=16).digest()
 
 
 def _check_kind(folder: Path) -> None:

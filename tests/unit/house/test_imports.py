@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": LEAVES | {"metrics", "rpc", "v1", "web"},
     "gateway": LEAVES | {"config", "client", "gateway", "metrics", "rpc", "v1", "web"},
     "coordinator": LEAVES
-    | {"config", "coordinator", "control", "cache", "metrics", "rpc", "v1", "models"},
+    | {"config", "coordinator", "control", "cache", "metrics", "rpc", "v1", "models", "quality"},
     "node": LEAVES
     | {"config", "node", "control", "cache", "engine", "diffusion", "rpc", "v1", "models"}
     | {"metrics"},
@@ -93,6 +93,7 @@ def test_every_rule_names_a_room_that_exists() -> None:
         ("argus.control.strategy", {"torch", "numpy", "scipy"}),
         ("argus.control.router", {"torch", "grpc", "diffusers"}),
         ("argus.control.profile", {"torch", "grpc", "diffusers"}),
+        ("argus.control.drift", {"torch", "grpc", "numpy"}),
         ("argus.coordinator.service", {"torch", "diffusers", "psycopg"}),
         ("argus.kernels", {"torch", "triton", "numpy"}),
         ("argus.models", {"torch"}),
