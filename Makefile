@@ -63,6 +63,10 @@ test-browser: venv  ## Use the dashboard in headless Chromium; screenshots go to
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	$(BIN)/pytest tests/browser
 
+.PHONY: test-sim-real
+test-sim-real: venv  ## Compare the simulator with two real CPU nodes (ten minutes on idle cores).
+	$(BIN)/pytest -s bench/test_sim_real.py
+
 .PHONY: coverage
 coverage: venv  ## Run the tests and report the coverage of argus/ by lines.
 	$(BIN)/coverage erase

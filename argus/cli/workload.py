@@ -59,7 +59,7 @@ def arrivals(
     out: OutFlag,
     prompts: Annotated[Path, typer.Option("--prompts", help="From which prompts are drawn.")],
     shape: Annotated[
-        str, typer.Option("--shape", help="poisson, diurnal, bursty, azure, markov or step.")
+        str, typer.Option("--shape", help="poisson, diurnal, bursty, burst, azure, markov, step.")
     ] = "poisson",
     load: Annotated[
         float,

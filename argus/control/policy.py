@@ -102,6 +102,26 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
+class Reviewer(Protocol):
+    """What a policy offers beside `Policy` if a request may take a second pass: a cascade.
+
+    A driver that has a discriminator calls `review` after `ended`, for each row that made a
+    picture. A driver without one never calls it, and every first picture is handed out.
+    """
+
+    def review(self, task: Task, score: float, fleet: Fleet, now_s: float) -> bool:
+        """Return whether a picture is handed out; else its task waits again.
+
+        Args:
+            task: with the decision that the picture was made by.
+            score: of the picture.
+            fleet: the nodes.
+            now_s: the time.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """What a policy with a price goes by at a moment.

@@ -116,46 +116,69 @@ def _prices(
     done so far, one variable a bin, says all: by bin t it is at least what must be done by then
     and at most what has come. For other windows the prices are no longer the best ones; the
     bound that they give still holds.
+
+    What a request gains is a concave function of the work spent on it, made of pieces of falling
+    slope, so that its levels need no constraint between them: the better pieces are taken first.
     """
-    n, levels = q.shape
     bins = int(last.max()) + 1
-    # Variables: x (n · levels), then work done up to the end of each bin (bins).
-    row = np.repeat(np.arange(n), levels)
-    column = np.arange(n * levels)
-    one_each = sparse.csr_matrix((np.ones(n * levels), (row, column)), (n, n * levels + bins))
-    work = np.tile(cost, n)
-    come = sparse.csr_matrix((work, (first[row], column)), (bins, n * levels))
-    due = sparse.csr_matrix((work, (last[row], column)), (bins, n * levels))
-    # Cumulative sums as differences with slack variables would densify; D_t − D_{t−1} stays
-    # sparse, so come and due are summed through running totals kept as variables.
-    eye, below = sparse.identity(bins), sparse.eye(bins, k=-1)
-    step = eye - below
+    request, work, gain = _pieces(q, cost)
+    first, last, pieces = first[request], last[request], len(request)
+    if not pieces:
+        return np.zeros(bins)
+    column = np.arange(pieces)
+    ones = np.ones(pieces)
+    come = sparse.csr_matrix((ones, (first, column)), (bins, pieces))
+    due = sparse.csr_matrix((ones, (last, column)), (bins, pieces))
+    # Cumulative sums would be dense; totals that have come (C) and are due (U) are variables, as
+    # is the work done (D), all up to the end of each bin.
+    eye = sparse.identity(bins)
+    step = eye - sparse.eye(bins, k=-1)
     zero = sparse.csr_matrix((bins, bins))
-    wide = sparse.hstack([one_each, sparse.csr_matrix((n, 2 * bins))])
-    # Variables after D: totals come C_t and due U_t.
-    totals = sparse.vstack(
-        [
-            sparse.hstack([-come, zero, step, zero]),
-            sparse.hstack([-due, zero, zero, step]),
-        ]
-    )
-    order = sparse.vstack(
-        [
-            sparse.hstack([sparse.csr_matrix((bins, n * levels)), eye, -eye, zero]),
-            sparse.hstack([sparse.csr_matrix((bins, n * levels)), -eye, zero, eye]),
-            sparse.hstack([sparse.csr_matrix((bins, n * levels)), step, zero, zero]),
-        ]
-    )
-    limits = np.concatenate([np.ones(n), np.zeros(2 * bins), np.full(bins, capacity)])
+    nothing = sparse.csr_matrix((bins, pieces))
+    totals = [[-come, zero, step, zero], [-due, zero, zero, step]]
+    order = [[nothing, eye, -eye, zero], [nothing, -eye, zero, eye], [nothing, step, zero, zero]]
     solved = linprog(
-        np.concatenate([-q.ravel(), np.zeros(3 * bins)]),
-        A_ub=sparse.vstack([wide, order]).tocsr(),
-        b_ub=limits,
-        A_eq=totals.tocsr(),
+        np.concatenate([-gain / work, np.zeros(3 * bins)]),
+        A_ub=sparse.bmat(order).tocsr(),
+        b_ub=np.concatenate([np.zeros(2 * bins), np.full(bins, capacity)]),
+        A_eq=sparse.bmat(totals).tocsr(),
         b_eq=np.zeros(2 * bins),
+        bounds=np.column_stack(
+            [
+                np.zeros(pieces + 3 * bins),
+                np.concatenate([work, np.full(3 * bins, np.inf)]),
+            ]
+        ),
         method="highs-ipm",
     )
-    return np.maximum(0.0, -np.asarray(solved.ineqlin.marginals)[n + 2 * bins :])
+    return np.maximum(0.0, -np.asarray(solved.ineqlin.marginals)[2 * bins :])
+
+
+def _pieces(q: Floats, cost: Floats) -> tuple[NDArray[np.int_], Floats, Floats]:
+    """Return the pieces of the upper concave hull of each request's (work, quality), from (0, 0).
+
+    Returns:
+        The request, the work and the gain of each piece.
+    """
+    found: list[tuple[NDArray[np.int_], Floats, Floats]] = []
+    request = np.arange(len(q))
+    at_cost, at_quality = np.zeros(len(q)), np.zeros(len(q))
+    while len(request):
+        # Of what costs more than the last corner, the corner of the steepest way up is next.
+        more = cost[None, :] - at_cost[:, None]
+        rise = q[request] - at_quality[:, None]
+        slope = np.where((more > 0) & (rise > 0), rise / np.where(more > 0, more, 1.0), 0.0)
+        best = slope.max(axis=1)
+        goes_on = best > 0
+        # Among corners on one line the last one saves pieces.
+        level = slope.shape[1] - 1 - (slope >= best[:, None] - 1e-15)[:, ::-1].argmax(axis=1)
+        rows = np.flatnonzero(goes_on)
+        level = level[rows]
+        found.append((request[rows], more[rows, level], rise[rows, level]))
+        request, at_cost, at_quality = request[rows], cost[level], q[request[rows], level]
+    columns = zip(*found, strict=True)
+    request, work, gain = (np.concatenate(column) for column in columns)
+    return request, work, gain
 
 
 def _dual(

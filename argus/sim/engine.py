@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from time import perf_counter
 
 from argus.control.backlog import PATIENCE_S
-from argus.control.policy import GiveUp, Policy, Start, Task
+from argus.control.policy import GiveUp, Policy, Reviewer, Start, Task
 from argus.errors import ArgusError, InternalError, InvalidArgumentError
 from argus.sim.chance import Chance
 from argus.sim.cluster import Cluster
@@ -79,6 +79,8 @@ class _Run:
     ) -> None:
         self._trace = trace
         self._policy = policy
+        self._reviewer = policy if isinstance(policy, Reviewer) else None
+        self._qualities: list[list[float]] = prompts.quality.tolist()
         self._prompt_rows = prompts.rows(trace).tolist()
         self._similarity = prompts.similarity.tolist()
         self._slo_s = profile.slo_s if setting.slo_s is None else setting.slo_s
@@ -136,13 +138,23 @@ class _Run:
         for row in rows:
             began = perf_counter()
             self._policy.ended(row.task, now_s)
+            again = not row.dropped and self._is_made_again(row, now_s)
             self._policy_s += perf_counter() - began
-            if row.dropped:
+            if again:
+                self._waiting[row.task.id] = row.task
+            elif row.dropped:
                 self._ledger.end(row.index, Status.DROPPED)
             else:
                 self._ledger.finish(row.index, row.level, node, row.start_s, now_s)
         if rows:
             self._dispatch(now_s)
+
+    def _is_made_again(self, row: Row, now_s: float) -> bool:
+        """Whether a cascade wants a second pass. Its discriminator sees the true quality."""
+        if self._reviewer is None:
+            return False
+        score = self._qualities[self._prompt_rows[row.index]][row.level]
+        return not self._reviewer.review(row.task, score, self._fleet, now_s)
 
     def _lost(self, loss: NodeLoss, now_s: float) -> None:
         """Let the rows of a lost node wait again, before all others."""

@@ -118,6 +118,9 @@ class EarlyPolicy:
     def _refresh(self, fleet: Fleet, now_s: float) -> None:
         if self.queues.refresh(fleet, now_s):
             self.nodes_changed(fleet, now_s)
+        self._bind_stranded(fleet, now_s)
+
+    def _bind_stranded(self, fleet: Fleet, now_s: float) -> None:
         if self.queues.stranded:
             stranded, self.queues.stranded = self.queues.stranded, []
             for task in stranded:

@@ -17,7 +17,7 @@ from argus.control.allocation import Group, Problem, PromptClass
 from argus.control.allocator import Allocator
 from argus.types import Level
 
-_GAP = 1e-6
+_GAP = 1e-5
 _UNMET = 10.0
 """Worse than any level: it decides how many are made before it is asked how well."""
 _KEPT = 8192
@@ -93,7 +93,8 @@ def node_levels(
     return NodeLevels(tuple(counts), tuple(rates))
 
 
-_ALLOCATOR = Allocator(gap=_GAP)
+_ALLOCATOR = Allocator(gap=_GAP, time_limit_s=60.0)
+"""Far more time than it takes: answers must not depend on the machine's speed."""
 
 
 def _group(name: str, levels: list[str], kind: Alike) -> Group:

@@ -13,7 +13,7 @@ from argus.control.policies.options import PolicyOptions
 from argus.control.policies.periods import next_plan_s
 from argus.control.policy import Task
 
-_GRAIN = 200
+_GRAIN = 100
 """Demand is rounded up to so many parts of what the best level serves: plans then come again."""
 
 

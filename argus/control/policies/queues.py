@@ -137,6 +137,13 @@ class Queues:
             entry.offer, entry.work_s = remake(entry.task)
             queue.queued_s += entry.work_s
 
+    def strand(self, node: str) -> None:
+        """Let what waits for a node be bound anew."""
+        queue = self.by_node[node]
+        self._strand(queue)
+        queue.line.clear()
+        queue.queued_s = 0.0
+
     def dispatch(self, fleet: Fleet, now_s: float) -> Iterator[Start | GiveUp]:
         """Yield what nodes with room begin, and what is dropped before them."""
         for queue in tuple(self.by_node.values()):

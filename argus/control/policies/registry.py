@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from argus.control.policies.argus import make_argus
 from argus.control.policies.clipper import make_clipper_ha, make_clipper_ht
+from argus.control.policies.diffserve import make_diffserve
 from argus.control.policies.nirvana import make_nirvana
 from argus.control.policies.options import PolicyOptions
 from argus.control.policies.proteus import make_proteus
@@ -23,6 +24,7 @@ MAKERS: dict[str, Callable[[PolicyOptions], Policy]] = {
     "sommelier": make_sommelier,
     "nirvana": make_nirvana,
     "pac": make_pac,
+    "diffserve": make_diffserve,
 }
 
 

@@ -1,4 +1,4 @@
-"""`argus workload` and `argus simulate` from files to figures, in a process of their own."""
+"""`argus workload` and `argus simulate` from files to figures."""
 
 from __future__ import annotations
 
@@ -7,16 +7,28 @@ from pathlib import Path
 
 import pytest
 
-from argus.sim.files import read_arrivals, read_outcome, read_prompts
-from argus.sim.profile import parse_profile
-from argus.sim.published import published_profile
-from tests.unit.cli.running import argus
+from argus.sim.files import (
+    read_arrivals,
+    read_outcome,
+    read_prompts,
+    write_arrivals,
+    write_prompts,
+)
+from argus.sim.logs import drawn_trace
+from argus.sim.profile import dump_profile, parse_profile
+from argus.sim.published import modelled_prompts, published_profile
+from tests.unit.cli.running import Here
 from tests.unit.sim.checking import check
 
 LEVELS = [level.name for level in published_profile().levels]
 
 
-async def made(folder: Path) -> None:
+def spoil(arrivals: Path) -> None:
+    """Leave a line that is not an arrival."""
+    arrivals.write_text("arrival_s,prompt_id\n0,1\nsoon,1\n")
+
+
+async def made(here: Here) -> None:
     """Write the three files."""
     steps = (
         ("profile", "--out", "profile.json"),
@@ -27,8 +39,17 @@ async def made(folder: Path) -> None:
         ),
     )
     for step in steps:
-        run = await argus("workload", *step, cwd=folder)
+        run = await here("workload", *step)
         assert run.code == 0, run.stderr
+
+
+def write_inputs(folder: Path) -> None:
+    """Write small ones without a process for each."""
+    profile = published_profile()
+    prompts = modelled_prompts(profile, 20, seed=1)
+    (folder / "profile.json").write_text(dump_profile(profile))
+    write_prompts(folder / "prompts.csv", prompts, LEVELS)
+    write_arrivals(folder / "arrivals.csv", drawn_trace("poisson", 1.0, 30, prompts, seed=1))
 
 
 INPUTS = (
@@ -37,11 +58,9 @@ INPUTS = (
 )
 
 
-async def test_from_files_to_figures_and_a_log(tmp_path: Path) -> None:
-    await made(tmp_path)
-    run = await argus(
-        *INPUTS, "--nodes", "8", "--slo", "12.6", "--log", "out.csv", "--json", cwd=tmp_path
-    )
+async def test_from_files_to_figures_and_a_log(here: Here, tmp_path: Path) -> None:
+    await made(here)
+    run = await here(*INPUTS, "--nodes", "8", "--slo", "12.6", "--log", "out.csv", "--json")
     assert run.code == 0, run.stderr
     figures = json.loads(run.stdout)
     trace = read_arrivals(tmp_path / "arrivals.csv")
@@ -59,15 +78,13 @@ async def test_from_files_to_figures_and_a_log(tmp_path: Path) -> None:
     assert figures["decisions_per_s"] > 0
 
 
-async def test_a_table_for_people_and_errors_that_name_the_place(tmp_path: Path) -> None:
-    await made(tmp_path)
-    run = await argus(
-        *INPUTS, "--lose", "3@20-60", "--outage", "30-50", "--jitter", "--no-bound", cwd=tmp_path
-    )
+async def test_a_table_for_people_and_errors_that_name_the_place(here: Here) -> None:
+    write_inputs(Path())
+    run = await here(*INPUTS, "--lose", "3@5-20", "--outage", "5-9", "--jitter", "--no-bound")
     assert run.code == 0, run.stderr
     assert b"violations" in run.stdout
-    (tmp_path / "arrivals.csv").write_text("arrival_s,prompt_id\n0,1\nsoon,1\n")
-    run = await argus(*INPUTS, cwd=tmp_path)
+    spoil(Path("arrivals.csv"))
+    run = await here(*INPUTS)
     assert run.code != 0
     assert "arrivals.csv:3: arrival_s: a number is needed, not 'soon'" in run.stderr
 
@@ -83,7 +100,8 @@ async def test_a_table_for_people_and_errors_that_name_the_place(tmp_path: Path)
         (("--node-seconds", "1,2"), "seconds_scales: 8 are needed"),
     ],
 )
-async def test_wrong_flags_are_named(tmp_path: Path, flags: tuple[str, str], message: str) -> None:
-    run = await argus(*INPUTS, *flags, cwd=tmp_path)
+async def test_wrong_flags_are_named(here: Here, flags: tuple[str, str], message: str) -> None:
+    write_inputs(Path())
+    run = await here(*INPUTS, *flags)
     assert run.code == 2
     assert message in run.stderr

@@ -50,6 +50,12 @@ def test_the_bursty_shape_has_the_published_plateaus() -> None:
     assert counts[182] == pytest.approx(220, rel=0.3)
 
 
+def test_one_burst_goes_just_beyond_twice_the_mean() -> None:
+    counts = per_minute(draw_arrivals("burst", 2.0, 840 * 60, seed=1)) / 120
+    assert counts[370:470].mean() == pytest.approx(2.15, rel=0.02)
+    assert counts[:330].mean() == pytest.approx(2.15 / 2.8, rel=0.02)
+
+
 def test_the_step_is_five_times_the_demand_within_a_second() -> None:
     times = draw_arrivals("step", 10.0, 3000, seed=1)
     counts = np.bincount(times.astype(int), minlength=3000)
