@@ -120,6 +120,10 @@ bench-cache-parts: venv  ## Measure the cache's index and stores, and replay its
 bench-cache: venv  ## Measure what cached states do to the bundled family's pictures (ten minutes).
 	PYTHONPATH=bench $(BIN)/python bench/cache.py --out bench/results
 
+.PHONY: bench-router
+bench-router: venv  ## Measure decisions a second from 8 to 512 nodes (a minute).
+	PYTHONPATH=bench $(BIN)/python bench/router.py --out bench/results
+
 .PHONY: profile
 profile: venv  ## Profile the bundled family anew: 18,000 pictures (an hour and a half on two cores).
 	$(BIN)/python -m argus.quality.domain --out build/profile
@@ -136,10 +140,6 @@ fit: venv  ## Fit the predictor to the bundled family's profile (minutes).
 .PHONY: bench-predictor
 bench-predictor: venv  ## Measure what a prediction takes in batches (seconds).
 	PYTHONPATH=bench $(BIN)/python bench/predictor.py --out bench/results
-
-.PHONY: bench-router
-bench-router: venv  ## Measure decisions a second from 8 to 512 nodes (a minute).
-	PYTHONPATH=bench $(BIN)/python bench/router.py --out bench/results
 
 .PHONY: bench-allocator
 bench-allocator: venv  ## Measure the allocator from 8 to 4,096 nodes (two minutes).

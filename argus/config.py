@@ -27,11 +27,11 @@ class CoordinatorConfig:
     bind: str = "127.0.0.1:7420"
     levels: str = ""
     """Level file (JSON); empty: the one beside the bundled family, or reference levels only."""
+    policy: str = "argus"
+    """What decides on level, node and order; docs/control.md has the names."""
     predictor: str = ""
     """Folder of a fitted predictor of quality; empty: the one beside the bundled family, which
     knows its levels only. Of levels that no predictor knows the stated mean is what is expected."""
-    policy: str = "argus"
-    """What decides on level, node and order; docs/control.md has the names."""
     lease_s: float = 3.0
     heartbeat_interval_s: float = 0.5
     max_in_flight: int = 1024

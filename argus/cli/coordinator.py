@@ -28,8 +28,8 @@ HARD_END_S = 10.0
 def coordinator(
     bind: BindFlag = None,
     levels: LevelsFlag = None,
-    metrics: MetricsFlag = None,
     policy: PolicyFlag = None,
+    metrics: MetricsFlag = None,
     cache: CacheFlag = None,
     cache_folder: CacheFolderFlag = None,
     config: ConfigFlag = None,
@@ -45,8 +45,8 @@ def coordinator(
         {
             "coordinator.bind": bind,
             "coordinator.levels": levels,
-            "coordinator.metrics": metrics,
             "coordinator.policy": policy,
+            "coordinator.metrics": metrics,
             **cache_settings(cache, cache_folder),
             "log.level": log_level,
         },

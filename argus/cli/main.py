@@ -36,8 +36,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    *(up, generate, status, drain, profile, fit, simulate),
-    *(coordinator, node, gateway),
+    up,
+    generate,
+    status,
+    drain,
+    profile,
+    fit,
+    simulate,
+    coordinator,
+    node,
+    gateway,
 ):
     app.command()(command)
 app.add_typer(cache_app, name="cache")

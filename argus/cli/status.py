@@ -63,7 +63,7 @@ def _policy(answer: admin_pb2.GetStatusResponse) -> list[str]:
     age = f"plan {policy.plan_age_s:.0f} s old" if policy.HasField("plan_age_s") else "no plan yet"
     return _lines(
         f"policy: {policy.name}; {policy.arrivals_per_s:.3g} requests a second, {policy.load:.0%} "
-        f"of what the nodes can do without approximation; a device second is worth "
+        "of what the nodes can do without approximation; a device second is worth "
         f"{policy.price:.3g} of a picture's quality; {age}; margin on predictions "
         f"{policy.margin:.2f}"
     )

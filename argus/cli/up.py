@@ -72,9 +72,9 @@ def up(
         {
             "coordinator.bind": bind,
             "coordinator.levels": levels,
+            "coordinator.policy": policy,
             "coordinator.metrics": metrics,
             "gateway.bind": http,
-            "coordinator.policy": policy,
             "node.models": model or None,
             "node.device": device,
             "node.dtype": dtype,
@@ -98,8 +98,8 @@ def up(
         coordinator=(
             *shared,
             *_optional("--levels", levels),
-            *_optional("--metrics", metrics),
             *_optional("--policy", policy),
+            *_optional("--metrics", metrics),
         ),
         nodes={
             f"node-{i}": (*shared, *node_arguments(settings, model, threads, nodes, device))

@@ -194,6 +194,7 @@ class Dispatcher:
             deadline_at_s=came_s + deadline_s,
             order=self._accepted,
             tenant=request.tenant,
+            similarity=max((state.similarity for state in near), default=None),
         )
         ahead = self.not_started
         try:

@@ -114,53 +114,6 @@ class GetStatusResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
-class PolicyStatus(message.Message):
-    """The policy and what it goes by at this moment."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: builtins.int
-    PRICE_FIELD_NUMBER: builtins.int
-    ARRIVALS_PER_S_FIELD_NUMBER: builtins.int
-    LOAD_FIELD_NUMBER: builtins.int
-    MARGIN_FIELD_NUMBER: builtins.int
-    PLAN_AGE_S_FIELD_NUMBER: builtins.int
-    name: builtins.str
-    """Its name."""
-    price: builtins.float
-    """Worth of a device second in units of quality; absent for a policy that has none."""
-    arrivals_per_s: builtins.float
-    """Arrivals a second that it expects."""
-    load: builtins.float
-    """Their work without approximation, relative to what the nodes can do."""
-    margin: builtins.float
-    """Factor on predicted seconds, learned from rows that ended."""
-    plan_age_s: builtins.float
-    """Age of its plan in seconds; absent before the first."""
-    def __init__(
-        self,
-        *,
-        name: builtins.str = ...,
-        price: builtins.float | None = ...,
-        arrivals_per_s: builtins.float = ...,
-        load: builtins.float = ...,
-        margin: builtins.float = ...,
-        plan_age_s: builtins.float | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_plan_age_s", b"_plan_age_s", "_price", b"_price", "plan_age_s", b"plan_age_s", "price", b"price"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_plan_age_s", b"_plan_age_s", "_price", b"_price", "arrivals_per_s", b"arrivals_per_s", "load", b"load", "margin", b"margin", "name", b"name", "plan_age_s", b"plan_age_s", "price", b"price"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__plan_age_s: _TypeAlias = typing.Literal["plan_age_s"]  # noqa: Y015
-    _WhichOneofArgType__plan_age_s: _TypeAlias = typing.Literal["_plan_age_s", b"_plan_age_s"]  # noqa: Y015
-    _WhichOneofReturnType__price: _TypeAlias = typing.Literal["price"]  # noqa: Y015
-    _WhichOneofArgType__price: _TypeAlias = typing.Literal["_price", b"_price"]  # noqa: Y015
-    @typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__plan_age_s) -> _WhichOneofReturnType__plan_age_s | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__price) -> _WhichOneofReturnType__price | None: ...
-
-@typing.final
 class QualityStatus(message.Message):
     """What comparing live pictures with the reference level's has shown."""
 
@@ -303,6 +256,53 @@ class DriftAlarm(message.Message):
     _ClearFieldArgType: _TypeAlias = typing.Literal["level", b"level", "pictures", b"pictures", "residual", b"residual", "worse", b"worse"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PolicyStatus(message.Message):
+    """The policy and what it goes by at this moment."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    PRICE_FIELD_NUMBER: builtins.int
+    ARRIVALS_PER_S_FIELD_NUMBER: builtins.int
+    LOAD_FIELD_NUMBER: builtins.int
+    MARGIN_FIELD_NUMBER: builtins.int
+    PLAN_AGE_S_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Its name."""
+    price: builtins.float
+    """Worth of a device second in units of quality; absent for a policy that has none."""
+    arrivals_per_s: builtins.float
+    """Arrivals a second that it expects."""
+    load: builtins.float
+    """Their work without approximation, relative to what the nodes can do."""
+    margin: builtins.float
+    """Factor on predicted seconds, learned from rows that ended."""
+    plan_age_s: builtins.float
+    """Age of its plan in seconds; absent before the first."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        price: builtins.float | None = ...,
+        arrivals_per_s: builtins.float = ...,
+        load: builtins.float = ...,
+        margin: builtins.float = ...,
+        plan_age_s: builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_plan_age_s", b"_plan_age_s", "_price", b"_price", "plan_age_s", b"plan_age_s", "price", b"price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_plan_age_s", b"_plan_age_s", "_price", b"_price", "arrivals_per_s", b"arrivals_per_s", "load", b"load", "margin", b"margin", "name", b"name", "plan_age_s", b"plan_age_s", "price", b"price"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__plan_age_s: _TypeAlias = typing.Literal["plan_age_s"]  # noqa: Y015
+    _WhichOneofArgType__plan_age_s: _TypeAlias = typing.Literal["_plan_age_s", b"_plan_age_s"]  # noqa: Y015
+    _WhichOneofReturnType__price: _TypeAlias = typing.Literal["price"]  # noqa: Y015
+    _WhichOneofArgType__price: _TypeAlias = typing.Literal["_price", b"_price"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__plan_age_s) -> _WhichOneofReturnType__plan_age_s | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__price) -> _WhichOneofReturnType__price | None: ...
 
 @typing.final
 class Counters(message.Message):

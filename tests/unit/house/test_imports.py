@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "engine": LEAVES | {"engine", "diffusion", "kernels"},
     "rpc": LEAVES | {"config", "rpc", "v1"},
     "client": LEAVES | {"client", "rpc", "v1"},
+    "sim": LEAVES | {"control", "engine", "sim"},
     "web": LEAVES | {"rpc", "web"},
     "metrics": LEAVES | {"metrics", "rpc", "v1", "web"},
     "gateway": LEAVES | {"config", "client", "gateway", "metrics", "rpc", "v1", "web"},
