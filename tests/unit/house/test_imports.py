@@ -31,7 +31,6 @@ ALLOWED: dict[str, set[str]] = {
     "web": LEAVES | {"rpc", "web"},
     "metrics": LEAVES | {"metrics", "rpc", "v1", "web"},
     "gateway": LEAVES | {"config", "client", "gateway", "metrics", "rpc", "v1", "web"},
-    "sim": LEAVES | {"control", "engine", "sim"},
     "coordinator": LEAVES
     | {"config", "coordinator", "control", "cache", "metrics", "rpc", "v1", "models", "quality"},
     "node": LEAVES
