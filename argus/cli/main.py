@@ -12,12 +12,16 @@ from argus import __version__
 from argus.cli.cache import app as cache_app
 from argus.cli.coordinator import coordinator
 from argus.cli.drain import drain
+from argus.cli.fit import fit
+from argus.cli.gateway import gateway
 from argus.cli.generate import generate
 from argus.cli.keys import app as keys_app
 from argus.cli.node import node
 from argus.cli.profile import profile
+from argus.cli.simulate import simulate
 from argus.cli.status import status
 from argus.cli.up import up
+from argus.cli.workload import app as workload_app
 from argus.errors import ArgusError, InvalidArgumentError, NotFoundError
 
 FAILED = 1
@@ -32,10 +36,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (up, generate, status, drain, profile, coordinator, node):
+for command in (
+    up,
+    generate,
+    status,
+    drain,
+    profile,
+    fit,
+    simulate,
+    coordinator,
+    node,
+    gateway,
+):
     app.command()(command)
 app.add_typer(cache_app, name="cache")
 app.add_typer(keys_app, name="keys")
+app.add_typer(workload_app, name="workload")
 
 
 def _print_version(wanted: bool) -> None:

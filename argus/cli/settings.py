@@ -12,6 +12,7 @@ import typer
 from argus.config import Config, load_config
 from argus.errors import ConfigError, InvalidArgumentError
 from argus.rpc.address import parse_address
+from argus.types import OFF
 
 DEFAULTS = Config()
 
@@ -32,6 +33,14 @@ BindFlag = Annotated[
 LevelsFlag = Annotated[
     str | None,
     typer.Option("--levels", help="Level file (JSON). Default: the bundled family's, if served."),
+]
+PolicyFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--policy",
+        help="What decides on level, node and order; docs/control.md has the names. "
+        f"Default: {DEFAULTS.coordinator.policy}.",
+    ),
 ]
 ModelFlag = Annotated[
     list[str] | None,
@@ -107,6 +116,22 @@ KeyFileFlag = Annotated[
         help="File that holds the API key to show. Default: ARGUS_AUTH_API_KEY, or none.",
     ),
 ]
+HttpFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--http",
+        help="Where the HTTP gateway listens, HOST:PORT; off: nowhere. Default: 127.0.0.1:7421, "
+        "or the next free port.",
+    ),
+]
+MetricsFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        help="Where /metrics of the coordinator is, HOST:PORT; off: nowhere. Default: "
+        "127.0.0.1:7422, or the next free port.",
+    ),
+]
 WatchStdinFlag = Annotated[
     bool,
     typer.Option("--watch-stdin", hidden=True, help="End when stdin closes: the parent is gone."),
@@ -119,6 +144,7 @@ ODD_FLAGS = {
     "cache.folder": "--cache-folder",
     "tls.ca": "--tls-ca",
     "auth.api_key_file": "--api-key-file",
+    "gateway.bind": "--http",
 }
 """Flags that are not named after their setting."""
 
@@ -133,6 +159,14 @@ def configure(file: Path | None, flags: Mapping[str, Any]) -> Config:
         config = load_config(file, None, flags)
         parse_address(config.coordinator.bind, "coordinator.bind")
         parse_address(config.node.coordinator, "node.coordinator")
+        parse_address(config.gateway.coordinator, "gateway.coordinator")
+        for setting, bind in (
+            ("gateway.bind", config.gateway.bind),
+            ("coordinator.metrics", config.coordinator.metrics),
+            ("node.metrics", config.node.metrics),
+        ):
+            if bind not in ("", OFF):
+                parse_address(bind, setting)
     return config
 
 

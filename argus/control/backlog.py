@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from argus.control.forecast import Job, finish_times
@@ -49,6 +50,11 @@ class _Resident:
         """Return the pixels relative to the native size."""
         return width * height / (self.info.width * self.info.height)
 
+    def seconds(self, shape: RowShape, step_s: float) -> float:
+        """Return the seconds of a row whose steps take `step_s` each at the native size."""
+        steps_s = shape.forwards * step_s * self.area(shape.width, shape.height)
+        return self.costs.text_encode_s + steps_s + self.costs.decode_s
+
 
 @dataclass(slots=True)
 class _Row:
@@ -62,16 +68,16 @@ class _Row:
 class NodeBacklog:
     """The rows a node holds, as far as its reports tell, and when they will be done.
 
-    `draining` says that the node takes no new rows. A free slot goes to the row that is due first
-    and is kept to its last step. Answers are kept until a row comes, moves or goes: routing asks
-    the same again and again.
+    A free slot goes to the row that is due first and is kept to its last step. Answers are kept
+    until a row comes, moves or goes: routing asks the same again and again.
     """
 
     def __init__(self, info: NodeInfo) -> None:
         self.info = info
-        self.draining = False
-        self.slowness = 1.0
-        """Seconds that steps take lately, relative to those measured at the node's start."""
+        self._draining = False
+        self._full = False
+        self._slowness = 1.0
+        self._on_change: Callable[[str], None] | None = None
         # A guided row's two lanes are never split.
         self._max_lanes = max(2, info.max_lanes)
         self._residents = {
@@ -86,6 +92,45 @@ class NodeBacklog:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def watch(self, on_change: Callable[[str], None]) -> None:
+        """Have `on_change` called with the node's name whenever its work or its room changes.
+
+        Progress does not count: it is what was predicted.
+        """
+        self._on_change = on_change
+
+    @property
+    def draining(self) -> bool:
+        """Whether the node takes no new rows, for good."""
+        return self._draining
+
+    @draining.setter
+    def draining(self, draining: bool) -> None:
+        self._draining = draining
+        self._tell()
+
+    @property
+    def full(self) -> bool:
+        """Whether it refused a row for want of room, and has not spoken since."""
+        return self._full
+
+    @full.setter
+    def full(self, full: bool) -> None:
+        if full != self._full:
+            self._full = full
+            self._tell()
+
+    @property
+    def slowness(self) -> float:
+        """Seconds that steps take lately, relative to those measured at the node's start."""
+        return self._slowness
+
+    @slowness.setter
+    def slowness(self, slowness: float) -> None:
+        if slowness != self._slowness:
+            self._slowness = slowness
+            self._tell()
 
     @property
     def row_ids(self) -> tuple[str, ...]:
@@ -124,7 +169,9 @@ class NodeBacklog:
         if row is not None:
             row.started = row.holds_slot = True
             row.steps_left = max(0, row.shape.forwards - steps_done)
-            self._changed()
+            self._moved()
+            if not row.steps_left:
+                self._give_slots()
 
     def reshape(self, row_id: str, shape: RowShape) -> None:
         """Note that a row asks for something else than was thought; an unknown row is ignored."""
@@ -151,30 +198,44 @@ class NodeBacklog:
             if len(self._answers) >= _MOST_ANSWERS:
                 self._answers.clear()
             self._answers[shape, place] = answer
-        return answer * self.slowness
+        return answer * self._slowness
 
     def idle_s(self, shape: RowShape) -> float:
         """Return the seconds the row would take with the node to itself."""
         resident = self._resident(shape.variant)
-        step_s = resident.step_s[shape.lanes] * resident.area(shape.width, shape.height)
-        seconds = resident.costs.text_encode_s + shape.forwards * step_s + resident.costs.decode_s
-        return seconds * self.slowness
+        return resident.seconds(shape, resident.step_s[shape.lanes]) * self._slowness
+
+    def busy_s(self, shape: RowShape) -> float:
+        """Return the seconds the row would take in full batches, from its start on."""
+        resident = self._resident(shape.variant)
+        return resident.seconds(shape, resident.step_s[self._full_lanes(shape)]) * self._slowness
+
+    def work_s(self) -> float:
+        """Return the device seconds that its rows still take in full batches."""
+        seconds = 0.0
+        for row in self._rows.values():
+            resident = self._resident(row.shape.variant)
+            lanes = self._full_lanes(row.shape)
+            step_s = resident.step_s[lanes] * row.shape.lanes / lanes
+            seconds += row.steps_left * step_s * resident.area(row.shape.width, row.shape.height)
+            seconds += resident.costs.decode_s
+            seconds += 0.0 if row.started else resident.costs.text_encode_s
+        return seconds * self._slowness
 
     def drained_s(self) -> float:
         """Return the seconds until every row is done; 0 without rows."""
-        return max(self._ends(), default=0.0) * self.slowness
+        return max(self._ends(), default=0.0) * self._slowness
 
     def next_free_s(self) -> float:
         """Return the seconds until the first row is done; 0 without rows."""
-        return min(self._ends(), default=0.0) * self.slowness
+        return min(self._ends(), default=0.0) * self._slowness
 
     def device_s(self, shape: RowShape) -> float:
         """Return the device seconds of a row in full batches: what it costs the others."""
         resident = self._resident(shape.variant)
-        share = shape.lanes / self._max_lanes * resident.area(shape.width, shape.height)
-        step_s = resident.step_s[self._max_lanes] * share
-        seconds = resident.costs.text_encode_s + shape.forwards * step_s + resident.costs.decode_s
-        return seconds * self.slowness
+        lanes = self._full_lanes(shape)
+        step_s = resident.step_s[lanes] * shape.lanes / lanes
+        return resident.seconds(shape, step_s) * self._slowness
 
     def slowest_s(self) -> float:
         """Return the longest single piece of device work that may lawfully happen.
@@ -186,7 +247,11 @@ class NodeBacklog:
             area = resident.area(resident.info.max_size, resident.info.max_size)
             pixels_s = max(resident.step_s[self._max_lanes], resident.costs.decode_s) * area
             longest_s = max(longest_s, pixels_s, resident.costs.text_encode_s)
-        return longest_s * max(1.0, self.slowness)
+        return longest_s * max(1.0, self._slowness)
+
+    def _full_lanes(self, shape: RowShape) -> int:
+        """Return the lanes of a forward full of such rows."""
+        return min(self._max_lanes, self.info.slots * shape.lanes)
 
     def _step_table(self, costs: VariantCosts) -> tuple[float, ...]:
         return (0.0, *(costs.steps.step_s(lanes) for lanes in range(1, self._max_lanes + 1)))
@@ -198,8 +263,19 @@ class NodeBacklog:
         return resident
 
     def _changed(self) -> None:
+        self._moved()
+        self._give_slots()
+        self._tell()
+
+    def _moved(self) -> None:
         self._line = self._jobs = self._ends_s = None
         self._answers.clear()
+
+    def _tell(self) -> None:
+        if self._on_change is not None:
+            self._on_change(self.info.name)
+
+    def _give_slots(self) -> None:
         held = sum(row.holds_slot and row.steps_left > 0 for row in self._rows.values())
         if held < min(self.info.slots, len(self._rows)):
             waiting = [row for row in self._in_order() if not row.holds_slot]

@@ -39,6 +39,10 @@ class Fields:
         """Return a field as messages name it."""
         return f"{self._source}: {self._inner(name)}"
 
+    def has(self, name: str) -> bool:
+        """Whether the field is there."""
+        return name in self._data
+
     def value(self, name: str) -> Any:
         """Return whatever the field holds."""
         if name not in self._data:
@@ -55,6 +59,11 @@ class Fields:
     def number(self, name: str, most: float = math.inf) -> float:
         """Return a finite number above 0 and at most `most`."""
         return _number(self.at(name), self.value(name), most)
+
+    def number_or_0(self, name: str) -> float:
+        """Return a finite number of at least 0; 0 where the field is missing."""
+        value = self._data.get(name, 0)
+        return 0.0 if value == 0 and not isinstance(value, bool) else self.number(name)
 
     def whole(self, name: str, least: int = 1) -> int:
         """Return a whole number of at least `least`."""

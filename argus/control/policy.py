@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from argus.control.fleet import Fleet
 from argus.control.offers import Offer
@@ -30,6 +30,7 @@ class Task:
         tenant: on whose behalf it is made.
         lost: whether a node lost it, so that it goes before all others.
         avoid: names of nodes that failed it.
+        held: whether it keeps its place but is not to be started: nobody listens just now.
         decision: the last one made for it; None before the first.
         similarity: of its prompt to the nearest cached one; None where that is not known.
     """
@@ -42,6 +43,7 @@ class Task:
     tenant: str = ""
     lost: bool = False
     avoid: set[str] = field(default_factory=set)
+    held: bool = False
     decision: Decision | None = None
     similarity: float | None = None
 
@@ -97,4 +99,52 @@ class Policy(Protocol):
 
     def plan(self, fleet: Fleet, now_s: float) -> float:
         """Do what is done from time to time; return when to be called again, on the same clock."""
+        ...
+
+
+@runtime_checkable
+class Reviewer(Protocol):
+    """What a policy offers beside `Policy` if a request may take a second pass: a cascade.
+
+    A driver that has a discriminator calls `review` after `ended`, for each row that made a
+    picture. A driver without one never calls it, and every first picture is handed out.
+    """
+
+    def review(self, task: Task, score: float, fleet: Fleet, now_s: float) -> bool:
+        """Return whether a picture is handed out; else its task waits again.
+
+        Args:
+            task: with the decision that the picture was made by.
+            score: of the picture.
+            fleet: the nodes.
+            now_s: the time.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a policy with a price goes by at a moment.
+
+    Attributes:
+        price: worth of a device second in units of quality.
+        arrivals_per_s: expected.
+        load: their work without approximation, relative to what the nodes can do.
+        margin: factor on predicted seconds, learned from rows that ended.
+        plan_age_s: age of the plan; None before the first.
+    """
+
+    price: float
+    arrivals_per_s: float
+    load: float
+    margin: float
+    plan_age_s: float | None
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A policy that puts a price on device seconds."""
+
+    def figures(self, now_s: float) -> Figures:
+        """Return what it goes by now."""
         ...

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import argus
 from argus.clock import Clock
+from argus.config import CoordinatorConfig
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.membership import Membership
 from argus.coordinator.reuse import Reuse
-from argus.coordinator.views import cache_status, live_variants, node_status
+from argus.coordinator.shadow import Shadow
+from argus.coordinator.views import (
+    cache_status,
+    live_variants,
+    node_status,
+    policy_status,
+    quality_status,
+)
 from argus.errors import NotFoundError
 from argus.rpc.interceptors import Context
 from argus.v1 import admin_pb2, admin_pb2_grpc, cluster_pb2
@@ -19,29 +27,32 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
 
     Args:
         clock: where the time comes from; now is the start.
-        capacity: most requests that may be in flight.
+        config: the policy's name, and how many requests may be in flight.
         dispatcher: owns the requests.
         catalog: what can be asked for.
         membership: the nodes.
         reuse: the cache; None where it is off.
+        shadow: compares live pictures; None where none are.
     """
 
     def __init__(
         self,
         clock: Clock,
-        capacity: int,
+        config: CoordinatorConfig,
         dispatcher: Dispatcher,
         catalog: Catalog,
         membership: Membership,
         reuse: Reuse | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         self._clock = clock
         self._start_s = clock.now()
-        self._capacity = capacity
+        self._config = config
         self._dispatcher = dispatcher
         self._catalog = catalog
         self._membership = membership
         self._reuse = reuse
+        self._shadow = shadow
 
     async def GetStatus(  # noqa: N802 - gRPC's name
         self, request: admin_pb2.GetStatusRequest, context: Context
@@ -67,9 +78,11 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             ],
             in_flight=len(self._dispatcher.flights),
             queued=self._dispatcher.not_started,
-            capacity=self._capacity,
+            capacity=self._config.max_in_flight,
             counters=counters.to_proto(),
+            policy=policy_status(self._config.policy, self._dispatcher.policy, now_s),
             cache=await cache_status(self._reuse) if self._reuse else None,
+            quality=quality_status(self._shadow) if self._shadow else None,
         )
 
     async def DrainNode(  # noqa: N802 - gRPC's name

@@ -12,6 +12,7 @@ from argus.config import CoordinatorConfig
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.membership import Member, Membership
+from argus.coordinator.prompts import PromptReader
 from argus.coordinator.reports import Reports
 from argus.coordinator.reuse import Reuse
 from argus.errors import (
@@ -43,6 +44,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         on_change: called when a node has come, gone or begun to drain.
         guard: knows whose keys still hold.
         reuse: hears of what nodes cache; None where nothing is.
+        prompts: hears of the variants; None where only levels' means are known.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         on_change: Callable[[], Awaitable[None]],
         guard: Guard,
         reuse: Reuse | None = None,
+        prompts: PromptReader | None = None,
     ) -> None:
         self._clock = clock
         self._config = config
@@ -63,6 +66,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         self._dispatcher = dispatcher
         self._reports = Reports(clock, dispatcher, reuse)
         self._reuse = reuse
+        self._prompts = prompts
         self._on_change = on_change
         self._guard = guard
         self._callers: dict[Member, Identity] = {}
@@ -114,8 +118,8 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         identity.check_node(info.name)
         self._membership.check_free(info.name)
         self._catalog.learn(info, self._membership.holds)
-        if self._reuse is not None:
-            self._reuse.meet(info.variants)
+        if self._prompts is not None:
+            self._prompts.meet(info.variants)
         log.info("node %s joined: %s, %d slots", info.name, info.device_name, info.slots)
         return self._membership.join(info, first.hello)
 

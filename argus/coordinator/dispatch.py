@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from argus.clock import Clock
 from argus.config import CoordinatorConfig
-from argus.control.admission import Load, admit
+from argus.control.admission import turn_away
 from argus.control.backlog import due_s
 from argus.control.offers import make_offers
-from argus.control.predictor import QualityPredictor
+from argus.control.policy import Policy, Start, Task
+from argus.control.predictor import PromptView, QualityPredictor
 from argus.control.reuse import NearState
 from argus.control.router import Decision
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.counters import Counters
-from argus.coordinator.flight import Flight, Phase, Urgency, WaitingLine, urgency
+from argus.coordinator.flight import Flight, Phase
 from argus.coordinator.membership import Member, Membership
-from argus.coordinator.placement import place
 from argus.coordinator.results import ResultMemory, check_same
 from argus.coordinator.reuse import Reuse
 from argus.coordinator.subscription import Subscription
@@ -32,14 +33,16 @@ from argus.errors import (
     UnavailableError,
 )
 from argus.rpc.convert_cluster import work_to_proto
-from argus.types import MAX_SEED, ImageRequest
+from argus.types import MAX_SEED, SHADOW_TENANT, ImageRequest
 from argus.v1 import cluster_pb2, image_pb2
 
 log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Owns every request in flight. One event loop calls it; no call blocks.
+    """Owns every request in flight and does what the policy decides.
+
+    One event loop calls it; no call blocks.
 
     Args:
         clock: where the time comes from.
@@ -47,6 +50,7 @@ class Dispatcher:
         membership: the nodes.
         catalog: what can be asked for.
         predictor: quality of levels.
+        policy: decides on level, node and order.
         reuse: what rows leave behind for later ones; None where nothing is cached.
     """
 
@@ -57,6 +61,7 @@ class Dispatcher:
         membership: Membership,
         catalog: Catalog,
         predictor: QualityPredictor,
+        policy: Policy,
         reuse: Reuse | None = None,
     ) -> None:
         self._clock = clock
@@ -64,15 +69,30 @@ class Dispatcher:
         self._membership = membership
         self._catalog = catalog
         self._predictor = predictor
+        self._policy = policy
+        self._plan_at_s = -math.inf
         self._reuse = reuse
         self._results = ResultMemory(config.result_ttl_s, config.result_bytes)
         self._flights: dict[str, Flight] = {}
-        self._waiting = WaitingLine()
         self._accepted = 0
         self._closed = False
         self._empty = asyncio.Event()
         self._empty.set()
         self.counters = Counters()
+        self._uncounted = Counters()
+        self.before_accept: Callable[[], None] = _nothing
+        """Called before a client's request is accepted, so that whatever gives way can."""
+        self.after_image: Callable[[Flight, image_pb2.Image], None] = _nothing
+        """Called with every picture that was made for a client."""
+
+    def counters_of(self, request: ImageRequest) -> Counters:
+        """Return what counts a request: the coordinator's own requests are nobody's."""
+        return self._uncounted if request.tenant == SHADOW_TENANT else self.counters
+
+    @property
+    def policy(self) -> Policy:
+        """What decides."""
+        return self._policy
 
     @property
     def flights(self) -> Mapping[str, Flight]:
@@ -95,6 +115,7 @@ class Dispatcher:
         request: ImageRequest,
         near: Sequence[NearState] = (),
         came_s: float | None = None,
+        prompt: PromptView | None = None,
     ) -> Subscription:
         """Return the events of a request: a new one, the one in flight, or the one remembered.
 
@@ -104,10 +125,11 @@ class Dispatcher:
             request: what is wanted.
             near: cached prompts that it might start from.
             came_s: when it came, from which its deadline counts; None: now.
+            prompt: what is known of its prompt; None: its text.
 
         Raises:
             InvalidArgumentError, NotFoundError: something asked for does not exist.
-            OverloadedError, DeadlineError, UnavailableError: see `argus.control.admission.admit`.
+            OverloadedError, DeadlineError, UnavailableError: see `argus.control.policy.Policy`.
         """
         subscription = Subscription(request.request_id)
         flight = self._flights.get(request.request_id)
@@ -122,7 +144,10 @@ class Dispatcher:
             return subscription
         if self._closed:
             raise UnavailableError("the coordinator is stopping")
-        self._accept(request, subscription, near, self._clock.now() if came_s is None else came_s)
+        if request.tenant != SHADOW_TENANT:
+            self.before_accept()
+        came_s = self._clock.now() if came_s is None else came_s
+        self._accept(request, subscription, near, came_s, prompt)
         self.pump()
         return subscription
 
@@ -150,6 +175,7 @@ class Dispatcher:
         subscription: Subscription,
         near: Sequence[NearState],
         came_s: float,
+        prompt: PromptView | None,
     ) -> None:
         offers = make_offers(
             request,
@@ -157,77 +183,67 @@ class Dispatcher:
             self._catalog.variants,
             self._predictor,
             near,
+            prompt=prompt,
             always_reuse=self._reuse is not None and self._reuse.always,
         )
-        place = urgency(request, came_s, self._accepted)
-        left_s = request.deadline_s
-        if left_s is not None:
-            left_s -= self._clock.now() - came_s
+        deadline_s = math.inf if request.deadline_s is None else request.deadline_s
+        task = Task(
+            id=request.request_id,
+            offers=offers,
+            arrived_s=came_s,
+            deadline_at_s=came_s + deadline_s,
+            order=self._accepted,
+            tenant=request.tenant,
+            similarity=max((state.similarity for state in near), default=None),
+        )
+        ahead = self.not_started
         try:
-            decision = admit(offers, left_s, self._load(place))
-        except (OverloadedError, DeadlineError):
-            self.counters.refused += 1
+            decision = task.decision = self._admit(task)
+        except (OverloadedError, DeadlineError) as error:
+            full = len(self._flights) >= self._config.max_in_flight
+            self.counters_of(request).refuse(error, full)
             raise
-        queued = image_pb2.Queued(ahead=self.not_started, predicted_s=decision.predicted_finish_s)
+        queued = image_pb2.Queued(ahead=ahead, predicted_s=decision.predicted_finish_s)
         flight = Flight(
             request=request,
             seed=secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed,
-            offers=offers,
-            decision=decision,
-            accepted_s=came_s,
-            order=self._accepted,
+            task=task,
             subscriptions=[subscription],
         )
         self._accepted += 1
-        self.counters.accepted += 1
+        self.counters_of(request).accepted += 1
         self._flights[flight.id] = flight
         self._empty.clear()
-        self._waiting.add(flight)
         flight.tell(image_pb2.GenerateResponse(request_id=flight.id, queued=queued))
 
-    def _load(self, place: Urgency) -> Load:
-        return Load(
-            nodes=[member.backlog for member in self._membership.members],
-            queued=[flight.row for flight in self._waiting.before(place)],
-            in_flight=len(self._flights),
-            max_in_flight=self._config.max_in_flight,
-            now_s=self._clock.now(),
-        )
+    def _admit(self, task: Task) -> Decision:
+        now_s, fleet = self._clock.now(), self._membership.fleet
+        if len(self._flights) >= self._config.max_in_flight:
+            turn_away(task, fleet, now_s, len(self._flights))
+        return self._policy.admit(task, fleet, now_s)
 
     # -- to nodes -------------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Give each waiting request, the most urgent first, to the node that would end it first.
+        """Do what the policy wants done now."""
+        now_s, fleet = self._clock.now(), self._membership.fleet
+        for act in self._policy.dispatch(fleet, now_s):
+            flight = self._flights[act.task.id]
+            if isinstance(act, Start):
+                self._send(flight, act.decision)
+            else:
+                self._close(flight, Phase.FAILED, act.error)
 
-        Where that one is full the request stays in the line, and its work counts against that node
-        for those behind it. A request that nobody listens to is passed over.
-        """
-        members = self._membership.members
-        held_s: dict[str, float] = {}
-        for flight in self._waiting:
-            if not any(member.has_room for member in members):
-                return
-            if flight.phase is Phase.QUEUED and flight.subscriptions:
-                self._try_to_send(flight, members, held_s)
+    def plan(self) -> None:
+        """Let the policy plan when the time that it named has come."""
+        now_s = self._clock.now()
+        if now_s >= self._plan_at_s:
+            self._plan_at_s = self._policy.plan(self._membership.fleet, now_s)
 
-    def _try_to_send(self, flight: Flight, members: list[Member], held_s: dict[str, float]) -> None:
-        """Send a request if the best node has room; else add its work to that node's `held_s`."""
-        try:
-            decision = place(flight, members, self._clock.now(), held_s, len(self._waiting) > 1)
-        except DeadlineError as late:
-            self.abort(flight, Phase.FAILED, late)
-            return
-        if decision is None:
-            return
-        member = next(m for m in members if m.name == decision.node)
-        if member.has_room:
-            self._send(flight, decision, member)
-        else:
-            cost_s = member.backlog.device_s(decision.offer.row)
-            held_s[member.name] = held_s.get(member.name, 0.0) + cost_s
-
-    def _send(self, flight: Flight, decision: Decision, member: Member) -> None:
-        self._waiting.remove(flight)
+    def _send(self, flight: Flight, decision: Decision) -> None:
+        member = self._membership.get(decision.node)
+        if member is None:
+            raise InternalError(f"the policy chose node {decision.node}, which is gone")
         flight.assign(decision)
         if self._reuse is not None:
             variant = self._catalog.variants[flight.row.variant]
@@ -264,36 +280,40 @@ class Dispatcher:
 
         The poison rule: what failed `max_attempts` times may be what makes nodes fail, so it ends.
         """
-        self._detach(flight)
         self._call_off(flight)
         flight.losses += 1
+        flight.task.lost = True
         if flight.node is not None:
-            flight.failed_on.add(flight.node)
+            flight.task.avoid.add(flight.node)
         if flight.losses >= self._config.max_attempts:
             gave_up = InternalError(f"given up after {flight.losses} attempts; the last: {reason}")
+            self._detach(flight)
             self._close(flight, Phase.FAILED, gave_up)
             return
-        self.counters.replayed += 1
-        flight.requeue()
-        self._waiting.add(flight)
+        self.counters_of(flight.request).replayed += 1
+        self._requeue(flight)
 
     def put_back(self, flight: Flight) -> None:
         """Queue a request again that its node did not take; this says nothing against it."""
-        self._detach(flight)
         self._call_off(flight)
+        self._requeue(flight)
+
+    def _requeue(self, flight: Flight) -> None:
+        self._leave_node(flight)
         flight.requeue()
-        self._waiting.add(flight)
+        self._policy.put_back(flight.task)
 
     # -- endings --------------------------------------------------------------------------------
 
     def complete(self, flight: Flight, response: image_pb2.GenerateResponse) -> None:
         """End a request with its image."""
         now_s = self._clock.now()
-        self._results.remember(flight.request, response, now_s)
-        self.counters.answered_by_level[response.image.level] += 1
-        self.counters.on_time += flight.on_time(now_s)
+        self.counters_of(flight.request).answer(flight, response.image, now_s)
         self._detach(flight)
         self._close(flight, Phase.DONE, response)
+        if flight.request.tenant != SHADOW_TENANT:
+            self._results.remember(flight.request, response, now_s)
+            self.after_image(flight, response.image)
 
     def fail(self, flight: Flight, error: ArgusError) -> None:
         """End a request that its node gave up."""
@@ -327,10 +347,14 @@ class Dispatcher:
             self.abort(flight, Phase.FAILED, error)
 
     def _detach(self, flight: Flight) -> Member | None:
-        """Take a request from the line or from its node; return the node, if it is alive."""
+        """Take a request from the policy and from its node; return the node, if it is alive."""
         if flight.phase is Phase.QUEUED:
-            self._waiting.remove(flight)
+            self._policy.withdraw(flight.task)
             return None
+        self._policy.ended(flight.task, self._clock.now())
+        return self._leave_node(flight)
+
+    def _leave_node(self, flight: Flight) -> Member | None:
         member = self._membership.get(flight.node) if flight.node is not None else None
         if member is not None:
             member.backlog.remove(flight.id)
@@ -342,6 +366,10 @@ class Dispatcher:
         """Do the bookkeeping of every ending."""
         del self._flights[flight.id]
         flight.finish(phase, end)
-        self.counters.ended(phase)
+        self.counters_of(flight.request).ended(flight, phase)
         if not self._flights:
             self._empty.set()
+
+
+def _nothing(*_: object) -> None:
+    """Do nothing: nobody wants to know."""

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import enum
-import math
-from bisect import bisect_left, insort
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from argus.control.backlog import RowShape, due_s
+from argus.control.backlog import RowShape
 from argus.control.offers import Offer
+from argus.control.policy import Task
 from argus.control.router import Decision
 from argus.coordinator.subscription import Subscription
-from argus.errors import ArgusError
+from argus.errors import ArgusError, InternalError
 from argus.types import ImageRequest, ResolvedRequest
 from argus.v1 import image_pb2
-
-Urgency = tuple[bool, float, int]
-"""Orders waiting requests, the smallest first."""
-
-
-def urgency(request: ImageRequest, accepted_s: float, order: int, lost: bool = False) -> Urgency:
-    """Return the place of a request: replays first, then by due time, then by arrival.
-
-    A far deadline counts like none: else whoever gives one would wait behind all who give none.
-    """
-    deadline_at_s = accepted_s + (math.inf if request.deadline_s is None else request.deadline_s)
-    return (not lost, due_s(accepted_s, deadline_at_s), order)
 
 
 class Phase(enum.Enum):
@@ -49,12 +35,8 @@ class Flight:
 
     request: ImageRequest
     seed: int
-    offers: tuple[Offer, ...]
-    decision: Decision
-    """The last one: of the admission while queued, of the dispatch afterwards."""
-    accepted_s: float
-    order: int
-    """Counts accepted requests."""
+    task: Task
+    """What the policy knows of it."""
     phase: Phase = Phase.QUEUED
     node: str | None = None
     """Name of the node that has it."""
@@ -62,8 +44,6 @@ class Flight:
     """Times it was sent to a node; the attempt number that nodes see."""
     losses: int = 0
     """Times a node died of it or failed it."""
-    failed_on: set[str] = field(default_factory=set)
-    """Names of those nodes."""
     keep_key: str = ""
     """Entry of the cache that its row leaves behind."""
     checkpoints: tuple[int, ...] = ()
@@ -83,15 +63,26 @@ class Flight:
         return self.request.request_id
 
     @property
-    def deadline_at_s(self) -> float:
-        """When it is late; infinity without a deadline."""
-        limit_s = self.request.deadline_s
-        return self.accepted_s + (math.inf if limit_s is None else limit_s)
+    def offers(self) -> tuple[Offer, ...]:
+        """What it may become."""
+        return self.task.offers
 
     @property
-    def urgency(self) -> Urgency:
-        """Its place among those that wait."""
-        return urgency(self.request, self.accepted_s, self.order, lost=self.losses > 0)
+    def decision(self) -> Decision:
+        """The last one: of the admission while queued, of the dispatch afterwards."""
+        if self.task.decision is None:
+            raise InternalError(f"nothing was decided for request {self.id}")
+        return self.task.decision
+
+    @property
+    def accepted_s(self) -> float:
+        """When it came."""
+        return self.task.arrived_s
+
+    @property
+    def deadline_at_s(self) -> float:
+        """When it is late; infinity without a deadline."""
+        return self.task.deadline_at_s
 
     @property
     def row(self) -> RowShape:
@@ -108,7 +99,7 @@ class Flight:
 
     def assign(self, decision: Decision) -> None:
         """Note that it is sent to the node of `decision`."""
-        self.decision = decision
+        self.task.decision = decision
         self.node = decision.node
         self.sends += 1
         self.phase = Phase.ASSIGNED
@@ -184,6 +175,7 @@ class Flight:
         """Add one who listens."""
         self.subscriptions.append(subscription)
         self.left_at_s = None
+        self.task.held = False
 
     def leave(self, subscription: Subscription, now_s: float) -> None:
         """Take out one who listened; one who does not is ignored."""
@@ -191,6 +183,7 @@ class Flight:
             self.subscriptions.remove(subscription)
             if not self.subscriptions:
                 self.left_at_s = now_s
+                self.task.held = True
 
     def deserted_s(self, now_s: float) -> float:
         """Return for how long nobody has listened; below 0 while someone does."""
@@ -211,39 +204,3 @@ class Flight:
         self.phase = phase
         for subscription in self.subscriptions:
             subscription.finish(end)
-
-
-class WaitingLine:
-    """Flights that no node has, in the order in which they will be sent."""
-
-    def __init__(self) -> None:
-        self._flights: list[Flight] = []
-
-    def __len__(self) -> int:
-        return len(self._flights)
-
-    def __iter__(self) -> Iterator[Flight]:
-        return iter(tuple(self._flights))
-
-    def add(self, flight: Flight) -> None:
-        """Put a flight where its key belongs."""
-        insort(self._flights, flight, key=_key)
-
-    def remove(self, flight: Flight) -> None:
-        """Take out a flight whose key has not changed since it was added.
-
-        Raises:
-            ValueError: it is not waiting.
-        """
-        index = bisect_left(self._flights, flight.urgency, key=_key)
-        if index == len(self._flights) or self._flights[index] is not flight:
-            raise ValueError(f"request {flight.id} is not waiting")
-        del self._flights[index]
-
-    def before(self, key: Urgency) -> list[Flight]:
-        """Return the flights that go before `key`."""
-        return self._flights[: bisect_left(self._flights, key, key=_key)]
-
-
-def _key(flight: Flight) -> Urgency:
-    return flight.urgency

@@ -6,6 +6,7 @@ import asyncio
 
 from argus.clock import Clock
 from argus.control.backlog import NodeBacklog
+from argus.control.fleet import Fleet
 from argus.errors import AlreadyExistsError, ArgusError
 from argus.types import NodeInfo
 from argus.v1 import cluster_pb2
@@ -32,16 +33,15 @@ class Member:
         self.heartbeat_at_s = now_s
         self.heard_at_s = now_s
         """When its last message of any kind came."""
-        self.full = False
-        """It refused a row for want of room, and has not spoken since."""
         self.end_error: ArgusError | None = None
         """With what the stream ends, when it is the coordinator that ends it."""
         self._busy_since_s: float | None = None
-        self._limit = info.slots + LOOKAHEAD_ROWS
+        self.limit = info.slots + LOOKAHEAD_ROWS
+        """Rows that it may hold."""
         self._told_to_forget: set[tuple[str, int]] = set()
         self._outbox: asyncio.Queue[cluster_pb2.JoinResponse | None]
         # Work and cancels of every row twice over, and the few messages about the node itself.
-        self._outbox = asyncio.Queue(maxsize=4 * self._limit + 16)
+        self._outbox = asyncio.Queue(maxsize=4 * self.limit + 16)
         self.reads_too_slowly = False
         self.cache_report = cluster_pb2.CacheReport()
         """All that it said, on joining, of its cache; complete when it has said it."""
@@ -65,11 +65,6 @@ class Member:
         whole.complete = not report.more
         return whole if whole.complete else None
 
-    @property
-    def has_room(self) -> bool:
-        """Whether it can be given a row now."""
-        return not self.backlog.draining and not self.full and len(self.backlog) < self._limit
-
     def hear(self, now_s: float) -> None:
         """Note that the node said something: on a slow link images come before heartbeats."""
         self.heard_at_s = now_s
@@ -79,7 +74,7 @@ class Member:
         self.hear(now_s)
         self.heartbeat = heartbeat
         self.heartbeat_at_s = now_s
-        self.full = False
+        self.backlog.full = False
         if SLOWNESS[0] <= heartbeat.slowness <= SLOWNESS[1]:
             self.backlog.slowness = heartbeat.slowness
         if not heartbeat.rows and not heartbeat.waiting:
@@ -113,7 +108,7 @@ class Member:
 
     def forget(self, request_id: str, attempt: int) -> None:
         """Tell the node to drop a row, once."""
-        if len(self._told_to_forget) > 4 * self._limit:
+        if len(self._told_to_forget) > 4 * self.limit:
             self._told_to_forget.clear()
         if (request_id, attempt) not in self._told_to_forget:
             self._told_to_forget.add((request_id, attempt))
@@ -154,6 +149,8 @@ class Membership:
         self._clock = clock
         self.lease_s = lease_s
         self._members: dict[str, Member] = {}
+        self.fleet = Fleet()
+        """The members as policies see them."""
 
     @property
     def members(self) -> list[Member]:
@@ -191,12 +188,14 @@ class Membership:
         self.check_free(info.name)
         member = Member(info, hello, self._clock.now())
         self._members[info.name] = member
+        self.fleet.add(member.backlog, member.limit)
         return member
 
     def leave(self, member: Member) -> None:
         """Forget a member; one that already left is ignored."""
         if self.is_member(member):
             del self._members[member.name]
+            self.fleet.remove(member.name)
 
     def troubled(self) -> list[tuple[Member, str]]:
         """Return the members that must be given up, each with the reason."""

@@ -94,7 +94,7 @@ class Reports:
             case cluster_pb2.WORK_FAILURE_LATE:
                 self._dispatcher.fail(flight, DeadlineError(failed.message or "too late"))
             case cluster_pb2.WORK_FAILURE_FULL:
-                member.full = True
+                member.backlog.full = True
                 self._dispatcher.put_back(flight)
             case cluster_pb2.WORK_FAILURE_DRAINING:
                 member.backlog.draining = True

@@ -41,6 +41,7 @@ class Watchdog:
             elif not self._dispatcher.cancel_if_deserted(flight) and flight.phase is Phase.QUEUED:
                 self._check_stranded(flight, now_s)
         self._dispatcher.forget_old_results()
+        self._dispatcher.plan()
         self._dispatcher.pump()
 
     def _check_stranded(self, flight: Flight, now_s: float) -> None:

@@ -15,10 +15,13 @@ from argus.errors import (
     InvalidArgumentError,
     UnavailableError,
 )
+from argus.metrics.exposition import shown_metrics
 from argus.node.folders import model_folders
+from argus.node.metrics import NodeMetrics
 from argus.node.session import Session
 from argus.rpc.channel import open_channel
 from argus.rpc.dial import Dialling, dialling
+from argus.types import OFF
 
 if TYPE_CHECKING:
     from argus.node.build import Node
@@ -40,7 +43,10 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
     _dialling(config)
     node = await asyncio.to_thread(_build, config)
     try:
-        await _stay_joined(config, node, stop)
+        # The coordinator shows what its nodes say; a node's own door is for those who want it.
+        own = NodeMetrics(node.info, node.engine.stats, node.cache)
+        async with shown_metrics(own, config.node.metrics or OFF, "node.metrics"):
+            await _stay_joined(config, node, stop)
     finally:
         await asyncio.to_thread(node.close)
 

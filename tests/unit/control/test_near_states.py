@@ -11,10 +11,10 @@ from argus.control.levels import PUBLISHED_SKIPS, Ladder, LevelProfile, parse_pr
 from argus.control.offers import Offer, make_offers
 from argus.control.predictor import LevelMeans
 from argus.control.reuse import PUBLISHED, NearState, SimilarityThresholds
-from argus.control.router import fastest, route
 from argus.errors import ConfigError
 from argus.types import ImageRequest, Level
 from tests.unit.control.build import node, variant
+from tests.unit.control.deciding import decide
 
 BASE = variant("base", weights="w")
 LADDER = Ladder.build(
@@ -81,7 +81,7 @@ def test_a_level_asked_for_by_name_is_held_to_where_there_is_a_state(
 ) -> None:
     found = offers(near(), level="skip-50", deadline_s=deadline_s)
     assert [o.level.name for o in found] == ["skip-50", "base"]
-    decision = route(found, [node("n1")], deadline_s)
+    decision = decide(found, [node("n1")], deadline_s)
     assert decision is not None
     assert decision.offer.level.name == "skip-50"
     assert names(near(0.7), level="skip-50", deadline_s=deadline_s) == ["base"]
@@ -97,15 +97,14 @@ def test_a_row_goes_where_its_state_can_be_read() -> None:
     pinned = offers(near(nodes={25: frozenset({"n2"})}), level="skip-50")
     busy = node("n2")
     busy.add("other", pinned[0].row)
-    decision = route(pinned, [node("n1"), busy], None)
+    decision = decide(pinned, [node("n1"), busy], None)
     assert decision is not None
     assert (decision.node, decision.offer.level.name) == ("n2", "skip-50")
 
 
 def test_the_whole_run_takes_its_place_when_nobody_can_read_the_state_any_more() -> None:
     pinned = offers(near(nodes={25: frozenset({"gone"})}), level="skip-50")
-    for decision in (route(pinned, [node("n1")], None), route(pinned, [node("n1")], 60.0),
-                     fastest(pinned, [node("n1")])):  # fmt: skip
+    for decision in (decide(pinned, [node("n1")], None), decide(pinned, [node("n1")], 60.0)):
         assert decision is not None
         assert (decision.node, decision.offer.level.name) == ("n1", "base")
 
@@ -113,8 +112,8 @@ def test_the_whole_run_takes_its_place_when_nobody_can_read_the_state_any_more()
 def test_fetching_counts_against_the_deadline() -> None:
     # Idle: 0.05 + 25 · 0.12 + 0.2 = 3.25 s after the fetch.
     quick, slow = (offers(near(fetch_s=s), deadline_s=3.5)[2] for s in (0.1, 0.4))
-    assert route([quick], [node("n1")], 3.5) is not None
-    assert route([slow], [node("n1")], 3.5) is None
+    assert decide([quick], [node("n1")], 3.5) is not None
+    assert decide([slow], [node("n1")], 3.5) is None
 
 
 def test_a_variant_of_which_nothing_was_measured_gets_the_published_levels_with_a_cache() -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from argus.clock import ManualClock
 from argus.config import CacheConfig, CoordinatorConfig
+from argus.control import policies
 from argus.control.levels import LevelProfile
-from argus.control.predictor import LevelMeans
+from argus.control.predictor import LevelMeans, QualityPredictor
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.membership import Member, Membership
@@ -66,6 +67,7 @@ class Bench:
         self,
         profile: LevelProfile | None = PROFILE,
         cache: CacheConfig | None = None,
+        predictor: QualityPredictor | None = None,
         **settings: Any,
     ) -> None:
         self.clock = ManualClock(100.0)
@@ -74,7 +76,13 @@ class Bench:
         self.catalog = Catalog(profile)
         self.reuse = Reuse(cache, self.membership, self.clock) if cache else None
         self.dispatcher = Dispatcher(
-            self.clock, self.config, self.membership, self.catalog, LevelMeans(), self.reuse
+            self.clock,
+            self.config,
+            self.membership,
+            self.catalog,
+            predictor or LevelMeans(),
+            policies.make(self.config.policy),
+            self.reuse,
         )
         self.reports = Reports(self.clock, self.dispatcher, self.reuse)
         self.watchdog = Watchdog(

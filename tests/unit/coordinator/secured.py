@@ -93,7 +93,7 @@ async def secured(
         log=LogConfig(prompts=prompts),
     )
     clock = MonotonicClock()
-    coordinator = Coordinator(config.coordinator, clock, None, open_security(config, clock))
+    coordinator = Coordinator(config.coordinator, clock, security=open_security(config, clock))
     address = await coordinator.start()
     try:
         yield address

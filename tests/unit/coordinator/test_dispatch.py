@@ -124,7 +124,7 @@ async def test_a_waiting_request_takes_a_better_level_only_when_nobody_waits_beh
     bench.submit("a", deadline_s=2.0)
     level = bench.dispatcher.flights["a"].decision.offer.level.name
     assert level == "base-5"
-    node.full = True
+    node.backlog.full = True
     for work in await works(node):
         bench.done(node, work)
     bench.pass_time(0.1)

@@ -8,12 +8,11 @@ import pytest
 
 from argus.clock import ManualClock
 from argus.coordinator.catalog import MAX_VARIANTS, Catalog
-from argus.coordinator.flight import WaitingLine
 from argus.coordinator.membership import Member, Membership
 from argus.errors import AlreadyExistsError, InvalidArgumentError, UnavailableError
 from argus.types import NodeInfo, StepCosts, VariantInfo
 from argus.v1 import cluster_pb2
-from tests.unit.coordinator.bench import BASE, COSTS, Bench, info, sent
+from tests.unit.coordinator.bench import BASE, COSTS, info, sent
 
 LEASE_S = 2.0
 
@@ -97,14 +96,6 @@ def test_names_are_taken_once() -> None:
     again = membership.join(info(), cluster_pb2.NodeHello())
     membership.leave(member)
     assert membership.get("n1") is again
-
-
-def test_a_flight_that_does_not_wait_cannot_be_taken_from_the_line() -> None:
-    bench = Bench()
-    bench.join()
-    bench.submit()
-    with pytest.raises(ValueError, match="not waiting"):
-        WaitingLine().remove(bench.dispatcher.flights["r"])
 
 
 def node_with(*variants: VariantInfo) -> NodeInfo:

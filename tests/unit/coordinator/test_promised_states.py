@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from argus.control.backlog import RowShape
 from argus.control.offers import Offer
+from argus.control.policy import Task
 from argus.control.reuse import NearState
 from argus.control.router import Decision
 from argus.coordinator.flight import Flight
@@ -33,7 +35,9 @@ REQUEST = ImageRequest("r", "a red circle", deadline_s=2.0)
 
 def flight(request: ImageRequest, offer: Offer) -> Flight:
     decision = Decision(offer, "a", 1.0)
-    return Flight(request, 7, (offer,), decision, accepted_s=0.0, order=0)
+    deadline_s = math.inf if request.deadline_s is None else request.deadline_s
+    task = Task("r", (offer,), arrived_s=0.0, deadline_at_s=deadline_s, decision=decision)
+    return Flight(request, 7, task)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ async def test_a_request_without_a_deadline_is_not_bound_to_the_slow_node() -> N
 async def test_the_slow_node_is_used_when_the_line_before_the_fast_one_is_longer() -> None:
     """The fast node needs about 0.35 s a row in full batches, the slow one 120 s for its first."""
     bench = Bench()
-    bench.join("fast", slots=1)
+    bench.join("fast")
     slow = bench.join("slow", costs=SLOW_COSTS)
     for i in range(120):
         bench.submit(f"r{i}")
@@ -58,7 +58,7 @@ async def test_those_behind_one_that_waits_are_looked_at() -> None:
     await works(twin)
     bench.submit("picky")
     bench.submit("other")
-    bench.dispatcher.flights["picky"].failed_on.add("b")
+    bench.dispatcher.flights["picky"].task.avoid.add("b")
     member = bench.membership.get("b")
     assert member is not None
     member.backlog.remove(member.backlog.row_ids[0])

@@ -12,12 +12,13 @@ import pytest
 import argus
 
 ROOT = Path(argus.__file__).parent
-LEAVES = {"types", "errors", "clock"}
+LEAVES = {"types", "errors", "clock", "histogram"}
 """Modules every room may use."""
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
     "clock": set(),
+    "histogram": set(),
     "v1": {"v1"},
     "config": LEAVES,
     "auth": LEAVES | {"auth"},
@@ -27,12 +28,30 @@ ALLOWED: dict[str, set[str]] = {
     "engine": LEAVES | {"engine", "diffusion", "kernels"},
     "rpc": LEAVES | {"auth", "config", "rpc", "v1"},
     "client": LEAVES | {"client", "rpc", "v1"},
+    "sim": LEAVES | {"control", "engine", "sim"},
+    "web": LEAVES | {"rpc", "web"},
+    "metrics": LEAVES | {"metrics", "rpc", "v1", "web"},
+    "gateway": LEAVES | {"config", "client", "gateway", "metrics", "rpc", "v1", "web"},
     "coordinator": LEAVES
-    | {"auth", "config", "coordinator", "control", "cache", "rpc", "v1", "models"},
+    | {
+        "auth",
+        "config",
+        "coordinator",
+        "control",
+        "cache",
+        "metrics",
+        "rpc",
+        "v1",
+        "models",
+        "quality",
+    },
     "node": LEAVES
-    | {"config", "node", "control", "cache", "engine", "diffusion", "rpc", "v1", "models"},
+    | {"config", "node", "control", "cache", "engine", "diffusion", "rpc", "v1", "models"}
+    | {"metrics"},
+    "quality": LEAVES | {"config", "control", "cache", "client", "rpc", "v1", "models", "quality"},
     "cli": LEAVES
-    | {"auth", "config", "cli", "client", "rpc", "v1", "coordinator", "node", "models", "cache"},
+    | {"auth", "config", "cli", "client", "rpc", "v1", "coordinator", "node", "models", "cache"}
+    | {"control", "quality", "gateway", "web", "sim"},
 }
 
 
@@ -80,12 +99,18 @@ def test_every_rule_names_a_room_that_exists() -> None:
         ("argus.client", {"torch", "diffusers", "cvxpy"}),
         ("argus.cache.embedders", {"torch", "transformers", "psycopg"}),
         ("argus.cache.index_embedded", {"torch", "psycopg"}),
+        ("argus.control.aligner", {"torch", "numpy", "scipy"}),
+        ("argus.control.demand", {"torch", "numpy", "scipy"}),
+        ("argus.control.planner", {"torch", "grpc", "cvxpy", "highspy"}),
         ("argus.control.reuse", {"torch", "numpy"}),
+        ("argus.control.strategy", {"torch", "numpy", "scipy"}),
         ("argus.control.router", {"torch", "grpc", "diffusers"}),
         ("argus.control.profile", {"torch", "grpc", "diffusers"}),
+        ("argus.control.drift", {"torch", "grpc", "numpy"}),
         ("argus.coordinator.service", {"torch", "diffusers", "psycopg"}),
         ("argus.kernels", {"torch", "triton", "numpy"}),
         ("argus.models", {"torch"}),
+        ("argus.gateway.service", {"torch", "numpy", "diffusers", "PIL"}),
         ("argus.node.daemon", {"torch", "diffusers", "psycopg"}),
         ("argus.node.cache", {"torch", "psycopg"}),
         ("argus.cli.main", {"torch", "diffusers", "cvxpy"}),

@@ -1,0 +1,127 @@
+"""What a task may become, and what it would choose at any price of a device second."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from argus.control.fleet import Fleet, ShapeCosts
+from argus.control.offers import Offer
+
+Floats = NDArray[np.float64]
+
+
+class Choices:
+    """Offers that some node takes, with their worth and cost.
+
+    Args:
+        offers: the level that the task is measured against first, where a node takes it.
+        qualities: expected relative quality of each.
+        costs: of each.
+
+    Attributes:
+        works_s: device seconds of each.
+        least_s: device seconds of the cheapest.
+        least_quality: quality of the cheapest.
+        fastest_s: seconds from start to end of the fastest, in full batches.
+        idle_s: the same on a node with nothing else to do.
+    """
+
+    __slots__ = (
+        "_at",
+        "_table",
+        "costs",
+        "fastest_s",
+        "idle_s",
+        "least_quality",
+        "least_s",
+        "offers",
+        "qualities",
+        "works_s",
+    )
+
+    def __init__(
+        self, offers: Sequence[Offer], qualities: Sequence[float], costs: Sequence[ShapeCosts]
+    ) -> None:
+        self.offers = tuple(offers)
+        self.qualities = tuple(qualities)
+        self.costs = tuple(costs)
+        self.works_s = [cost.work_s for cost in costs]
+        self.least_s = min(self.works_s)
+        least = self.works_s.index(self.least_s)
+        self.least_quality = self.qualities[least]
+        fetches = [offer.fetch_s for offer in offers]
+        self.fastest_s = min([c.busy_s + f for c, f in zip(costs, fetches, strict=True)])
+        self.idle_s = min([c.idle_s for c in costs])
+        self._table = np.array([qualities, self.works_s, [c.busy_s for c in costs]])
+        self._at: Floats | None = None
+
+    def by_worth(self, price: float) -> list[int]:
+        """Return the indices by falling quality − price · device seconds."""
+        worth = [
+            price * work_s - quality
+            for quality, work_s in zip(self.qualities, self.works_s, strict=True)
+        ]
+        return sorted(range(len(worth)), key=worth.__getitem__)
+
+    def by_speed(self) -> list[Offer]:
+        """Return the offers, the one that an idle node ends first before the others."""
+        pairs = zip(self.costs, self.offers, strict=True)
+        idle_s = [cost.idle_s + offer.fetch_s for cost, offer in pairs]
+        return [self.offers[i] for i in sorted(range(len(idle_s)), key=idle_s.__getitem__)]
+
+    def at(self, prices: Floats) -> Floats:
+        """Return (3, prices) quality, device seconds and seconds in full batches of what is best.
+
+        Args:
+            prices: always the same ones.
+        """
+        if self._at is None:
+            table = self._table
+            best = (table[0, :, None] - table[1, :, None] * prices).argmax(axis=0)
+            self._at = table[:, best]
+        return self._at
+
+
+def choices_of(
+    offers: Sequence[Offer], qualities: Sequence[float], fleet: Fleet, bound: bool
+) -> Choices | None:
+    """Return what a task may become on the fleet as it is; None where no node takes any of it.
+
+    Args:
+        offers: reference first; fallbacks count only where no node takes the others.
+        qualities: expected of each.
+        fleet: the nodes.
+        bound: whether the task has a deadline. Without one it is made at the first offer that a
+            node takes, always, so that it does not look different under load.
+    """
+    kept, worths, costs = [], [], []
+    for fallback in (False, True):
+        for offer, quality in zip(offers, qualities, strict=True):
+            if offer.fallback is not fallback:
+                continue
+            cost = fleet.costs(offer.row)
+            if cost is None or not _reachable(offer, fleet):
+                continue
+            kept.append(offer)
+            worths.append(quality)
+            costs.append(cost)
+            if not bound:
+                return Choices(kept, worths, costs)
+        if kept:
+            return Choices(kept, worths, costs)
+    return None
+
+
+def _reachable(offer: Offer, fleet: Fleet) -> bool:
+    """Whether a node that takes rows can read the state that the offer needs."""
+    if offer.near is None:
+        return True
+    for name in offer.near.nodes[offer.skip]:
+        if name in fleet:
+            node = fleet[name]
+            if not node.draining and node.holds(offer.row.variant):
+                return True
+    return False

@@ -1,0 +1,122 @@
+"""Nodes of the same hardware: the emptiest of them is found without asking each for a forecast."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from argus.control.backlog import NodeBacklog
+
+Floats = NDArray[np.float64]
+
+MOST_ASKED = 3
+"""Nodes that are asked for a forecast where rows share forwards: how rows mix there decides."""
+_MOST_MASKS = 256
+
+
+def hardware(node: NodeBacklog) -> object:
+    """Return what makes two nodes equal but for the rows they hold."""
+    info = node.info
+    return info.device_name, info.slots, info.max_lanes, info.variants, info.costs
+
+
+class Group:
+    """Equal nodes, by name.
+
+    `ends_s` is when each would be done with its rows, if its batches are full: what is left then
+    falls by a second a second, so nothing has to be written while nodes only go on.
+    """
+
+    def __init__(self, nodes: Sequence[NodeBacklog]) -> None:
+        self.nodes = tuple(nodes)
+        self._index = {node.info.name: i for i, node in enumerate(nodes)}
+        self._ends_s = np.zeros(len(nodes))
+        self._open = np.zeros(len(nodes), bool)
+        self._taking = np.ones(len(nodes), bool)
+        self._open_ends_s = np.full(len(nodes), np.inf)
+        """The same for nodes with room; infinity for the others."""
+        self._closed_ends_s = np.full(len(nodes), np.inf)
+        info = nodes[0].info
+        self._masks: dict[frozenset[str], NDArray[np.bool_] | None] = {}
+        self.serial = info.slots == 1
+        """Whether rows are made one after the other, so that no forecast is needed."""
+        self._asked = 1 if self.serial else MOST_ASKED
+        self.open = 0
+        """How many have room."""
+        self.taking = len(nodes)
+        """How many take rows, now or later."""
+
+    def takes(self, name: str) -> bool:
+        """Whether the node takes rows, now or later, as far as was written here."""
+        return bool(self._taking[self._index[name]])
+
+    def update(self, name: str, ends_s: float, is_open: bool, takes: bool) -> None:
+        """Write down when a node will be done and whether it has room."""
+        i = self._index[name]
+        self.open += is_open - int(self._open[i])
+        self.taking += takes - int(self._taking[i])
+        self._ends_s[i] = ends_s if takes else 0.0
+        self._open[i], self._taking[i] = is_open, takes
+        self._open_ends_s[i] = ends_s if is_open else np.inf
+        self._closed_ends_s[i] = ends_s if takes and not is_open else np.inf
+
+    def work_s(self, now_s: float) -> float:
+        """Return the device seconds that are left to its nodes."""
+        return float(np.maximum(self._ends_s - now_s, 0.0).sum())
+
+    def candidates(
+        self, now_s: float, within: frozenset[str] | None, avoid: Collection[str]
+    ) -> Iterator[tuple[NodeBacklog, float, bool]]:
+        """Yield the nodes that may be done first, when, and whether each has room.
+
+        Those with room come first, the emptiest before the others, among equals by name; then the
+        full ones that are done sooner than the first of those.
+
+        Args:
+            now_s: on the clock of `update`.
+            within: names of the nodes that can; None: all.
+            avoid: names of nodes that are left out.
+        """
+        soonest = np.inf
+        if self.open:
+            found = self._best(np.maximum(self._open_ends_s, now_s), within, avoid, self._asked)
+            soonest = min((end_s for _, end_s in found), default=np.inf)
+            for node, end_s in found:
+                yield node, end_s, True
+        if self.open < self.taking:
+            for node, end_s in self._best(self._closed_ends_s, within, avoid, self._asked):
+                if end_s < soonest:
+                    yield node, end_s, False
+
+    def _best(
+        self, ends_s: Floats, within: frozenset[str] | None, avoid: Collection[str], count: int
+    ) -> list[tuple[NodeBacklog, float]]:
+        mask = None if within is None else self._mask(within)
+        if count > 1 or mask is not None or avoid:
+            ends_s = ends_s.copy() if mask is None else np.where(mask, ends_s, np.inf)
+        for name in avoid:
+            if name in self._index:
+                ends_s[self._index[name]] = np.inf
+        found: list[tuple[NodeBacklog, float]] = []
+        for _ in range(count):
+            i = int(ends_s.argmin())
+            end_s = float(ends_s[i])
+            if end_s == np.inf:
+                break
+            found.append((self.nodes[i], end_s))
+            if count > 1:
+                ends_s[i] = np.inf
+        return found
+
+    def _mask(self, within: frozenset[str]) -> NDArray[np.bool_] | None:
+        """Return which nodes are meant; None: all. The same sets come again and again."""
+        try:
+            return self._masks[within]
+        except KeyError:
+            mask = np.array([name in within for name in self._index])
+            if len(self._masks) >= _MOST_MASKS:
+                self._masks.clear()
+            known = self._masks[within] = None if mask.all() else mask
+            return known

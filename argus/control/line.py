@@ -1,0 +1,133 @@
+"""Tasks that no node has, in the order in which they are due, with what they ask as columns."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import attrgetter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from argus.control.backlog import due_s
+from argus.control.choices import Choices
+from argus.control.policy import Task
+
+Floats = NDArray[np.float64]
+Urgency = tuple[bool, float, int]
+"""Orders waiting tasks, the smallest first."""
+_FIRST_ROOM = 64
+
+
+def urgency(task: Task) -> Urgency:
+    """Return the place of a task: replays first, then by due time, then by arrival.
+
+    A far deadline counts like none: else whoever gives one would wait behind all who give none.
+    """
+    return (not task.lost, due_s(task.arrived_s, task.deadline_at_s), task.order)
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A task in the line, with what it may become as far as nodes are there for it."""
+
+    task: Task
+    choices: Choices
+    key: Urgency
+
+
+class WaitingLine:
+    """Waiting tasks, the most urgent first.
+
+    Beside each stand two numbers, in arrays: `latest_s`, until when it must have begun to be on
+    time at its fastest level (infinity without a deadline), and `least_s`, the device seconds that
+    it takes at least. The arrays have room at both ends, so that the usual case, one goes at the
+    head and one comes at the end, moves nothing.
+    """
+
+    def __init__(self) -> None:
+        self._entries: list[Waiting] = []
+        self._columns = np.zeros((2, _FIRST_ROOM))
+        self._start = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Waiting]:
+        return iter(tuple(self._entries))
+
+    def __getitem__(self, index: int) -> Waiting:
+        return self._entries[index]
+
+    @property
+    def latest_s(self) -> Floats:
+        """(n,) When each must have begun; a view."""
+        return self._columns[0, self._start : self._start + len(self._entries)]
+
+    @property
+    def least_s(self) -> Floats:
+        """(n,) Device seconds that each takes at least; a view."""
+        return self._columns[1, self._start : self._start + len(self._entries)]
+
+    @property
+    def least_sum_s(self) -> float:
+        """Device seconds that all together take at least."""
+        return float(self.least_s.sum()) if self._entries else 0.0
+
+    def share_before(self, key: Urgency) -> float:
+        """Return the share of all work that goes before `key`."""
+        place = self.place(key)
+        if place == len(self._entries):
+            return 1.0
+        return float(self.least_s[:place].sum()) / self.least_sum_s
+
+    def place(self, key: Urgency) -> int:
+        """Return how many go before `key`."""
+        return bisect_left(self._entries, key, key=_key)
+
+    def add(self, entry: Waiting) -> None:
+        """Put an entry where its key belongs."""
+        index, count = self.place(entry.key), len(self._entries)
+        self._make_room(count + 1)
+        first, end = self._start + index, self._start + count
+        if index < count:
+            self._columns[:, first + 1 : end + 1] = self._columns[:, first:end].copy()
+        self._columns[0, first] = latest_s(entry)
+        self._columns[1, first] = entry.choices.least_s
+        self._entries.insert(index, entry)
+
+    def remove(self, entry: Waiting) -> None:
+        """Take out an entry.
+
+        Raises:
+            ValueError: it is not in the line.
+        """
+        index = self.place(entry.key)
+        if index == len(self._entries) or self._entries[index] is not entry:
+            raise ValueError(f"request {entry.task.id} is not waiting")
+        first, end = self._start + index, self._start + len(self._entries)
+        del self._entries[index]
+        if index == 0:
+            self._start += 1
+        elif first + 1 < end:
+            self._columns[:, first : end - 1] = self._columns[:, first + 1 : end].copy()
+
+    def _make_room(self, count: int) -> None:
+        if self._start + count <= self._columns.shape[1]:
+            return
+        held = self._columns[:, self._start : self._start + len(self._entries)].copy()
+        if 2 * count > self._columns.shape[1]:
+            self._columns = np.zeros((2, 4 * count))
+        self._start = 0
+        self._columns[:, : held.shape[1]] = held
+
+
+def latest_s(entry: Waiting) -> float:
+    """Return when an entry must have begun; infinity where it has no deadline."""
+    deadline_at_s = entry.task.deadline_at_s
+    return math.inf if deadline_at_s == math.inf else deadline_at_s - entry.choices.fastest_s
+
+
+_key = attrgetter("key")

@@ -1,0 +1,98 @@
+"""The fleet at one moment, and the node that would be done first with a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from argus.control.backlog import due_s
+from argus.control.fleet import Fleet
+from argus.control.offers import Offer
+from argus.control.policy import Task
+from argus.control.router import Decision
+
+Held = Mapping[str, float]
+"""Device seconds of tasks that wait for one full node each, by its name."""
+NOTHING_HELD: Held = MappingProxyType({})
+
+
+class Moment:
+    """The fleet as of now.
+
+    Args:
+        fleet: the nodes.
+        now_s: the time.
+
+    Attributes:
+        groups: equal nodes together.
+        nodes: how many take rows, now or later.
+        has_room: whether some node takes another row.
+    """
+
+    __slots__ = ("_running_s", "fleet", "groups", "has_room", "nodes", "now_s")
+
+    def __init__(self, fleet: Fleet, now_s: float) -> None:
+        self.fleet = fleet
+        self.now_s = now_s
+        self.groups = fleet.refresh(now_s)
+        self.nodes = sum([group.taking for group in self.groups])
+        self.has_room = any(group.open for group in self.groups)
+        self._running_s: float | None = None
+
+    @property
+    def running_s(self) -> float:
+        """Device seconds that started rows still take."""
+        if self._running_s is None:
+            self._running_s = sum([group.work_s(self.now_s) for group in self.groups])
+        return self._running_s
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A decision, and whether its node has room for it."""
+
+    decision: Decision
+    has_room: bool
+
+
+def soonest(
+    offer: Offer, task: Task, moment: Moment, avoid: set[str], held: Held = NOTHING_HELD
+) -> Place | None:
+    """Return the node that would be done first with an offer; None where none takes it.
+
+    Nodes without room count too: the best one may be worth waiting for.
+    """
+    within = None if offer.near is None else offer.near.nodes[offer.skip]
+    row_due_s = due_s(moment.now_s, task.deadline_at_s)
+    best: tuple[float, str, bool] | None = None
+    for group in moment.groups:
+        if not group.nodes[0].holds(offer.row.variant):
+            continue
+        for node, end_s, has_room in group.candidates(moment.now_s, within, avoid):
+            name = node.info.name
+            if not len(node):
+                finish_s = node.idle_s(offer.row)
+            elif group.serial and len(node) == 1:
+                finish_s = max(0.0, end_s - moment.now_s) + node.idle_s(offer.row)
+            else:
+                finish_s = node.finish_s(offer.row, row_due_s)
+            finish_s += held.get(name, 0.0)
+            if best is None or (finish_s, name) < best[:2]:
+                best = finish_s, name, has_room
+    if best is None:
+        return None
+    return Place(Decision(offer, best[1], offer.fetch_s + best[0]), best[2])
+
+
+def avoided(task: Task, offers: Sequence[Offer], moment: Moment) -> set[str]:
+    """Return the nodes that failed a task, as long as there is another that takes it."""
+    if not task.avoid:
+        return task.avoid
+    for node in moment.fleet:
+        name = node.info.name
+        if node.draining or name in task.avoid:
+            continue
+        if any(node.holds(offer.row.variant) and offer.may_run_on(name) for offer in offers):
+            return task.avoid
+    return set()

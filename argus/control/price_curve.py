@@ -1,0 +1,158 @@
+"""What a device second is worth at each backlog: the price as the slope of a queue's value.
+
+Work in front of a new request is measured in the seconds that the cluster needs for it, the wait
+`v`. A request that is given `c` seconds of a device earns `q` and adds `c/N` to the wait of all who
+come later; one whose wait and service exceed the time that requests have earns nothing. Requests
+come at a rate `r`, the wait falls by a second a second, and with `h` the value of a wait just
+before an arrival, relative to an empty system, the best choice satisfies
+
+    h(v) + g = max( U(v),  max_c q(c) + U(v + c/N) ),      U(v) = E[ h((v − T)⁺) ],  T ~ Exp(r)
+
+(a Bellman equation of average reward, solved by policy iteration on a grid, Howard 1960; the
+prompts' mean quality at each mean cost stands for `q(c)`). The price of a device second is what
+the wait loses by it: (U(v) − U(v + c/N)) / c. It is near 0 while the queue will empty by itself and
+rises to the worth of a whole request where the next ones would be lost; a horizon or a target load
+need not be chosen, since the time to the deadline and the arrivals themselves say how much room is
+needed. Curves are kept for a range of rates and read between them, because the rate moves faster
+than anything else here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+WAITS = 48
+LOADS: Floats = np.geomspace(0.5, 4.0, 12)
+"""Rates that curves are kept for, relative to what the cluster serves without approximation."""
+MOST_ROUNDS = 12
+ENOUGH = 1e-6
+_IMPOSSIBLE = -1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Requests as they come lately.
+
+    Attributes:
+        works_s: (points,) mean device seconds at rising prices.
+        qualities: (points,) mean expected quality there.
+        busy_s: (points,) mean seconds from start to end there.
+        slack_s: from arrival to deadline.
+    """
+
+    works_s: Floats
+    qualities: Floats
+    busy_s: Floats
+    slack_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PriceCurve:
+    """Prices by wait, for a range of loads.
+
+    Attributes:
+        width_s: between two waits; the first is 0.
+        prices: (loads, waits) quality per device second, rising with the wait.
+        choices: (loads, waits) what is best there, to go on from.
+    """
+
+    width_s: float
+    prices: Floats
+    choices: NDArray[np.intp]
+
+    def at_load(self, load: float) -> list[float]:
+        """Return the prices by wait at a load."""
+        place = float(np.interp(load, LOADS, np.arange(len(LOADS))))
+        low = min(int(place), len(LOADS) - 2)
+        row = self.prices[low] + (place - low) * (self.prices[low + 1] - self.prices[low])
+        prices: list[float] = row.tolist()
+        return prices
+
+
+def solve_curve(
+    mix: Mix, nodes: float, before: PriceCurve | None = None, burst: float = 1.0
+) -> PriceCurve:
+    """Return the prices for a mix of requests.
+
+    Args:
+        mix: what comes.
+        nodes: device seconds that the cluster works off in a second.
+        before: the last curve, from whose choices the iteration goes on.
+        burst: arrivals that come together, on average.
+    """
+    steps = np.append(mix.works_s / nodes * burst, 0.0)  # the last choice: it is refused
+    reach_s = max(mix.slack_s, 2.0 * float(steps[0])) + float(steps[0])
+    waits = np.linspace(0.0, reach_s, WAITS)
+    rates = LOADS * nodes / float(mix.works_s[0]) / burst
+    falls = np.stack([_falls(waits, rate) for rate in rates])
+    possible = waits[:, None] + mix.busy_s <= mix.slack_s
+    gains = np.where(possible, mix.qualities * burst, _IMPOSSIBLE)
+    gains = np.column_stack([gains, np.zeros(WAITS)])
+    low, share = _between(waits, waits[:, None] + steps)
+    refused = len(steps) - 1
+    chosen = np.full((len(LOADS), WAITS), refused) if before is None else before.choices
+    chosen = np.where(gains[np.arange(WAITS), chosen] == _IMPOSSIBLE, refused, chosen)
+    after = np.zeros((len(LOADS), WAITS))
+    for _ in range(MOST_ROUNDS):
+        after = falls @ _values(chosen, gains, low, share, falls)[:, :, None]
+        after = after[:, :, 0]
+        worth = gains + after[:, low] + share * (after[:, low + 1] - after[:, low])
+        better = worth.argmax(axis=2)
+        gained = np.take_along_axis(worth, better[:, :, None], 2)
+        gained -= np.take_along_axis(worth, chosen[:, :, None], 2)
+        if not (gained > ENOUGH).any():
+            break
+        chosen = better
+    step = float(steps[:-1].mean())
+    low, share = _between(waits, waits + step)
+    moved = after[:, low] + share * (after[:, low + 1] - after[:, low])
+    prices = np.maximum.accumulate(np.maximum(after - moved, 0.0), axis=1) / (step * nodes)
+    return PriceCurve(float(waits[1]), prices, chosen)
+
+
+def _values(
+    chosen: NDArray[np.intp], gains: Floats, low: NDArray[np.intp], share: Floats, falls: Floats
+) -> Floats:
+    """Return (loads, waits) the values h of always choosing so, 0 at no wait.
+
+    They solve h + g = gain + S h with S the move to the next wait; the unknown average g takes the
+    place of h(0), which is 0 by definition.
+    """
+    at = np.arange(gains.shape[0])
+    loads = np.arange(len(chosen))[:, None]
+    below, part = low[at, chosen], share[at, chosen][:, :, None]
+    moves = (1.0 - part) * falls[loads, below] + part * falls[loads, below + 1]
+    system = np.eye(gains.shape[0]) - moves
+    system[:, :, 0] = 1.0
+    values = np.linalg.solve(system, gains[at, chosen][:, :, None])[:, :, 0]
+    values[:, 0] = 0.0
+    return np.asarray(values)
+
+
+def _between(grid: Floats, points: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """Return for each point the grid index below it and the share of the way to the next."""
+    width = grid[1] - grid[0]
+    place = np.clip(points / width, 0.0, len(grid) - 1.0)
+    low = np.minimum(place.astype(np.intp), len(grid) - 2)
+    return low, place - low
+
+
+def _falls(waits: Floats, rate: float) -> Floats:
+    """Return (waits, waits) the weights of E[h((v − T)⁺)], T ~ Exp(rate), h linear between."""
+    x = rate * float(waits[1] - waits[0])
+    stay = float(np.exp(-x))
+    # In the cell below a wait h falls from its upper to its lower end: ∫ r e^{−rt} (1 − t/w) dt.
+    upper = 1.0 - (1.0 - stay) / x
+    lower = (1.0 - stay) - upper
+    cells = np.arange(len(waits))[:, None] - np.arange(len(waits))
+    weights = np.where(cells >= 0, upper * np.exp(-x * np.maximum(cells, 0)), 0.0)
+    weights += np.where(cells >= 1, lower * np.exp(-x * np.maximum(cells - 1, 0)), 0.0)
+    # Whatever falls below no wait stays there.
+    weights[:, 0] = np.exp(-x * np.arange(len(waits)))
+    weights[1:, 0] += lower * np.exp(-x * np.arange(len(waits) - 1))
+    return np.asarray(weights)

@@ -1,0 +1,187 @@
+"""The price of a device second now: the curve of the recent mix, read at the present backlog."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from argus.control.choices import Choices
+from argus.control.price_curve import Mix, PriceCurve, solve_curve
+
+Floats = NDArray[np.float64]
+
+RELATIVE_PRICES: Floats = np.concatenate(([0.0], np.geomspace(0.003, 4.0, 39)))
+"""Prices that are looked at, relative to one unit of quality for the work of a whole request."""
+_REMEMBERED = 192
+_FEWEST = 16
+"""Requests with a deadline that are seen before anything has a price."""
+_SILENCE_S = 10.0
+_YOUNG_S = 5.0
+"""Time between two curves while little was seen."""
+_EVERY = 3
+"""Of the prices looked at, the curve is made of so many less."""
+_LEAST_LOAD, _LOAD_STEP = 0.01, 0.02
+_EWMA_OF_SLACK = 0.02
+
+
+class Rate:
+    """Arrivals a second, as an exponentially weighted average.
+
+    Args:
+        memory_s: time in which the weight of an arrival falls to 1/e.
+    """
+
+    def __init__(self, memory_s: float) -> None:
+        self._memory_s = memory_s
+        self._weight = 0.0
+        self._since_s = 0.0
+        self._first_s: float | None = None
+
+    def arrive(self, now_s: float) -> None:
+        """Count one."""
+        if self._first_s is None:
+            self._first_s = self._since_s = now_s
+        self._fade(now_s)
+        self._weight += 1.0
+
+    def at(self, now_s: float) -> float:
+        """Return the rate; before the first arrival a few seconds of silence are supposed."""
+        if self._first_s is None:
+            return 0.0
+        self._fade(now_s)
+        unseen = math.exp(-(now_s - self._first_s) / self._memory_s)
+        return self._weight / (self._memory_s * (1.0 - unseen) + _SILENCE_S * unseen)
+
+    def _fade(self, now_s: float) -> None:
+        self._weight *= math.exp((self._since_s - now_s) / self._memory_s)
+        self._since_s = now_s
+
+
+class Pricing:
+    """Keeps what the price depends on: recent requests, their rate, and what waits.
+
+    Args:
+        memory_s: of the arrival rate.
+        period_s: seconds between two curves.
+        burst: arrivals that the curve takes to come together.
+    """
+
+    def __init__(self, memory_s: float, period_s: float, burst: float) -> None:
+        self.rate = Rate(memory_s)
+        self.curve: PriceCurve | None = None
+        self._period_s = period_s
+        self._burst = burst
+        self._prices: Floats = np.zeros(0)
+        self._recent: deque[Floats] = deque(maxlen=_REMEMBERED)
+        self._waiting: Floats = np.zeros(0)
+        self._works_s: dict[Choices, Floats] = {}
+        self._slack_s = 0.0
+        self._bound = 0
+        self._whole_s = 0.0
+        self._nodes = 0
+        self._solved_s = 0.0
+        self._rows: dict[int, list[float]] = {}
+
+    def arrive(self, choices: Choices, slack_s: float, now_s: float) -> None:
+        """Count a new request; without a deadline its slack is infinite."""
+        if not len(self._prices):
+            self._whole_s = choices.costs[0].work_s
+            self._prices = RELATIVE_PRICES / self._whole_s
+            self._waiting = np.zeros(len(self._prices))
+        self.rate.arrive(now_s)
+        self._recent.append(choices.at(self._prices))
+        if slack_s < math.inf:
+            self._bound += 1
+            old = self._slack_s or slack_s
+            self._slack_s = old + _EWMA_OF_SLACK * (slack_s - old)
+
+    def wait(self, choices: Choices) -> None:
+        """Count a task that waits."""
+        works_s = self._works_s[choices] = choices.at(self._prices)[1]
+        self._waiting += works_s
+
+    def leave(self, choices: Choices) -> None:
+        """Take out a task that waited."""
+        self._waiting -= self._works_s.pop(choices)
+        if not self._works_s:
+            self._waiting[:] = 0.0
+
+    def waiting_s(self, price: float) -> float:
+        """Return the device seconds of all who wait, each choosing at a price."""
+        return float(np.interp(price, self._prices, self._waiting))
+
+    def load(self, now_s: float) -> float:
+        """Return the work that comes, relative to what the nodes of the last plan can do."""
+        return self.rate.at(now_s) * self._whole_s / self._nodes if self._nodes else 0.0
+
+    def age_s(self, now_s: float) -> float | None:
+        """Return the age of the curve; None before the first."""
+        return None if self.curve is None else now_s - self._solved_s
+
+    def plan(self, nodes: int, now_s: float) -> float:
+        """Solve for a new curve; return when to do so again."""
+        if self._bound < _FEWEST or nodes <= 0:
+            return now_s + _YOUNG_S
+        qualities, works, busy = np.mean(self._recent, axis=0)
+        self._whole_s = float(works[0])
+        points = slice(None, None, _EVERY)
+        mix = Mix(works[points], qualities[points], busy[points], self._slack_s)
+        self.curve = solve_curve(mix, nodes, self.curve, self._burst)
+        self._nodes, self._solved_s = nodes, now_s
+        self._rows.clear()
+        young = len(self._recent) < _REMEMBERED
+        return now_s + (min(self._period_s, _YOUNG_S) if young else self._period_s)
+
+    def price(self, running_s: float, nodes: int, now_s: float) -> float:
+        """Return the price at which what waits would be chosen now.
+
+        The smallest price at which the wait, all who wait choosing by it, asks for no higher one.
+
+        Args:
+            running_s: device seconds that started rows still take.
+            nodes: how many there are.
+            now_s: the time.
+        """
+        if self.curve is None or not nodes:
+            return 0.0
+        asked = self._row(self.rate.at(now_s) * self._whole_s / nodes)
+        # Rows that run side by side end one after the other: a new one waits less than their sum.
+        base_s = running_s - 0.5 * (nodes - 1) * self._whole_s
+        per_cell_s = nodes * self.curve.width_s
+        low, high = 0, len(self._prices) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if self._over(middle, base_s, per_cell_s, asked) <= 0:
+                high = middle
+            else:
+                low = middle + 1
+        over = self._over(low, base_s, per_cell_s, asked)
+        if low == 0 or over > 0:
+            return float(self._prices[low])
+        # Linear between the two prices around the crossing.
+        before = self._over(low - 1, base_s, per_cell_s, asked)
+        share = before / (before - over)
+        return float(self._prices[low - 1] + share * (self._prices[low] - self._prices[low - 1]))
+
+    def _row(self, load: float) -> list[float]:
+        """Return the prices by wait, for the load to within two in a hundred."""
+        key = round(math.log(max(load, _LEAST_LOAD)) / _LOAD_STEP)
+        row = self._rows.get(key)
+        if row is None:
+            assert self.curve is not None
+            row = self._rows[key] = self.curve.at_load(math.exp(key * _LOAD_STEP))
+        return row
+
+    def _over(self, i: int, base_s: float, per_cell_s: float, asked: list[float]) -> float:
+        """Return by how much the wait at a price asks for a higher one."""
+        place = (base_s + float(self._waiting[i])) / per_cell_s
+        if place <= 0:
+            return asked[0] - float(self._prices[i])
+        cell = int(place)
+        if cell >= len(asked) - 1:
+            return asked[-1] - float(self._prices[i])
+        price = asked[cell] + (place - cell) * (asked[cell + 1] - asked[cell])
+        return price - float(self._prices[i])
