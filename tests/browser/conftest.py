@@ -34,7 +34,7 @@ def cluster() -> Iterator[LocalCluster]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Playwright's event loop runs in the main thread: no asyncio test may run while it is there."""
+    """Playwright runs an event loop in the main thread: no asyncio test may run beside it."""
     program = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
     assert program, "no Chromium on PATH: `make test-browser` installs one"
     arguments = [*QUIET, *(["--no-sandbox"] if os.getuid() == 0 else [])]
