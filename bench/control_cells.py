@@ -196,7 +196,12 @@ def run(job: Job) -> list[Row]:
     for contender in job.contenders:
         told = _told(prompts, contender.predictions, scenario.seed)
         outcome = simulate(
-            trace, told, profile, contender.make(scenario.profile), scenario.setting, scenario.seed + 900_000
+            trace,
+            told,
+            profile,
+            contender.make(scenario.profile),
+            scenario.setting,
+            scenario.seed + 900_000,
         )
         rows.append(
             Row(

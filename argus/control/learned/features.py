@@ -116,7 +116,7 @@ class Inputs:
     @property
     def width(self) -> int:
         """Columns of `rows`."""
-        return self.prompts.shape[1] + self.levels.shape[1] + _NEARNESS
+        return int(self.prompts.shape[1] + self.levels.shape[1] + _NEARNESS)
 
 
 @dataclass(frozen=True, slots=True)
