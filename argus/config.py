@@ -67,6 +67,10 @@ class GatewayConfig:
     poll_s: float = 1.0
     """How often the coordinator is asked for the state that the dashboard shows."""
     drain_grace_s: float = 30.0
+    tls: bool = False
+    """Serve HTTPS with tls.certificate and tls.key."""
+    insecure: bool = False
+    """Listen beyond loopback without TLS, or without asking for keys."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from argus.cli.parent import end_with_parent
 from argus.cli.settings import (
     DEFAULTS,
     ConfigFlag,
+    InsecureFlag,
     LogLevelFlag,
     WatchStdinFlag,
     configure,
@@ -36,6 +37,7 @@ def gateway(
             help=f"Coordinator to ask, HOST:PORT. Default: {DEFAULTS.gateway.coordinator}.",
         ),
     ] = None,
+    insecure: InsecureFlag = None,
     config: ConfigFlag = None,
     log_level: LogLevelFlag = None,
     watch_stdin: WatchStdinFlag = False,
@@ -46,7 +48,12 @@ def gateway(
 
     settings = configure(
         config,
-        {"gateway.bind": http, "gateway.coordinator": coordinator, "log.level": log_level},
+        {
+            "gateway.bind": http,
+            "gateway.coordinator": coordinator,
+            "gateway.insecure": insecure,
+            "log.level": log_level,
+        },
     )
     if settings.gateway.bind == OFF:
         raise InvalidArgumentError("gateway.bind", "is off, so there is nothing to run")

@@ -77,6 +77,7 @@ def up(
             "coordinator.bind": bind,
             "coordinator.levels": levels,
             "coordinator.insecure": insecure,
+            "gateway.insecure": insecure,
             "coordinator.policy": policy,
             "coordinator.metrics": metrics,
             "gateway.bind": http,
@@ -93,6 +94,7 @@ def up(
     if settings.tls.certificate and not settings.tls.ca:
         raise InvalidArgumentError("tls.ca", "is needed: nodes must trust tls.certificate")
     setup_logging(settings.log.level, "up")
+    trusting = ("--insecure",) if insecure else ()
     common = _shared_arguments(config, log_level)
     shared = (
         *common,
@@ -105,7 +107,7 @@ def up(
         coordinator=(
             *shared,
             *_optional("--levels", levels),
-            *(("--insecure",) if insecure else ()),
+            *trusting,
             *_optional("--policy", policy),
             *_optional("--metrics", metrics),
         ),
@@ -115,7 +117,9 @@ def up(
         },
         grace_s=max(settings.coordinator.drain_grace_s, settings.node.drain_grace_s),
         dialling=dialling(settings.tls, settings.auth),
-        gateway=None if settings.gateway.bind == OFF else (*common, *_optional("--http", http)),
+        gateway=None
+        if settings.gateway.bind == OFF
+        else (*common, *_optional("--http", http), *trusting),
     )
     with log_bugs():
         run(lambda stop: run_family(plan, stop, _say("ready"), _say("http")))

@@ -25,6 +25,7 @@ from argus.errors import (
     NotFoundError,
     OverloadedError,
     PermissionDeniedError,
+    QuotaError,
     UnauthenticatedError,
     UnavailableError,
 )
@@ -59,6 +60,10 @@ KINDS: tuple[tuple[type[ArgusError], Kind], ...] = (
     (NotFoundError, Kind(404, "not_found", "Something asked for by name does not exist")),
     (AlreadyExistsError, Kind(409, "conflict", "A name is taken")),
     (FailedPreconditionError, Kind(409, "conflict", "The state of the system forbids this")),
+    (
+        QuotaError,
+        Kind(429, "rate_limit_exceeded", "This tenant is at a limit", "rate_limit_error"),
+    ),
     (
         OverloadedError,
         Kind(429, "overloaded", "There is no room for this request now", "rate_limit_error"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,12 +14,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from argus.auth.key_file import parse_keys
+from argus.auth.watched import WatchedFile
 from argus.client import AsyncClient, Retries
 from argus.clock import Clock, MonotonicClock
 from argus.config import Config, GatewayConfig
-from argus.errors import ArgusError
+from argus.errors import ArgusError, ConfigError, InvalidArgumentError
 from argus.gateway import pages
-from argus.gateway.access import Access
+from argus.gateway.access import Access, Keys
 from argus.gateway.cluster import Cluster
 from argus.gateway.images import Images
 from argus.gateway.making import Room
@@ -27,12 +30,16 @@ from argus.gateway.openapi import document
 from argus.gateway.problems import on_argus_error, on_bug, on_http_error
 from argus.gateway.views import Views
 from argus.metrics.exposition import exposed
+from argus.rpc.address import is_loopback, parse_address
+from argus.rpc.dial import Dialling, dialling
+from argus.rpc.tls import KeyPair
 from argus.web.server import WebServer, listen
 
 log = logging.getLogger(__name__)
 
 SETTING = "gateway.bind"
 DEFAULT_BIND = "127.0.0.1:7421"
+NOTHING_SHOWN = Dialling()
 RETRIES = Retries(attempts=4, when_full=False)
 """A client hears at once that there is no room; a coordinator that is away may be back soon."""
 
@@ -46,14 +53,63 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[str], N
         on_ready: called with HOST:PORT once the port is bound; the coordinator may be missing.
 
     Raises:
-        ConfigError: the address cannot be used.
+        ConfigError: the address or a file of keys or certificates cannot be used, or other machines
+            could reach the gateway unasked or unencrypted.
     """
-    gateway = Gateway(config.gateway, MonotonicClock())
+    check_exposure(config)
+    clock = MonotonicClock()
+    gateway = Gateway(config.gateway, clock, _dialling(config), _keys(config, clock), _pair(config))
     try:
         on_ready(await gateway.start())
         await stop.wait()
     finally:
         await gateway.stop()
+
+
+def check_exposure(config: Config) -> None:
+    """Raise where other machines could reach the gateway unasked or unencrypted.
+
+    Raises:
+        ConfigError: names gateway.bind and what is missing.
+    """
+    gateway, missing = config.gateway, []
+    host, _ = parse_address(gateway.bind or DEFAULT_BIND, SETTING)
+    if gateway.insecure or is_loopback(host):
+        return
+    if not gateway.tls:
+        missing.append("TLS (gateway.tls = true, tls.certificate and tls.key)")
+    if not config.auth.keys:
+        missing.append("keys (auth.keys)")
+    if missing:
+        raise ConfigError(
+            f"{SETTING}: other machines can reach {gateway.bind}, so it needs "
+            f"{' and '.join(missing)}; where all of them are trusted, or a proxy sees to it: "
+            "gateway.insecure = true"
+        )
+
+
+def _dialling(config: Config) -> Dialling:
+    found = dialling(config.tls, config.auth)
+    try:
+        found.check(config.gateway.coordinator)
+    except InvalidArgumentError as error:
+        raise ConfigError(f"auth.{error.field}: {error.description} (tls.insecure)") from error
+    return found
+
+
+def _keys(config: Config, clock: Clock) -> Keys | None:
+    if not config.auth.keys:
+        return None
+    watched = WatchedFile(Path(config.auth.keys), parse_keys, "auth.keys", clock.now())
+    return lambda: watched.current(clock.now())
+
+
+def _pair(config: Config) -> KeyPair | None:
+    if not config.gateway.tls:
+        return None
+    if not config.tls.certificate:
+        raise ConfigError("gateway.tls: needs tls.certificate and tls.key")
+    return KeyPair(Path(config.tls.certificate), Path(config.tls.key))
 
 
 class Gateway:
@@ -62,17 +118,38 @@ class Gateway:
     Args:
         config: settings.
         clock: where the time comes from.
+        shown: how the coordinator is dialled.
+        keys: returns the keys that callers must show one of; None: they are not asked.
+        pair: for HTTPS; None: plain HTTP is spoken.
+
+    Raises:
+        ConfigError: the certificate cannot be used.
     """
 
-    def __init__(self, config: GatewayConfig, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        clock: Clock,
+        shown: Dialling = NOTHING_SHOWN,
+        keys: Keys | None = None,
+        pair: KeyPair | None = None,
+    ) -> None:
         self._config = config
-        self._client = AsyncClient(config.coordinator, retries=RETRIES)
+        self._keys = keys
+        self._client = AsyncClient(
+            config.coordinator,
+            retries=RETRIES,
+            tls=shown.tls,
+            api_key=shown.api_key,
+            insecure=shown.insecure,
+        )
         self._room = Room(config.max_in_flight, clock)
         self.cluster = Cluster(self._client, clock, config.poll_s)
         self._server = WebServer(
             self._app(),
             max_connections=config.max_connections,
             grace_s=config.drain_grace_s,
+            pair=pair,
         )
         self._watching: asyncio.Task[None] | None = None
 
@@ -124,7 +201,7 @@ class Gateway:
             middleware=[
                 Middleware(Measured, metrics=metrics),
                 Middleware(pages.Guarded),
-                Middleware(Access),
+                Middleware(Access, keys=self._keys),
             ],
             exception_handlers={
                 ArgusError: on_argus_error,

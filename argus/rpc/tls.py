@@ -17,6 +17,7 @@ from argus.errors import ConfigError
 log = logging.getLogger(__name__)
 
 CERTIFICATE, KEY, CLIENT_CA = "tls.certificate", "tls.key", "tls.client_ca"
+Stamp = tuple[int, int, int]
 CA, CLIENT_CERTIFICATE, CLIENT_KEY = "tls.ca", "tls.client_certificate", "tls.client_key"
 
 
@@ -56,6 +57,22 @@ class Tls:
 class _Pair:
     key: bytes
     certificate: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """The files of a server's certificate, its chain included, and of its key; PEM."""
+
+    certificate: Path
+    key: Path
+
+    def stamps(self) -> tuple[Stamp | None, Stamp | None]:
+        """Return what changes with the files."""
+        return _stamp(self.certificate), _stamp(self.key)
+
+    def check(self) -> None:
+        """Raise ConfigError where they cannot be used, or do not fit together."""
+        _read_pair(self.certificate, self.key, (CERTIFICATE, KEY))
 
 
 class ServerCertificates:
@@ -110,12 +127,12 @@ class ServerCertificates:
         root = None if self._client_ca is None else _read_ca(self._client_ca, CLIENT_CA)
         return grpc.ssl_server_certificate_configuration([(pair.key, pair.certificate)], root)
 
-    def _stamps_now(self) -> tuple[tuple[int, int, int] | None, ...]:
+    def _stamps_now(self) -> tuple[Stamp | None, ...]:
         files = (self._certificate, self._key, self._client_ca)
         return tuple(None if file is None else _stamp(file) for file in files)
 
 
-def _stamp(file: Path) -> tuple[int, int, int] | None:
+def _stamp(file: Path) -> Stamp | None:
     try:
         found = file.stat()
     except OSError:

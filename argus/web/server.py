@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +15,12 @@ import uvicorn
 
 from argus.errors import ConfigError
 from argus.rpc.address import format_address, parse_address
+from argus.rpc.tls import KeyPair
 
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN_S = 1.0
+"""How long a certificate that was replaced may still be shown."""
 PORTS_TRIED = 64
 """From the default port upwards."""
 MAX_HEADER_BYTES = 32 * 2**10
@@ -67,9 +74,22 @@ class WebServer:
         app: the application.
         max_connections: beyond, requests are answered 503 without reaching it.
         grace_s: seconds that requests under way get at the end.
+        pair: certificate and key for HTTPS, read again when they change; None: plain HTTP.
+
+    Raises:
+        ConfigError: `pair` cannot be used.
     """
 
-    def __init__(self, app: Any, *, max_connections: int = 64, grace_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        app: Any,
+        *,
+        max_connections: int = 64,
+        grace_s: float = 1.0,
+        pair: KeyPair | None = None,
+    ) -> None:
+        if pair is not None:
+            pair.check()
         config = uvicorn.Config(
             app,
             http="h11",
@@ -83,7 +103,12 @@ class WebServer:
             timeout_keep_alive=IDLE_S,
             timeout_graceful_shutdown=max(1, round(grace_s)),
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            ssl_certfile=None if pair is None else pair.certificate,
+            ssl_keyfile=None if pair is None else str(pair.key),
         )
+        self._config = config
+        self._pair = pair
+        self._renewing: asyncio.Task[None] | None = None
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
 
@@ -96,13 +121,32 @@ class WebServer:
         began.cancel()
         if self._task.done():
             await self._task
+        if self._pair is not None and self._config.ssl is not None:
+            self._renewing = asyncio.create_task(_renew(self._pair, self._config.ssl))
         return format_address(host, port)
 
     async def stop(self) -> None:
         """Take no more connections, let requests end within the grace, and close."""
+        if self._renewing is not None:
+            self._renewing.cancel()
         if self._task is not None:
             self._server.should_exit = True
             await self._task
+
+
+async def _renew(pair: KeyPair, context: ssl.SSLContext) -> None:
+    """Let new connections be shown what the files hold now, for ever."""
+    stamps = pair.stamps()
+    while True:
+        await asyncio.sleep(LOOK_AGAIN_S)
+        if pair.stamps() == stamps:
+            continue
+        stamps = pair.stamps()
+        try:
+            pair.check()
+            context.load_cert_chain(pair.certificate, pair.key)
+        except (ConfigError, OSError) as error:
+            log.error("%s; the certificate before is still shown", error)
 
 
 class _Server(uvicorn.Server):

@@ -6,6 +6,7 @@ import base64
 import re
 from pathlib import Path
 
+import httpx2
 import pytest
 from local_cluster import LocalCluster
 
@@ -40,13 +41,22 @@ def new_key(folder: Path, name: str, *arguments: str) -> str:
     return made.stdout.strip()
 
 
+def models_at(address: str, key: str) -> int:
+    """Return the status with which a gateway answers who shows it a key."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return httpx2.get(
+        f"http://{address}/v1/models", headers=headers, timeout=20, trust_env=False
+    ).status_code
+
+
 def test_a_secured_cluster_serves_whom_it_should_and_logs_no_secret(
     tmp_path: Path, tiny_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority = Authority(tmp_path)
     authority.issue("server", "127.0.0.1")
     authority.issue("peer", "peer")
-    up = new_key(tmp_path, "up", "--role", "node", "--role", "operator")
+    up = new_key(tmp_path, "up", "--role", "node", "--role", "operator", "--role", "client",
+                 "--tenant", "*")  # fmt: skip
     acme = new_key(tmp_path, "acme", "--role", "client", "--tenant", "acme")
     (tmp_path / "tenants.toml").write_text("[tenants.acme]\nrate_per_s = 0.01\nburst = 2\n")
     settings = tmp_path / "argus.toml"
@@ -55,7 +65,9 @@ def test_a_secured_cluster_serves_whom_it_should_and_logs_no_secret(
     flags += ["--model", str(tiny_folders["tiny-eps"])]
     flags += ["--threads", "1", "--max-lanes", "2", "--slots", "2", "--cache", "off"]
     tls = Tls(authority.file("ca"), authority.file("peer"), authority.file("peer-key"))
-    with LocalCluster(1, flags) as cluster:
+    with LocalCluster(1, flags, http=True) as cluster:
+        assert models_at(cluster.http, "") == 401
+        assert models_at(cluster.http, acme) == 200
         with Client(cluster.address, tls=tls, api_key=acme, retries=Retries(attempts=1)) as client:
             picture = client.generate(PROMPT, seed=7, steps=3, negative_prompt=PROMPT).data
         monkeypatch.setenv("ARGUS_TLS_CLIENT_CERTIFICATE", authority.file("peer"))

@@ -12,7 +12,10 @@ import httpx2
 
 from argus.clock import MonotonicClock
 from argus.config import GatewayConfig
-from argus.gateway.service import Gateway
+from argus.gateway.access import Keys
+from argus.gateway.service import NOTHING_SHOWN, Gateway
+from argus.rpc.dial import Dialling
+from argus.rpc.tls import KeyPair
 from tests.unit.coordinator.scripted import Coordinated, ScriptedNode, coordinated
 
 PATH = "/v1/images/generations"
@@ -52,14 +55,18 @@ def parse_events(text: str) -> list[dict[str, Any]]:
 
 @contextlib.asynccontextmanager
 async def gateway_at(
-    coordinator: str, **settings: Any
+    coordinator: str,
+    shown: Dialling = NOTHING_SHOWN,
+    keys: Keys | None = None,
+    pair: KeyPair | None = None,
+    **settings: Any,
 ) -> AsyncGenerator[tuple[Gateway, str], None]:
     defaults = {"bind": "127.0.0.1:0", "poll_s": 0.05, "drain_grace_s": 1.0}
     config = GatewayConfig(**{**defaults, **settings, "coordinator": coordinator})
-    gateway = Gateway(config, MonotonicClock())
+    gateway = Gateway(config, MonotonicClock(), shown, keys, pair)
     address = await gateway.start()
     try:
-        yield gateway, f"http://{address}"
+        yield gateway, f"http{'s' if pair else ''}://{address}"
     finally:
         await gateway.stop()
 

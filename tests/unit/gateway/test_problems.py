@@ -29,6 +29,7 @@ def test_every_error_of_the_tree_has_a_row_of_its_own() -> None:
         (errors.UnavailableError("x"), 503),
         (errors.DeadlineError("x"), 504),
         (errors.OverloadedError("x", 1), 429),
+        (errors.QuotaError("x", "rate_per_s", "acme", 1), 429),
         (errors.UnauthenticatedError("x"), 401),
         (errors.PermissionDeniedError("x"), 403),
         (errors.InternalError("x"), 500),

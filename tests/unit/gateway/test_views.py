@@ -7,12 +7,8 @@ import json
 import re
 
 import httpx2
-import pytest
 from openapi_spec_validator import validate
-from starlette.datastructures import Headers
 
-import argus.gateway.access as access
-from argus.errors import UnauthenticatedError
 from argus.gateway.openapi import document
 from argus.gateway.pages import TYPES
 from argus.gateway.wanted import KNOWN
@@ -135,19 +131,3 @@ async def test_the_openapi_document_is_valid_and_names_every_field() -> None:
     assert shown == json.loads(json.dumps(document(10)))
     request = shown["components"]["schemas"]["ImagesRequest"]
     assert set(request["properties"]) == set(KNOWN)
-
-
-async def test_keys_have_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_key(headers: Headers, path: str) -> access.Caller:
-        if headers.get("authorization") == "Bearer k":
-            return access.Caller("acme")
-        raise UnauthenticatedError("a key is needed")
-
-    monkeypatch.setattr(access, "identify", no_key)
-    node = ScriptedNode()
-    async with served(node) as here:
-        refused = await here.ask({"prompt": "x"})
-        taken = await here.ask({"prompt": "x"}, Authorization="Bearer k")
-    assert (refused.status_code, taken.status_code) == (401, 200)
-    assert refused.headers["www-authenticate"] == "Bearer"
-    assert [work.tenant for work in node.works] == ["acme"]

@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim": LEAVES | {"control", "engine", "sim"},
     "web": LEAVES | {"rpc", "web"},
     "metrics": LEAVES | {"metrics", "rpc", "v1", "web"},
-    "gateway": LEAVES | {"config", "client", "gateway", "metrics", "rpc", "v1", "web"},
+    "gateway": LEAVES | {"auth", "config", "client", "gateway", "metrics", "rpc", "v1", "web"},
     "coordinator": LEAVES
     | {
         "auth",
