@@ -151,7 +151,7 @@ def _prices(
         ),
         method="highs-ipm",
     )
-    return np.maximum(0.0, -np.asarray(solved.ineqlin.marginals)[2 * bins :])
+    return np.asarray(np.maximum(0.0, -np.asarray(solved.ineqlin.marginals)[2 * bins :]))
 
 
 def _pieces(q: Floats, cost: Floats) -> tuple[NDArray[np.int_], Floats, Floats]:
