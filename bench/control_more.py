@@ -199,7 +199,7 @@ def measured_jobs(out: Path, requests: int, seeds: int) -> list[Job]:
     return [
         Job(replace(base, shape=shape, load=load, seed=FIRST_SEED + seed), who)
         for shape, load, seed in itertools.product(
-            ("poisson", "bursty"), MEASURED_LOADS, range(seeds)
+            ("poisson", "burst"), MEASURED_LOADS, range(seeds)
         )
     ]
 
@@ -226,7 +226,7 @@ def measured_tables(rows: Sequence[Row]) -> Tables:
                     [getattr(r, limit) for r in of_cell(rows, "argus", shape, load)], 1
                 ),
             }
-            for shape, load in itertools.product(("poisson", "bursty"), MEASURED_LOADS)
+            for shape, load in itertools.product(("poisson", "burst"), MEASURED_LOADS)
         ]
     return tables
 
