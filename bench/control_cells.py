@@ -19,6 +19,7 @@ from argus.control.policies import PolicyOptions, make
 from argus.control.policies.argus import ArgusPolicy
 from argus.control.policies.argus_options import ArgusOptions
 from argus.control.policy import Policy
+from argus.control.recalibration import Recalibration
 from argus.sim.bound import clairvoyant_bound
 from argus.sim.engine import simulate
 from argus.sim.outcome import Outcome
@@ -31,6 +32,8 @@ from argus.sim.types import Batching, PromptTable, SimProfile, Trace
 BINS = 40
 """Of a trace's time, for plots."""
 PUBLISHED_SPEEDUP = 1.65
+SCORED, SCORED_SEED = 4000, 990_001
+"""Pairs of predicted and true quality that predictions are recalibrated with."""
 
 
 class Predictions(enum.Enum):
@@ -95,10 +98,24 @@ class Contender:
     parts: Mapping[str, Any] = field(default_factory=dict)
 
     def make(self) -> Policy:
-        """Return a new policy."""
+        """Return a new policy; Argus's own knows how far predictions that may err are to be
+        believed, from other prompts."""
+        options = self.options
+        if self.policy == "argus" and self.predictions is not Predictions.PERFECT:
+            options = replace(options, recalibrate=recalibration())
         if self.parts:
-            return ArgusPolicy(ArgusOptions(**{"shed": self.options.shed, **self.parts}))
-        return make(self.policy, self.options)
+            parts = ArgusOptions(**{"shed": options.shed, **self.parts})
+            return ArgusPolicy(parts, options.recalibrate)
+        return make(self.policy, options)
+
+
+@cache
+def recalibration() -> Recalibration:
+    """Return what was learned from prompts that no trace has."""
+    profile = published_profile()
+    scored = modelled_prompts(profile, SCORED, SCORED_SEED)
+    names = [level.name for level in profile.levels]
+    return Recalibration(names, scored.predicted, scored.quality)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ _YOUNG_S = 5.0
 """Time between two curves while little was seen."""
 _EVERY = 3
 """Of the prices looked at, the curve is made of so many less."""
+_PLANNED_LOAD = 0.95
 _LEAST_LOAD, _LOAD_STEP = 0.01, 0.02
 _EWMA_OF_SLACK = 0.02
 
@@ -72,6 +73,8 @@ class Pricing:
     def __init__(self, memory_s: float, period_s: float, burst: float) -> None:
         self.rate = Rate(memory_s)
         self.curve: PriceCurve | None = None
+        self.planned_price = 0.0
+        """Price at which the nodes can just make what was expected to come at the last plan."""
         self._period_s = period_s
         self._burst = burst
         self._prices: Floats = np.zeros(0)
@@ -131,6 +134,8 @@ class Pricing:
         mix = Mix(works[points], qualities[points], busy[points], self._slack_s)
         self.curve = solve_curve(mix, nodes, self.curve, self._burst)
         self._nodes, self._solved_s = nodes, now_s
+        enough = works * self.rate.at(now_s) <= _PLANNED_LOAD * nodes
+        self.planned_price = float(self._prices[enough.argmax() if enough.any() else -1])
         self._rows.clear()
         young = len(self._recent) < _REMEMBERED
         return now_s + (min(self._period_s, _YOUNG_S) if young else self._period_s)

@@ -77,7 +77,9 @@ class ArgusPolicy:
         if self._options.shed and remaining_s < math.inf:
             self._make_way(entry, moment)
         self._pricing.arrive(choices, remaining_s, now_s)
-        decision = self._expected(entry, moment)
+        if not self._options.late_binding:
+            entry.bound = self._bind(entry, moment)
+        decision = entry.bound or self._expected(entry, moment)
         self._add(entry)
         return decision
 
@@ -149,10 +151,24 @@ class ArgusPolicy:
         held[name] = held.get(name, 0.0) + cost_s
         return None
 
+    def _bind(self, entry: Waiting, moment: Moment) -> Decision | None:
+        """Return level and node for good, with what is bound already in front of it."""
+        held: dict[str, float] = {}
+        for other in self._line:
+            if other.bound is not None and other.bound.node in moment.fleet:
+                cost_s = moment.fleet[other.bound.node].device_s(other.bound.offer.row)
+                held[other.bound.node] = held.get(other.bound.node, 0.0) + cost_s
+        place = self._choose(entry, len(self._line), moment, held)
+        return place.decision if isinstance(place, Place) else None
+
     def _place(
         self, entry: Waiting, index: int, moment: Moment, held: Held
     ) -> Place | GiveUp | None:
         """Return the choice for a task; the one just made on its arrival, where nothing changed."""
+        if entry.bound is not None and entry.bound.node in moment.fleet:
+            if entry.choices.idle_s > entry.task.deadline_at_s - moment.now_s:
+                return self._last_resort(entry, moment, set(), held)
+            return Place(entry.bound, moment.fleet.has_room(entry.bound.node))
         fresh, self._fresh = self._fresh, None
         if fresh is not None and len(self._line) == 1:
             task, state, place = fresh
@@ -291,8 +307,10 @@ class ArgusPolicy:
         return moment
 
     def _price(self, moment: Moment) -> float:
-        if self._options.price:
+        if self._options.price and self._options.feedback:
             self.price = self._pricing.price(moment.running_s, moment.nodes, moment.now_s)
+        elif self._options.price:
+            self.price = self._pricing.planned_price
         return self.price
 
     def _choices(self, task: Task, fleet: Fleet) -> Choices | None:

@@ -18,6 +18,9 @@ class ArgusOptions:
             at all, so that nothing can go wrong; 1, as they do on average.
         shed: whether tasks are let go when not all can be on time.
         price: off: the best level that can be on time, whatever the backlog.
+        feedback: off: the price is that of the last plan, at which the nodes can just make what
+            is expected to come, whatever waits.
+        late_binding: off: level and node are settled on arrival.
         slack: off: those behind are not looked at.
         predictor: off: every prompt counts as the average.
     """
@@ -29,5 +32,7 @@ class ArgusOptions:
     relax: float = 0.5
     shed: bool = True
     price: bool = True
+    feedback: bool = True
+    late_binding: bool = True
     slack: bool = True
     predictor: bool = True
