@@ -103,7 +103,7 @@ def choices_of(
             if offer.fallback is not fallback:
                 continue
             cost = fleet.costs(offer.row)
-            if cost is None or not _reachable(offer, fleet):
+            if cost is None or (offer.near is not None and not _reachable(offer, fleet)):
                 continue
             kept.append(offer)
             worths.append(quality)

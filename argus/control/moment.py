@@ -69,15 +69,14 @@ def soonest(
     for group in moment.groups:
         if not group.nodes[0].holds(offer.row.variant):
             continue
-        for node, end_s, has_room in group.candidates(moment.now_s, within, avoid):
+        for node, end_s, has_room in group.candidates(moment.now_s, within, avoid, held):
             name = node.info.name
-            if not len(node):
-                finish_s = node.idle_s(offer.row)
-            elif group.serial and len(node) == 1:
+            if group.serial and len(node) <= 1:
                 finish_s = max(0.0, end_s - moment.now_s) + node.idle_s(offer.row)
+            elif not len(node):
+                finish_s = node.idle_s(offer.row) + held.get(name, 0.0)
             else:
-                finish_s = node.finish_s(offer.row, row_due_s)
-            finish_s += held.get(name, 0.0)
+                finish_s = node.finish_s(offer.row, row_due_s) + held.get(name, 0.0)
             if best is None or (finish_s, name) < best[:2]:
                 best = finish_s, name, has_room
     if best is None:

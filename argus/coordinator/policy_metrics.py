@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from prometheus_client import Metric
@@ -34,7 +35,8 @@ def policy_families(policy: Policy, clock: Clock) -> Iterable[Metric]:
         "Factor on predicted seconds, learned from rows that ended.",
         figures.margin,
     )
-    if figures.plan_age_s is not None:
-        yield gauge(
-            "argus_plan_age_seconds", "Age of what the price is read from.", figures.plan_age_s
-        )
+    yield gauge(
+        "argus_plan_age_seconds",
+        "Age of what the price is read from; NaN before there is any.",
+        math.nan if figures.plan_age_s is None else figures.plan_age_s,
+    )

@@ -74,7 +74,7 @@ class ArgusPolicy:
         check_possible(None if choices is None else choices.idle_s, remaining_s)
         assert choices is not None, "check_possible raises where there are none"
         entry = Waiting(task, choices, urgency(task))
-        if self._options.shed and remaining_s < math.inf:
+        if self._options.shed and remaining_s < math.inf and not self._fits(entry, moment):
             self._make_way(entry, moment)
         self._pricing.arrive(choices, remaining_s, now_s)
         if not self._options.late_binding:
@@ -82,6 +82,15 @@ class ArgusPolicy:
         decision = entry.bound or self._expected(entry, moment)
         self._add(entry)
         return decision
+
+    def _fits(self, entry: Waiting, moment: Moment) -> bool:
+        """Whether a task would be started at once, in time, so that nobody need make way."""
+        if len(self._line) or not moment.has_room:
+            return False
+        offers, remaining_s = entry.choices.offers, entry.task.deadline_at_s - moment.now_s
+        best = min(range(len(offers)), key=entry.choices.works_s.__getitem__)
+        place = soonest(offers[best], entry.task, moment, entry.task.avoid)
+        return place is not None and place.decision.predicted_finish_s <= remaining_s
 
     def withdraw(self, task: Task) -> None:
         """Forget a task that waits."""
@@ -118,9 +127,10 @@ class ArgusPolicy:
         while self._let_go:
             yield self._let_go.pop()
         held: dict[str, float] = {}
-        moment = self._moment(fleet, now_s)
         index = 0
+        moment: Moment | None = None
         while index < len(self._line):
+            moment = moment or self._moment(fleet, now_s)
             if not moment.has_room:
                 return
             entry = self._line[index]
@@ -135,7 +145,7 @@ class ArgusPolicy:
                     entry, kind, now_s, act.decision.predicted_finish_s
                 )
             yield act
-            moment = self._moment(fleet, now_s)
+            moment = None
 
     def _act(
         self, entry: Waiting, index: int, moment: Moment, held: dict[str, float]
@@ -188,7 +198,7 @@ class ArgusPolicy:
         most_s = choices.least_s
         if self._options.slack:
             most_s += max(0.0, self._slack.behind_s(entry, index, moment))
-        for i in choices.by_worth(self._price(moment)):
+        for i in choices.by_worth(self._price(choices, moment)):
             cost = choices.costs[i]
             if cost.idle_s > remaining_s or (self._options.slack and cost.work_s > most_s):
                 continue
@@ -306,9 +316,10 @@ class ArgusPolicy:
             self._renew(fleet)
         return moment
 
-    def _price(self, moment: Moment) -> float:
+    def _price(self, choices: Choices, moment: Moment) -> float:
+        """Return the price for a task: that at the work of all others."""
         if self._options.price and self._options.feedback:
-            self.price = self._pricing.price(moment.running_s, moment.nodes, moment.now_s)
+            self.price = self._pricing.price(choices, moment.running_s, moment.nodes, moment.now_s)
         elif self._options.price:
             self.price = self._pricing.planned_price
         return self.price
