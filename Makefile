@@ -124,6 +124,10 @@ bench-cache: venv  ## Measure what cached states do to the bundled family's pict
 bench-router: venv  ## Measure decisions a second from 8 to 512 nodes (a minute).
 	PYTHONPATH=bench $(BIN)/python bench/router.py --out bench/results
 
+.PHONY: bench-control
+bench-control: venv  ## Compare policies in virtual time with each other and the bound (an hour of CPU).
+	PYTHONPATH=bench $(BIN)/python bench/control.py --out bench/results --processes 2
+
 .PHONY: profile
 profile: venv  ## Profile the bundled family anew: 18,000 pictures (an hour and a half on two cores).
 	$(BIN)/python -m argus.quality.domain --out build/profile

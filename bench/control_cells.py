@@ -32,8 +32,8 @@ from argus.sim.types import Batching, PromptTable, SimProfile, Trace
 BINS = 40
 """Of a trace's time, for plots."""
 PUBLISHED_SPEEDUP = 1.65
-SCORED, SCORED_SEED = 4000, 990_001
-"""Pairs of predicted and true quality that predictions are recalibrated with."""
+SCORED, SCORED_SEED = 2_000, 4_000_001
+"""Prompts that a predictor was checked on; no judged trace has any of them."""
 
 
 class Predictions(enum.Enum):
@@ -89,6 +89,8 @@ class Contender:
         options: settings.
         predictions: what it is told.
         parts: of Argus's own policy, options by name; for ablations.
+        recalibrated: whether Argus knows how wrong the predictor is, from scored prompts that are
+            not judged on. Where predictions turn to noise it goes on with what it knew before.
     """
 
     label: str
@@ -96,26 +98,17 @@ class Contender:
     options: PolicyOptions = PolicyOptions()
     predictions: Predictions = Predictions.NOISY
     parts: Mapping[str, Any] = field(default_factory=dict)
+    recalibrated: bool = True
 
-    def make(self) -> Policy:
-        """Return a new policy; Argus's own knows how far predictions that may err are to be
-        believed, from other prompts."""
+    def make(self, profile: str) -> Policy:
+        """Return a new policy for nodes of a profile."""
         options = self.options
-        if self.policy == "argus" and self.predictions is not Predictions.PERFECT:
-            options = replace(options, recalibrate=recalibration())
+        if self.policy == "argus" and self.recalibrated:
+            options = replace(options, recalibrate=recalibration(profile, self.predictions))
         if self.parts:
-            parts = ArgusOptions(**{"shed": options.shed, **self.parts})
-            return ArgusPolicy(parts, options.recalibrate)
+            parts = {"shed": options.shed, **self.parts}
+            return ArgusPolicy(ArgusOptions(**parts), options.recalibrate)
         return make(self.policy, options)
-
-
-@cache
-def recalibration() -> Recalibration:
-    """Return what was learned from prompts that no trace has."""
-    profile = published_profile()
-    scored = modelled_prompts(profile, SCORED, SCORED_SEED)
-    names = [level.name for level in profile.levels]
-    return Recalibration(names, scored.predicted, scored.quality)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +173,16 @@ PROFILES: dict[str, Callable[[], SimProfile]] = {
 }
 
 
+@cache
+def recalibration(profile: str, predictions: Predictions) -> Recalibration:
+    """Return what is learned of a predictor from scored prompts of their own."""
+    ladder = PROFILES[profile]()
+    scored = modelled_prompts(ladder, SCORED, SCORED_SEED)
+    told = scored.perfect() if predictions is Predictions.PERFECT else scored
+    names = [level.name for level in ladder.levels]
+    return Recalibration(names, told.predicted, told.quality)
+
+
 def run(job: Job) -> list[Row]:
     """Run a job's contenders."""
     scenario = job.scenario
@@ -193,7 +196,12 @@ def run(job: Job) -> list[Row]:
     for contender in job.contenders:
         told = _told(prompts, contender.predictions, scenario.seed)
         outcome = simulate(
-            trace, told, profile, contender.make(), scenario.setting, scenario.seed + 900_000
+            trace,
+            told,
+            profile,
+            contender.make(scenario.profile),
+            scenario.setting,
+            scenario.seed + 900_000,
         )
         rows.append(
             Row(
