@@ -103,7 +103,7 @@ class Group:
         avoid: Collection[str],
         held: Mapping[str, float],
     ) -> list[tuple[NodeBacklog, float]]:
-        """Return the nodes that end first, with when that is if what waits for them is done, too."""
+        """Return the nodes that end first, and when, with what waits for them done, too."""
         count = self._asked
         mask = None if within is None else self._mask(within)
         if count > 1 or mask is not None or avoid or held:

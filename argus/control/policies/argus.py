@@ -13,15 +13,16 @@ wait cannot be on time, the one that loses least quality for the device seconds 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from argus.control.admission import SHORTEST_RETRY_S, check_possible
+from argus.control.admission import NO_NODE, SHORTEST_RETRY_S, check_possible
 from argus.control.choices import Choices, choices_of
 from argus.control.fleet import Fleet
-from argus.control.line import Waiting, WaitingLine, urgency
+from argus.control.line import Urgency, Waiting, WaitingLine, urgency
 from argus.control.margins import Margins
 from argus.control.moment import NOTHING_HELD, Held, Moment, Place, avoided, soonest
+from argus.control.outlook import Outlook
 from argus.control.policies.argus_options import ArgusOptions
 from argus.control.policies.options import PolicyOptions, Recalibrator
 from argus.control.policy import Figures, GiveUp, Start, Task
@@ -29,6 +30,8 @@ from argus.control.pricing import Pricing
 from argus.control.router import Decision
 from argus.control.slack import Slack
 from argus.errors import DeadlineError, OverloadedError, UnavailableError
+
+WORTH_LEAST = "not all who wait can be on time, and this one is worth least"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +48,19 @@ class ArgusPolicy:
     Args:
         options: settings; None: the defaults.
         recalibrate: expected qualities of predicted ones; None: predictions are taken as they are.
+        order: where a task stands among those that wait, the smallest first; tenants that are to
+            share by weight come in here.
     """
 
     def __init__(
-        self, options: ArgusOptions | None = None, recalibrate: Recalibrator | None = None
+        self,
+        options: ArgusOptions | None = None,
+        recalibrate: Recalibrator | None = None,
+        order: Callable[[Task], Urgency] = urgency,
     ) -> None:
         self._options = options or ArgusOptions()
         self._recalibrate = recalibrate
+        self._order = order
         self._line = WaitingLine()
         self._entries: dict[str, Waiting] = {}
         self._started: dict[str, _Started] = {}
@@ -59,6 +68,7 @@ class ArgusPolicy:
         self._margins = Margins(self._options.margin_share)
         self._slack = Slack(self._line, self._margins, self._options.relax)
         self._pricing = Pricing(self._options.memory_s, self._options.curve_s, self._options.burst)
+        self._outlook = Outlook(self._line, self._pricing)
         self._fresh: tuple[Task, tuple[float, int], Place] | None = None
         self._epoch = -1
         self.price = 0.0
@@ -73,7 +83,7 @@ class ArgusPolicy:
         remaining_s = task.deadline_at_s - now_s
         check_possible(None if choices is None else choices.idle_s, remaining_s)
         assert choices is not None, "check_possible raises where there are none"
-        entry = Waiting(task, choices, urgency(task))
+        entry = Waiting(task, choices, self._order(task))
         if self._options.shed and remaining_s < math.inf and not self._fits(entry, moment):
             self._make_way(entry, moment)
         self._pricing.arrive(choices, remaining_s, now_s)
@@ -94,12 +104,16 @@ class ArgusPolicy:
 
     def withdraw(self, task: Task) -> None:
         """Forget a task that waits."""
+        for given_up in self._let_go:
+            if given_up.task is task:
+                self._let_go.remove(given_up)
+                return
         self._remove(self._entries[task.id])
 
     def put_back(self, task: Task) -> None:
         """Take a started task back."""
         started = self._started.pop(task.id)
-        self._add(Waiting(task, started.entry.choices, urgency(task)))
+        self._add(Waiting(task, started.entry.choices, self._order(task)))
 
     def ended(self, task: Task, now_s: float) -> None:
         """Note that a started task is done, failed or cancelled."""
@@ -224,43 +238,21 @@ class ArgusPolicy:
         """Return what a new task would get now, for its client to know."""
         waiting = len(self._line)
         if waiting and not moment.has_room:
-            return self._queued(entry, moment)
+            queued = self._outlook.queued(entry, self.price, moment)
+            if queued is None:
+                raise UnavailableError(NO_NODE)
+            return queued
         place = self._choose(entry, waiting, moment, NOTHING_HELD)
         if place is None:
-            raise UnavailableError("no node that could make this image is connected")
+            raise UnavailableError(NO_NODE)
         if isinstance(place, GiveUp):
             raise place.error
         if not waiting:
             self._fresh = entry.task, (moment.now_s, moment.fleet.changes), place
             return place.decision
-        finish_s = place.decision.predicted_finish_s + self._wait_s(entry, moment)
+        wait_s = self._outlook.wait_s(entry, self.price, moment)
+        finish_s = place.decision.predicted_finish_s + wait_s
         return Decision(place.decision.offer, place.decision.node, finish_s)
-
-    def _queued(self, entry: Waiting, moment: Moment) -> Decision:
-        """Return what a task would get behind those who wait, as far as it can be told."""
-        choices = entry.choices
-        remaining_s = entry.task.deadline_at_s - moment.now_s
-        wait_s = self._wait_s(entry, moment)
-        avoid = avoided(entry.task, choices.offers, moment)
-        best: Decision | None = None
-        for i in choices.by_worth(self.price if remaining_s < math.inf else 0.0):
-            place = soonest(choices.offers[i], entry.task, moment, avoid)
-            if place is None:
-                continue
-            finish_s = wait_s + place.decision.predicted_finish_s
-            if best is None or finish_s < best.predicted_finish_s:
-                best = Decision(choices.offers[i], place.decision.node, finish_s)
-            if finish_s <= remaining_s:
-                return Decision(choices.offers[i], place.decision.node, finish_s)
-        if best is None:
-            raise UnavailableError("no node that could make this image is connected")
-        return best
-
-    def _wait_s(self, entry: Waiting, moment: Moment) -> float:
-        """Return the seconds in which those before a new task would be worked through."""
-        all_s = self._pricing.waiting_s(self.price)
-        before = self._line.share_before(entry.key)
-        return before * all_s / moment.nodes if moment.nodes else 0.0
 
     def _make_way(self, entry: Waiting, moment: Moment) -> None:
         """Let tasks go until all can be on time at their fastest levels, the new one with them.
@@ -268,13 +260,17 @@ class ArgusPolicy:
         Raises:
             OverloadedError: the new task is the one that is worth least.
         """
-        finish_s = self._fastest_s(entry, moment)
+        finish_s = self._outlook.fastest_s(entry, moment)
+        made_way: list[tuple[Waiting, float]] = []
         while (short := self._slack.short(entry, finish_s, moment)) is not None:
             able = (self._line[i] for i in range(min(short.before, len(self._line))))
             others = [x for x in able if x.task.deadline_at_s < math.inf and not x.task.lost]
             least = min(others, key=_density, default=entry)
             retry_s = max(SHORTEST_RETRY_S, short.seconds)
-            if _density(least) >= _density(entry):
+            lost = sum(x.choices.least_quality for x, _ in [*made_way, (least, retry_s)])
+            if _density(least) >= _density(entry) or lost >= entry.choices.least_quality:
+                for other, _ in made_way:
+                    self._add(other)
                 remaining_s = entry.task.deadline_at_s - moment.now_s
                 raise OverloadedError(
                     f"no acceptable level can be done in {remaining_s:g} s now; the fastest needs "
@@ -282,26 +278,10 @@ class ArgusPolicy:
                     retry_after_s=retry_s,
                 )
             self._remove(least)
-            worth_less = "not all who wait can be on time, and this one is worth least"
-            self._let_go.append(
-                GiveUp(least.task, OverloadedError(worth_less, retry_after_s=retry_s))
-            )
-
-    def _fastest_s(self, entry: Waiting, moment: Moment) -> float:
-        """Return the predicted seconds of the fastest level, were it next."""
-        avoid = avoided(entry.task, entry.choices.offers, moment)
-        remaining_s = entry.task.deadline_at_s - moment.now_s
-        best_s = math.inf
-        for offer in entry.choices.by_speed():
-            place = soonest(offer, entry.task, moment, avoid)
-            if place is not None:
-                best_s = min(best_s, place.decision.predicted_finish_s)
-            if best_s + self._ahead_s(moment) <= remaining_s:
-                break
-        return best_s
-
-    def _ahead_s(self, moment: Moment) -> float:
-        return self._line.least_sum_s / moment.nodes
+            made_way.append((least, retry_s))
+        for other, retry_s in made_way:
+            error = OverloadedError(WORTH_LEAST, retry_after_s=retry_s)
+            self._let_go.append(GiveUp(other.task, error))
 
     def _with_margin_s(self, decision: Decision, moment: Moment) -> float:
         kind = moment.fleet[decision.node].info.device_name
