@@ -30,7 +30,7 @@ class Moment:
         has_room: whether some node takes another row.
     """
 
-    __slots__ = ("_running_s", "fleet", "groups", "has_room", "nodes", "now_s")
+    __slots__ = ("_changes", "_running_s", "fleet", "groups", "has_room", "nodes", "now_s")
 
     def __init__(self, fleet: Fleet, now_s: float) -> None:
         self.fleet = fleet
@@ -39,6 +39,11 @@ class Moment:
         self.nodes = sum([group.taking for group in self.groups])
         self.has_room = any(group.open for group in self.groups)
         self._running_s: float | None = None
+        self._changes = fleet.changes
+
+    def is_of(self, fleet: Fleet, now_s: float) -> bool:
+        """Whether nothing has changed since."""
+        return self.fleet is fleet and self.now_s == now_s and self._changes == fleet.changes
 
     @property
     def running_s(self) -> float:

@@ -70,6 +70,7 @@ class ArgusPolicy:
         self._pricing = Pricing(self._options.memory_s, self._options.curve_s, self._options.burst)
         self._outlook = Outlook(self._line, self._pricing)
         self._fresh: tuple[Task, tuple[float, int], Place] | None = None
+        self._now: Moment | None = None
         self._epoch = -1
         self.price = 0.0
         """Worth of a device second in units of quality, as of the last decision."""
@@ -84,23 +85,28 @@ class ArgusPolicy:
         check_possible(None if choices is None else choices.idle_s, remaining_s)
         assert choices is not None, "check_possible raises where there are none"
         entry = Waiting(task, choices, self._order(task))
-        if self._options.shed and remaining_s < math.inf and not self._fits(entry, moment):
-            self._make_way(entry, moment)
         self._pricing.arrive(choices, remaining_s, now_s)
+        decision = self._at_once(entry, moment)
+        if decision is None:
+            if self._options.shed and remaining_s < math.inf:
+                self._make_way(entry, moment)
+            decision = self._expected(entry, moment)
         if not self._options.late_binding:
-            entry.bound = self._bind(entry, moment)
-        decision = entry.bound or self._expected(entry, moment)
+            entry.bound = decision
         self._add(entry)
         return decision
 
-    def _fits(self, entry: Waiting, moment: Moment) -> bool:
-        """Whether a task would be started at once, in time, so that nobody need make way."""
+    def _at_once(self, entry: Waiting, moment: Moment) -> Decision | None:
+        """Return the decision for a task that can be started now, in time, if it can."""
         if len(self._line) or not moment.has_room:
-            return False
-        offers, remaining_s = entry.choices.offers, entry.task.deadline_at_s - moment.now_s
-        best = min(range(len(offers)), key=entry.choices.works_s.__getitem__)
-        place = soonest(offers[best], entry.task, moment, entry.task.avoid)
-        return place is not None and place.decision.predicted_finish_s <= remaining_s
+            return None
+        place = self._choose(entry, 0, moment, NOTHING_HELD)
+        if not isinstance(place, Place) or not place.has_room:
+            return None
+        if place.decision.predicted_finish_s > entry.task.deadline_at_s - moment.now_s:
+            return None
+        self._fresh = entry.task, (moment.now_s, moment.fleet.changes), place
+        return place.decision
 
     def withdraw(self, task: Task) -> None:
         """Forget a task that waits."""
@@ -175,15 +181,14 @@ class ArgusPolicy:
         held[name] = held.get(name, 0.0) + cost_s
         return None
 
-    def _bind(self, entry: Waiting, moment: Moment) -> Decision | None:
-        """Return level and node for good, with what is bound already in front of it."""
+    def _bound_s(self, moment: Moment) -> Held:
+        """Return the device seconds that are bound already to each node, by its name."""
         held: dict[str, float] = {}
-        for other in self._line:
-            if other.bound is not None and other.bound.node in moment.fleet:
-                cost_s = moment.fleet[other.bound.node].device_s(other.bound.offer.row)
-                held[other.bound.node] = held.get(other.bound.node, 0.0) + cost_s
-        place = self._choose(entry, len(self._line), moment, held)
-        return place.decision if isinstance(place, Place) else None
+        for entry in self._line:
+            if entry.bound is not None and entry.bound.node in moment.fleet:
+                cost_s = moment.fleet[entry.bound.node].device_s(entry.bound.offer.row)
+                held[entry.bound.node] = held.get(entry.bound.node, 0.0) + cost_s
+        return held
 
     def _place(
         self, entry: Waiting, index: int, moment: Moment, held: Held
@@ -235,24 +240,15 @@ class ArgusPolicy:
         return min(places, key=lambda p: p.decision.predicted_finish_s, default=None)
 
     def _expected(self, entry: Waiting, moment: Moment) -> Decision:
-        """Return what a new task would get now, for its client to know."""
-        waiting = len(self._line)
-        if waiting and not moment.has_room:
-            queued = self._outlook.queued(entry, self.price, moment)
-            if queued is None:
-                raise UnavailableError(NO_NODE)
-            return queued
-        place = self._choose(entry, waiting, moment, NOTHING_HELD)
-        if place is None:
+        """Return what a task that waits first would get now, for its client to know."""
+        if not self._options.late_binding:
+            place = self._choose(entry, len(self._line), moment, self._bound_s(moment))
+            found = place.decision if isinstance(place, Place) else None
+        else:
+            found = self._outlook.queued(entry, self.price, moment)
+        if found is None:
             raise UnavailableError(NO_NODE)
-        if isinstance(place, GiveUp):
-            raise place.error
-        if not waiting:
-            self._fresh = entry.task, (moment.now_s, moment.fleet.changes), place
-            return place.decision
-        wait_s = self._outlook.wait_s(entry, self.price, moment)
-        finish_s = place.decision.predicted_finish_s + wait_s
-        return Decision(place.decision.offer, place.decision.node, finish_s)
+        return found
 
     def _make_way(self, entry: Waiting, moment: Moment) -> None:
         """Let tasks go until all can be on time at their fastest levels, the new one with them.
@@ -260,6 +256,8 @@ class ArgusPolicy:
         Raises:
             OverloadedError: the new task is the one that is worth least.
         """
+        if self._slack.is_ample(entry, moment):
+            return
         finish_s = self._outlook.fastest_s(entry, moment)
         made_way: list[tuple[Waiting, float]] = []
         while (short := self._slack.short(entry, finish_s, moment)) is not None:
@@ -290,7 +288,9 @@ class ArgusPolicy:
     # -- bookkeeping ----------------------------------------------------------------------------
 
     def _moment(self, fleet: Fleet, now_s: float) -> Moment:
-        moment = Moment(fleet, now_s)
+        if self._now is not None and self._now.is_of(fleet, now_s):
+            return self._now
+        moment = self._now = Moment(fleet, now_s)
         if fleet.epoch != self._epoch:
             self._epoch = fleet.epoch
             self._renew(fleet)

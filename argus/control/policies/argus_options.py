@@ -26,7 +26,7 @@ class ArgusOptions:
     """
 
     memory_s: float = 8.0
-    curve_s: float = 30.0
+    curve_s: float = 60.0
     burst: float = 1.0
     margin_share: float = 0.995
     relax: float = 0.5

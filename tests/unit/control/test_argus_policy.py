@@ -214,7 +214,7 @@ def test_what_is_settled_on_arrival_is_spread_over_full_nodes() -> None:
 def test_without_feedback_the_price_is_that_of_the_plan_whatever_waits() -> None:
     prices = set()
     for waiting in (0, 10):
-        fleet, policy = fleet_of([serial()], limit=0), ArgusPolicy(ArgusOptions(feedback=False))
+        fleet, policy = fleet_of([serial()], limit=1), ArgusPolicy(ArgusOptions(feedback=False))
         for i in range(40):
             new = task(BASE, 1000.0, float(2 * i))
             policy.admit(new, fleet, new.arrived_s)
