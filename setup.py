@@ -30,7 +30,7 @@ RUNTIME = [
     "uvloop>=0.21; platform_system != 'Windows'",
 ]
 
-QUALITY = ["scikit-learn>=1.7,<2"]
+QUALITY = ["matplotlib>=3.10", "pyarrow>=20", "scikit-learn>=1.7,<2"]
 POSTGRES = ["psycopg[binary]>=3.2,<4"]
 
 setup(

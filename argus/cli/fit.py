@@ -42,7 +42,7 @@ def fit(
 
     Several kinds of model are compared on the train prompts, the best is fitted, calibrated on the
     calibration prompts and judged on the test prompts; docs/quality.md says how to read what is
-    printed.
+    printed. The profile's report gets sections on the predictor.
     """
     if not profile.is_dir():
         raise InvalidArgumentError(PROFILE, f"{profile} is no folder")
@@ -64,6 +64,8 @@ def fit(
     from argus.quality.fit.command import fit_and_judge, write_predictor
     from argus.quality.fit.features import bundled_classes
     from argus.quality.fit.folder import read_profile
+    from argus.quality.fit.sections import place_sections, predictor_sections
+    from argus.quality.profile import REPORT
 
     torch.set_num_threads(1)
     encoder = None if embedder == "none" else open_embedder(settings.cache)
@@ -72,6 +74,12 @@ def fit(
     predictor = fit_and_judge(data, bundled_classes() if bundled else {}, _say, seed)
     for path in write_predictor(out, predictor):
         print(path)
+    report = profile / REPORT
+    if report.is_file():
+        sections = predictor_sections(predictor.model.kind, predictor.details)
+        page = place_sections(report.read_text(encoding="utf-8"), sections)
+        report.write_text(page, encoding="utf-8")
+        print(report)
 
 
 def _say(line: str) -> None:

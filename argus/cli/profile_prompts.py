@@ -32,14 +32,13 @@ from argus.control.levels import LevelProfile, parse_profile
 from argus.errors import InvalidArgumentError
 from argus.models import bundled_dir
 from argus.quality.ladder import ladder_to_measure, permissive_level_file
-from argus.quality.pictures import WorkFolder
 from argus.quality.prompts import Prompt, read_prompts
-from argus.quality.run import RunPlan
-from argus.quality.split import Shares, split_prompts
 
 if TYPE_CHECKING:
     from argus.cache.embedder import Embedder
     from argus.control.profile import CostProfile
+    from argus.quality.pictures import WorkFolder
+    from argus.quality.run import RunPlan
 
 PromptsFlag = Annotated[
     Path | None,
@@ -130,6 +129,7 @@ def profile_prompts(config: Config, flags: PromptsPlan, sizes: Sequence[tuple[in
     # Torch is loaded from here on, seconds that nobody should wait for when a flag is wrong.
     from argus.coordinator.embedder import open_embedder
     from argus.quality.nearest import Nearest
+    from argus.quality.pictures import WorkFolder
     from argus.quality.profile import write_profile
     from argus.quality.score import Scoring, score_profile
     from argus.quality.scorers import open_scorers
@@ -153,6 +153,8 @@ def profile_prompts(config: Config, flags: PromptsPlan, sizes: Sequence[tuple[in
 
 
 def _plan(config: Config, flags: PromptsPlan) -> RunPlan:
+    from argus.quality.run import RunPlan
+
     prompts = read_prompts(flags.prompts)
     neighbours = read_prompts(flags.neighbours) if flags.neighbours else ()
     levels = ladder_to_measure(_levels(config), _shares(flags.skips))
@@ -197,6 +199,8 @@ def _split(prompts: Sequence[Prompt], embedder: Embedder) -> tuple[Prompt, ...]:
     """Return the prompts with the splits of their file, or with our own if it has none."""
     if any(p.split for p in prompts):
         return tuple(prompts)
+    from argus.quality.split import Shares, split_prompts
+
     vectors = embedder.embed([p.text for p in prompts])
     return split_prompts(prompts, Shares(), SEED, vectors)
 

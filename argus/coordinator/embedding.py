@@ -18,22 +18,29 @@ log = logging.getLogger(__name__)
 class Embedding:
     """An embedder that is loaded when the first asks for it. Used inside one event loop.
 
+    Its thread starts with the first prompt: who could not make use of it leaves none behind.
+
     Args:
         load: returns it; takes seconds, and may raise.
     """
 
     def __init__(self, load: Callable[[], Embedder]) -> None:
         self._load = load
-        self._opening: asyncio.Task[MicroBatchingEmbedder] | None = None
-        self._embedder: MicroBatchingEmbedder | None = None
+        self._opening: asyncio.Task[Embedder] | None = None
+        self._embedder: Embedder | None = None
+        self._batching: MicroBatchingEmbedder | None = None
+        self._closed = False
 
     @property
     def name(self) -> str:
         """Name of the embedder; empty while there is none."""
         return self._embedder.name if self._embedder else ""
 
-    async def open(self) -> MicroBatchingEmbedder:
-        """Return the embedder once it is loaded; what loading raises is passed on to everyone."""
+    async def open(self) -> Embedder:
+        """Return the embedder once it is loaded, to be asked for its name and dimension alone.
+
+        What loading raises is passed on to everyone.
+        """
         if self._opening is None:
             self._opening = asyncio.create_task(self._open())
         # Who waits may be cancelled; the others still want it.
@@ -46,20 +53,22 @@ class Embedding:
             UnavailableError: it is not loaded, or closed.
             ArgusError: see MicroBatchingEmbedder.
         """
-        if self._embedder is None:
-            raise UnavailableError("the embedder is not loaded")
-        return await self._embedder.embed(prompt)
+        if self._embedder is None or self._closed:
+            raise UnavailableError("the embedder is not loaded, or closed")
+        if self._batching is None:
+            self._batching = MicroBatchingEmbedder(self._embedder)
+        return await self._batching.embed(prompt)
 
     async def close(self) -> None:
         """Embed what waits and end the thread."""
+        self._closed = True
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.gather(self._opening, return_exceptions=True)
-        if self._embedder is not None:
-            await self._embedder.close()
+        if self._batching is not None:
+            await self._batching.close()
 
-    async def _open(self) -> MicroBatchingEmbedder:
-        embedder = await asyncio.to_thread(self._load)
-        self._embedder = MicroBatchingEmbedder(embedder)
-        log.info("prompts are compared by %s", embedder.name)
+    async def _open(self) -> Embedder:
+        self._embedder = await asyncio.to_thread(self._load)
+        log.info("prompts are compared by %s", self._embedder.name)
         return self._embedder

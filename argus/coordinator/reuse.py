@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from argus.cache.breaker import Breaker
-from argus.cache.embedder import MicroBatchingEmbedder
+from argus.cache.embedder import Embedder
 from argus.cache.index import SERVER, EmbedderId, Index, Neighbour
 from argus.cache.index_embedded import EmbeddedIndex
 from argus.cache.keys import EntryKey, Partition
@@ -63,7 +63,7 @@ class Reuse:
         self._membership = membership
         self._clock = clock
         self._embedding = embedding or Embedding(lambda: open_embedder(config))
-        self._embedder: MicroBatchingEmbedder | None = None
+        self._embedder: Embedder | None = None
         self._index = IndexThread(clock)
         self._entries = Entries(clock)
         self._groups: dict[str, str] = {}
@@ -151,7 +151,7 @@ class Reuse:
         self.lookups += 1
         try:
             async with asyncio.timeout(self._config.look_up_s):
-                embedded = await (vector or self._embedder.embed(request.prompt))
+                embedded = await (vector or self._embedding.embed(request.prompt))
                 found = [
                     near
                     for offer in offers
@@ -359,7 +359,7 @@ class Reuse:
         if self._embedder is None:
             return
         try:
-            vector = await self._embedder.embed(coming.prompt)
+            vector = await self._embedding.embed(coming.prompt)
             # It may be gone again by now.
             if holder not in self._entries.holders(key):
                 return

@@ -151,7 +151,8 @@ def _prices(
         ),
         method="highs-ipm",
     )
-    return np.asarray(np.maximum(0.0, -np.asarray(solved.ineqlin.marginals)[2 * bins :]))
+    marginals = np.asarray(solved.ineqlin.marginals, dtype=np.float64)
+    return np.asarray(np.maximum(0.0, -marginals[2 * bins :]), dtype=np.float64)
 
 
 def _pieces(q: Floats, cost: Floats) -> tuple[NDArray[np.int_], Floats, Floats]:

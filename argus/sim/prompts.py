@@ -142,5 +142,5 @@ def _guess(
         chances[true] *= (1 - accuracy) / chances[true].sum()
         chances[true, true] = accuracy
     drawn = rng.random(len(harmless))
-    passed = chances.cumsum(axis=1)[harmless] < drawn[:, None]
-    return np.asarray(passed.sum(axis=1).clip(0, levels - 1))
+    below = (chances.cumsum(axis=1)[harmless] < drawn[:, None]).sum(axis=1)
+    return np.asarray(below.clip(0, levels - 1), dtype=int)

@@ -26,14 +26,15 @@ SCREENSHOTS = Path(os.environ.get("SCREENSHOTS", "build/screenshots"))
 OpenPage = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     with LocalCluster(2, ["--cache", "always"], http=True) as cluster:
         yield cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Playwright runs an event loop in the main thread: no asyncio test may run beside it."""
     program = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
     assert program, "no Chromium on PATH: `make test-browser` installs one"
     arguments = [*QUIET, *(["--no-sandbox"] if os.getuid() == 0 else [])]

@@ -29,7 +29,7 @@ def test_the_sdk_page(bundled: LocalCluster, addresses: dict[str, str], tmp_path
     assert {p.name for p in tmp_path.glob("ring-*.png")} == {f"ring-{n}.png" for n in (7, 8, 9)}
     assert {p.name for p in tmp_path.glob("many-*.png")} == {"many-0.png", "many-2.png"}
     assert said["many"].startswith("1: prompt: ")
-    assert said["errors"].startswith("size\n")
+    assert said["errors"].startswith("width\n")
     assert len(said["asyncio"].splitlines()) == 2
     assert said["cluster"].splitlines()[-1].startswith("1 nodes, ")
 

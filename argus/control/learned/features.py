@@ -42,19 +42,12 @@ class Lexicon:
     classes: Mapping[str, frozenset[str]]
     known: frozenset[str]
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What the numbers of `count` are."""
-        general = ("characters, log", "words, log", "commas", "known words, share")
-        counted = (f"{what}: {name}" for name in self.classes for what in ("number", "kinds"))
-        return (*general, *counted, *(f"word: {word}" for word in self.words))
-
     def known_share(self, words: Sequence[str]) -> float:
         """Return the share of the words that were learned from; 0 where there are none."""
         return sum(word in self.known for word in words) / len(words) if words else 0.0
 
     def count(self, text: str) -> list[float]:
-        """Return the numbers of one prompt, as many as `names`."""
+        """Return the numbers of one prompt: general ones, two a class, one a word."""
         words = words_of(text)
         counts = Counter(words)
         numbers = [
@@ -123,7 +116,7 @@ class Inputs:
     @property
     def width(self) -> int:
         """Columns of `rows`."""
-        return self.prompts.shape[1] + self.levels.shape[1] + _NEARNESS
+        return int(self.prompts.shape[1] + self.levels.shape[1] + _NEARNESS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +130,7 @@ class Features:
     @property
     def prompt_width(self) -> int:
         """Numbers of a prompt."""
-        axes = 0 if self.projection is None else self.projection.axes.shape[1]
+        axes: int = 0 if self.projection is None else self.projection.axes.shape[1]
         return _GENERAL + 2 * len(self.lexicon.classes) + len(self.lexicon.words) + axes
 
     def inputs(self, prompts: Sequence[PromptView]) -> Inputs:

@@ -135,6 +135,7 @@ class _Arrays:
         if kind not in KINDS:
             raise ConfigError(f"{where}: kind: must be {', '.join(KINDS)}, not {kind!r}")
         cls: Any = KINDS[kind]
+        # Annotations are texts here; whole numbers are the exception.
         return cls(  # type: ignore[no-any-return]
             **{
                 f.name: self.take(f"model.{f.name}", np.int64 if f.type == "Whole" else np.float64)

@@ -29,7 +29,7 @@ class FittedPredictor:
     the level's mean with the margin that belongs to it; a strange prompt (empty, too long, of
     unknown words, or with an embedding far from all that was learned from) what the level was
     worth to the worst quarter of prompts, and no lower bound above 0. The reference level is 1 by
-    definition. No text and no embedding of the right length makes it raise.
+    definition. Nothing in a text or a vector makes it raise.
 
     Attributes:
         profile: fingerprint of what it was fitted to.
@@ -74,7 +74,7 @@ class FittedPredictor:
 
     def knows(self, level: Level) -> bool:
         """Whether it was fitted to this level, whatever quality is stated of it."""
-        return _same_place(level, self.levels) is not None
+        return any(_place(level) == _place(own) for own in self.levels)
 
     def predict(
         self, prompts: Sequence[PromptView], levels: Sequence[Level]
@@ -85,7 +85,8 @@ class FittedPredictor:
         none of them, as of a variant that was not profiled, only the means are known, and they are
         all that can be held to, as of `LevelMeans`.
         """
-        places = [_same_place(level, self.levels) for level in levels]
+        known = {_place(level): i for i, level in enumerate(self.levels)}
+        places = [known.get(_place(level)) for level in levels]
         if all(place is None for place in places):
             return LevelMeans().predict(prompts, levels)
         if not prompts:
@@ -115,7 +116,12 @@ class FittedPredictor:
             strange[places] = ~near
         if seen.any():
             places = np.flatnonzero(seen)
-            self._fill(quality, lower, places, [prompts[i] for i in places])
+            self._fill(
+                quality,
+                lower,
+                places,
+                [p for p, is_seen in zip(prompts, seen, strict=True) if is_seen],
+            )
         quality[strange] = self.worst
         lower[strange] = 0.0
         quality[:, 0] = lower[:, 0] = 1.0
@@ -149,9 +155,6 @@ class FittedPredictor:
         )
 
 
-def _same_place(level: Level, levels: Sequence[Level]) -> int | None:
-    wanted = level.name, level.variant, level.steps_fraction, level.skip_fraction
-    for i, known in enumerate(levels):
-        if (known.name, known.variant, known.steps_fraction, known.skip_fraction) == wanted:
-            return i
-    return None
+def _place(level: Level) -> tuple[str, str, float, float]:
+    """Return what a level is, whatever quality is stated of it."""
+    return level.name, level.variant, level.steps_fraction, level.skip_fraction

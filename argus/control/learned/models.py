@@ -132,7 +132,7 @@ class Trees:
             goes_left = rows[index, np.maximum(split, 0)] <= threshold[place]
             place = np.where(inside, np.where(goes_left, left[place], right[place]), place)
         added = self.value.ravel()[place].sum(axis=1)
-        return self.means + added.reshape(-1, len(self.means))
+        return np.asarray(self.means + added.reshape(-1, len(self.means)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,7 +157,7 @@ class Network:
         rows = (inputs.rows - self.shift) / self.scale
         hidden = np.maximum(rows @ self.inner + self.inner_bias[:, None, :], 0.0)
         added = (hidden @ self.outer[:, :, None])[:, :, 0] + self.outer_bias[:, None]
-        return self.means + added.mean(axis=0).reshape(-1, len(self.means))
+        return np.asarray(self.means + added.mean(axis=0).reshape(-1, len(self.means)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,10 +26,18 @@ from argus.quality.fit.calibrate import (
     one_each,
     reliability,
 )
-from argus.quality.fit.compare import RECIPES, Candidate, Fitted, cross_validate, fit_all, regret
-from argus.quality.fit.data import CALIBRATION, TEST, TRAIN, FitData, Floats
+from argus.quality.fit.compare import (
+    RECIPES,
+    Candidate,
+    Fitted,
+    cross_validate,
+    fit_all,
+    losses,
+    regret,
+)
+from argus.quality.fit.data import CALIBRATION, TEST, TRAIN, FitData, Floats, mean_where
 from argus.quality.fit.features import Classes, learn_domain
-from argus.quality.fit.judge import closed, judge, judged_groups, score_of
+from argus.quality.fit.judge import closed, error_of, judge, judged_groups, score_of
 from argus.quality.fit.ladders import ladders
 from argus.quality.fit.ordinal import labels
 from argus.quality.fit.recipes import Recipe, strategies
@@ -135,7 +143,7 @@ def details(result: Fit, data: FitData, say: Say) -> dict[str, Any]:
             f"{share.ladder}, {share.saved:.0%} saved: {share.share:.0%} of the gap of "
             f"{share.gap:.4f} to the {share.ceiling} ({share.low:.0%} to {share.high:.0%})"
         )
-    return _plain(
+    found: dict[str, Any] = _plain(
         {
             "prompts": {name: len(data.split(name)) for name in (TRAIN, CALIBRATION, TEST)},
             "strange": {
@@ -153,11 +161,14 @@ def details(result: Fit, data: FitData, say: Say) -> dict[str, Any]:
             "milliseconds": _milliseconds(predictor, test),
         }
     )
+    return found
 
 
 def _comparison(result: Fit, train: FitData, aside: FitData, test: FitData) -> list[dict[str, Any]]:
     """Return one row for each kind, as they were ranked."""
     parts = ladders(train.levels)
+    lost = {c.name: losses(c.predicted, train, parts) for c in result.candidates}
+    groups = train.groups[~np.isnan(mean_where(train.scores, axis=1)).any(axis=1)]
     rows = []
     for c in result.candidates:
         fitted = result.fitted[c.name]
@@ -166,6 +177,8 @@ def _comparison(result: Fit, train: FitData, aside: FitData, test: FitData) -> l
             "settings": c.settings,
             "regret": c.regret,
             "error": c.error,
+            "gain": float((lost["level means"] - lost[c.name]).mean()),
+            "gain_error": error_of(lost["level means"] - lost[c.name], groups),
         }
         for name, part in (("calibration", aside), ("test", test)):
             predicted = fitted(part)

@@ -152,9 +152,14 @@ def regret(predicted: Floats, data: FitData, parts: tuple[Ladder, ...]) -> float
     On average over the ladders and the budgets that they can meet, in the main score; prompts count
     with their mean over repeats.
     """
+    return float(losses(predicted, data, parts).mean())
+
+
+def losses(predicted: Floats, data: FitData, parts: tuple[Ladder, ...]) -> Floats:
+    """Return the regret prompt by prompt, of those of which no picture is missing."""
     scores = mean_where(data.scores, axis=1)
-    whole = ~np.isnan(scores).any(axis=1)
-    losses = []
+    whole = np.asarray(~np.isnan(scores).any(axis=1))
+    lost = []
     for part in parts:
         places = list(part.places)
         cost = data.cost_s[places]
@@ -163,8 +168,8 @@ def regret(predicted: Floats, data: FitData, parts: tuple[Ladder, ...]) -> float
             knows = spend(real, cost, (1 - saved) * cost[0])
             guesses = spend(expected, cost, (1 - saved) * cost[0])
             if knows is not None and guesses is not None:
-                losses.append(float(((knows - guesses) * real).sum(axis=1).mean()))
-    return float(np.mean(losses)) if losses else 0.0
+                lost.append(((knows - guesses) * real).sum(axis=1))
+    return np.mean(lost, axis=0) if lost else np.zeros(int(whole.sum()))
 
 
 def _error(predicted: Floats, data: FitData) -> float:

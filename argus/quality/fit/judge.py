@@ -66,7 +66,7 @@ def judge(data: FitData, predictions: Mapping[str, Floats], means: Floats) -> tu
         means: (l,) of the levels over the prompts that were learned from; the prompt-agnostic
             policy mixes by them.
     """
-    whole = ~np.isnan(data.scores).any(axis=(1, 2))
+    whole = np.asarray(~np.isnan(data.scores).any(axis=(1, 2)))
     held = data.where(whole)
     found: list[Choice] = []
     for ladder in ladders(data.levels):
@@ -129,6 +129,10 @@ class _Table:
 
         Shrunk: drawn to the level's mean by the share of the differences between prompts that the
         seed alone explains, as the best linear guess is (empirical Bayes).
+
+        What repeats tell of a prompt is only known where they differ by their noise. A row that
+        continues a state has none of its own: from the same state its repeats are one picture, and
+        who knows one of them knows the outcome. So there the repeatable oracles are left out.
         """
         n, repeats, count = self._scores.shape
         pictures = self._scores.reshape(n * repeats, count)
@@ -137,7 +141,7 @@ class _Table:
         values = (knows * pictures).sum(axis=1).reshape(n, repeats).mean(axis=1)
         spent = float((knows @ self._cost).mean() / self._cost[0])
         found = [Choice(KNOWS, self._ladder.name, self._saved, values, spent)]
-        if repeats < 2:
+        if repeats < 2 or any(self._data.levels[i].skip_fraction for i in self._places):
             return found
         for name, shrunk in ((REPEATABLE, False), (SHRUNK, True)):
             parts = [self._left_out(name, r, shrunk) for r in range(repeats)]
@@ -211,6 +215,11 @@ def _draws(groups: NDArray[np.str_], seed: int) -> Floats:
 def _interval(values: Floats) -> tuple[float, float]:
     low, high = np.nanquantile(values, [(1 - SURE) / 2, (1 + SURE) / 2])
     return float(low), float(high)
+
+
+def error_of(values: Floats, groups: NDArray[np.str_], seed: int = 0) -> float:
+    """Return the standard error of the mean of (n,) values, by resampling groups."""
+    return float((_draws(groups, seed) @ values).std())
 
 
 def score_of(values: Floats, groups: NDArray[np.str_], seed: int = 0) -> tuple[float, float, float]:

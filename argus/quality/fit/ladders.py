@@ -21,7 +21,7 @@ class Ladder:
 
 
 def ladders(levels: Sequence[Level]) -> tuple[Ladder, ...]:
-    """Return the whole ladder, that of states alone, and those of variants at equal steps.
+    """Return the whole ladder, those with states alone and without, and variants at equal steps.
 
     Only what has a choice.
     """
@@ -33,6 +33,9 @@ def ladders(levels: Sequence[Level]) -> tuple[Ladder, ...]:
     ]
     found = [Ladder("all levels", tuple(range(len(levels))))]
     found.append(Ladder("states only", tuple(states)))
+    plain = [i for i, level in enumerate(levels) if not level.skip_fraction]
+    if len(plain) < len(levels):
+        found.append(Ladder("without states", tuple(plain)))
     for steps in sorted({level.steps_fraction for level in levels}, reverse=True):
         alike = [
             i

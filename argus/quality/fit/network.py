@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from argus.control.learned.models import Model, Network
 from argus.quality.fit.recipes import Training, standard
+
+if TYPE_CHECKING:
+    import torch
 
 HIDDEN, MEMBERS, EPOCHS, BATCH, RATE = 32, 4, 30, 512, 4e-3
 DECAYS = (0.1, 1.0)
@@ -36,7 +40,9 @@ def small_network(training: Training) -> Iterator[tuple[str, Model]]:
         )
 
 
-def _train(rows, wanted, decay, generator):  # type: ignore[no-untyped-def]
+def _train(
+    rows: torch.Tensor, wanted: torch.Tensor, decay: float, generator: torch.Generator
+) -> list[torch.Tensor]:
     """Return weights and biases, (f, h), (h,), (h,) and (), after AdamW with a falling step."""
     import torch
 
@@ -50,13 +56,15 @@ def _train(rows, wanted, decay, generator):  # type: ignore[no-untyped-def]
     steps = EPOCHS * -(-len(rows) // BATCH)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
     for _ in range(EPOCHS):
-        for batch in torch.randperm(len(rows), generator=generator).split(BATCH):
+        order = torch.randperm(len(rows), generator=generator)
+        for first in range(0, len(rows), BATCH):
+            batch = order[first : first + BATCH]
             hidden = torch.relu(rows[batch] @ inner + inner_bias)
             kept = torch.rand(hidden.shape, generator=generator) >= DROPOUT
             found = (hidden * kept / (1 - DROPOUT)) @ outer + outer_bias
             loss = torch.mean((found - wanted[batch]) ** 2)
             adam.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             adam.step()
             falling.step()
     return weights

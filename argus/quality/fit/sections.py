@@ -6,9 +6,12 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from argus.errors import ConfigError
 from argus.quality.report import Section, figure, table
 
 NAN = float("nan")
+BEGIN, END = "<!-- predictor -->", "<!-- end of predictor -->"
+LAST = "<h2>Circumstances</h2>"
 Details = Mapping[str, Any]
 
 
@@ -28,6 +31,22 @@ def predictor_sections(kind: str, details: Details) -> tuple[Section, ...]:
     )
 
 
+def place_sections(page: str, sections: Sequence[Section]) -> str:
+    """Return a report with the sections before its last one, in place of earlier ones of the kind.
+
+    Raises:
+        ConfigError: the page is no report of a profile.
+    """
+    before, _, rest = page.partition(BEGIN)
+    if rest:
+        page = before + rest.partition(END)[2]
+    start = page.rfind(LAST)
+    if start < 0:
+        raise ConfigError(f"report: has no section {html.unescape(LAST[4:-5])}")
+    body = "".join(f"<h2>{html.escape(s.title)}</h2>{s.body}" for s in sections)
+    return f"{page[:start]}{BEGIN}{body}{END}{page[start:]}"
+
+
 def _number(value: Any) -> float:
     return NAN if value is None else float(value)
 
@@ -38,6 +57,8 @@ def _comparison(kind: str, details: Details) -> str:
             "kind": row["kind"],
             "settings": row["settings"],
             "regret, train (cross-validated)": _number(row["regret"]),
+            "gain over means": _number(row["gain"]),
+            "its standard error": _number(row["gain_error"]),
             "regret, calibration": _number(row["regret_calibration"]),
             "regret, test": _number(row["regret_test"]),
             "error, train (cross-validated)": _number(row["error"]),
@@ -93,7 +114,9 @@ def _scores(details: Details) -> str:
         "prompts. Every policy may spend the same device seconds; one that has no use for them "
         "spends less. The oracle knows each picture; the repeatable oracle knows the prompt's "
         "other repeats and is judged on the one left out, so it bounds what the prompt alone can "
-        "tell, as far as three pictures show it. Budgets that a ladder cannot meet are left out."
+        "tell, as far as three pictures show it. It is not given where levels continue a "
+        "state: those bring no noise of their own, so that a prompt's repeats are one picture. "
+        "Budgets that a ladder cannot meet are left out."
         "</p>"
     )
     return text + "".join(parts)

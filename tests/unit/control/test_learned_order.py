@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.isotonic import isotonic_regression
 
@@ -26,6 +26,7 @@ rows = st.lists(
 ).map(np.array)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.floats(0, 2), st.floats(0.1, 9)), min_size=1, max_size=12))
 def test_pooled_means_are_the_isotonic_regression_of_scikit_learn(
     points: list[tuple[float, float]],
@@ -61,6 +62,7 @@ def keeps(values: np.ndarray, chains: tuple[Chain, ...]) -> bool:
     return all((values[:, i] >= values[:, k] - 1e-12).all() for i, k in pairs)
 
 
+@settings(deadline=None, max_examples=50)
 @given(rows)
 def test_settled_predictions_are_in_order_and_one_at_the_reference(values: np.ndarray) -> None:
     settled = settle(values, CHAINS)
@@ -76,6 +78,7 @@ def test_predictions_in_order_are_left_alone() -> None:
     assert (settle(values, CHAINS) == values).all()
 
 
+@settings(deadline=None, max_examples=50)
 @given(rows)
 def test_lowered_bounds_are_the_largest_in_order_below_the_given_ones(values: np.ndarray) -> None:
     lowered = lower_to_order(values, CHAINS)

@@ -58,6 +58,7 @@ def embedder() -> Iterator[Counted]:
 async def embedding(embedder: Counted) -> AsyncIterator[Embedding]:
     embedding = Embedding(lambda: embedder)
     yield embedding
+    embedder.hold.set()
     await embedding.close()
 
 

@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import binom
 
 from argus.control.learned.files import predictor_files
+from argus.errors import ConfigError
 from argus.quality.fit.budget import spend
 from argus.quality.fit.calibrate import Bin, calibration_error, coverage, reliability
 from argus.quality.fit.command import details, fit
@@ -17,7 +18,7 @@ from argus.quality.fit.data import CALIBRATION, TEST, TRAIN
 from argus.quality.fit.features import bundled_classes
 from argus.quality.fit.judge import AGNOSTIC, KNOWS, SHRUNK, closed, judge, judged_groups
 from argus.quality.fit.ladders import ladders
-from argus.quality.fit.sections import predictor_sections
+from argus.quality.fit.sections import place_sections, predictor_sections
 from tests.unit.quality.fitting import CLASSES, QUICK, quick_fit, truth
 from tests.unit.quality.synthetic import COST_S, LEVELS, draw
 
@@ -114,7 +115,10 @@ def test_ceilings_are_ordered_and_shares_are_between_the_policies_that_they_are_
         assert np.isnan(share.share) or share.share == 0.0
     whole = closed(choices, judged_groups(data), KNOWS)
     assert {s.share for s in whole if s.ceiling == KNOWS and not np.isnan(s.share)} == {1.0}
-    assert any(c.policy == SHRUNK for c in choices)
+    # From one state all repeats are one picture: knowing the others is knowing the outcome.
+    repeatable = {c.ladder for c in choices if c.policy == SHRUNK}
+    assert "without states" in repeatable
+    assert not repeatable & {"all levels", "states only"}
 
 
 def test_reliability_is_the_means_of_sorted_parts() -> None:
@@ -137,9 +141,15 @@ def test_details_are_json_and_become_sections_of_the_report() -> None:
     predictor = replace(quick_fit().predictor, details=found)
     text, _ = predictor_files(predictor)  # refuses NaN
     assert "gap_closed" in text
-    titles = [section.title for section in predictor_sections("neighbours", found)]
-    assert len(titles) == 5
-    bodies = "".join(section.body for section in predictor_sections("neighbours", found))
+    sections = predictor_sections("neighbours", found)
+    assert len({section.title for section in sections}) == 5
+    bodies = "".join(section.body for section in sections)
+    page = "<h2>Levels</h2>x<h2>Circumstances</h2>y"
+    once = place_sections(page, sections)
+    assert once.index("Predictor: reliability") < once.index("Circumstances")
+    assert place_sections(once, sections) == once
+    with pytest.raises(ConfigError, match="report"):
+        place_sections("<p>another page</p>", ())
     assert "nearest neighbours" in bodies
     assert "<svg" in bodies
 
