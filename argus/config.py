@@ -29,6 +29,9 @@ class CoordinatorConfig:
     """Level file (JSON); empty: the one beside the bundled family, or reference levels only."""
     policy: str = "argus"
     """What decides on level, node and order; docs/control.md has the names."""
+    predictor: str = ""
+    """Folder of a fitted predictor of quality; empty: the one beside the bundled family, which
+    knows its levels only. Of levels that no predictor knows the stated mean is what is expected."""
     lease_s: float = 3.0
     heartbeat_interval_s: float = 0.5
     max_in_flight: int = 1024
@@ -38,9 +41,31 @@ class CoordinatorConfig:
     reattach_grace_s: float = 1.0
     """How long a request nobody listens to any more waits for its client to come back."""
     drain_grace_s: float = 30.0
+    metrics: str = ""
+    """HOST:PORT of /metrics; off: none; empty: 127.0.0.1:7422, or the next free port."""
     node_wait_s: float = 120.0
     """How long an accepted request waits for a node when there is none; loading models and
     warming up takes a node that is started again a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """The HTTP gateway; docs/gateway.md. Times in seconds."""
+
+    bind: str = ""
+    """HOST:PORT; off: `argus up` starts none; empty: 127.0.0.1:7421, or the next free port."""
+    coordinator: str = "127.0.0.1:7420"
+    max_images: int = 10
+    """Most images of one request."""
+    max_in_flight: int = 256
+    """Images being made for HTTP clients at once; beyond, refusal with a retry time."""
+    max_connections: int = 1024
+    max_body_bytes: int = 256 * 2**10
+    body_timeout_s: float = 10.0
+    """How long a request's body may take to arrive."""
+    poll_s: float = 1.0
+    """How often the coordinator is asked for the state that the dashboard shows."""
+    drain_grace_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +100,8 @@ class NodeConfig:
     drain_grace_s: float = 30.0
     reconnect_s: float = 30.0
     """How long to try to reach the coordinator again before giving up."""
+    metrics: str = ""
+    """HOST:PORT of the node's own /metrics; empty: none, since the coordinator shows all nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +126,29 @@ class CacheConfig:
     """Age at which an entry goes whatever its use; 0: never."""
     state_wait_s: float = 0.5
     """How long a row waits for its state before it runs every step."""
+    look_up_s: float = 0.5
+    """A look-up that takes longer finds nothing; the request is waiting for it."""
     shared_tenants: tuple[str, ...] = ()
     """Tenants that read and write one common pool instead of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class QualityConfig:
+    """Watching live pictures, by the coordinator; docs/quality.md."""
+
+    shadow_share: float = 0.0
+    """Share of the pictures made below the reference level that are made again at it when the
+    cluster is idle, and compared, 0 … 1; 0: none."""
+    shadow_in_flight: int = 1
+    """Most such pictures at a time."""
+    scorer: str = "facts"
+    """What compares them: facts (the bundled family's world), clip, pickscore or qualiclip."""
+    clip: str = ""
+    """Folder of the scorer's CLIP model; empty: the bundled family's."""
+    live_folder: str = ""
+    """Where scores are kept, with their prompts, for `argus fit`; empty: nowhere."""
+    live_rows: int = 20_000
+    """Most rows kept there, two for each comparison; the oldest go first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +163,10 @@ class Config:
     """Everything that can be set."""
 
     coordinator: CoordinatorConfig = field(default_factory=CoordinatorConfig)
+    gateway: GatewayConfig = field(default_factory=GatewayConfig)
     node: NodeConfig = field(default_factory=NodeConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
 
@@ -230,12 +280,18 @@ def _truth(name: str, text: str) -> bool:
 
 def _check(config: Config) -> None:
     """Raise ConfigError where a value makes no sense."""
-    coordinator, node = config.coordinator, config.node
+    coordinator, gateway, node = config.coordinator, config.gateway, config.node
     positive = {
         "coordinator.lease_s": coordinator.lease_s,
         "coordinator.heartbeat_interval_s": coordinator.heartbeat_interval_s,
         "coordinator.max_in_flight": coordinator.max_in_flight,
         "coordinator.max_attempts": coordinator.max_attempts,
+        "gateway.max_images": gateway.max_images,
+        "gateway.max_in_flight": gateway.max_in_flight,
+        "gateway.max_connections": gateway.max_connections,
+        "gateway.max_body_bytes": gateway.max_body_bytes,
+        "gateway.body_timeout_s": gateway.body_timeout_s,
+        "gateway.poll_s": gateway.poll_s,
         "node.slots": node.slots,
         "node.max_lanes": node.max_lanes,
         "node.max_waiting": node.max_waiting,
@@ -249,6 +305,7 @@ def _check(config: Config) -> None:
         "coordinator.reattach_grace_s": coordinator.reattach_grace_s,
         "coordinator.drain_grace_s": coordinator.drain_grace_s,
         "coordinator.node_wait_s": coordinator.node_wait_s,
+        "gateway.drain_grace_s": gateway.drain_grace_s,
         "node.drain_grace_s": node.drain_grace_s,
         "node.reconnect_s": node.reconnect_s,
         "node.threads": node.threads,
@@ -270,6 +327,7 @@ def _check(config: Config) -> None:
             f"node.dtype: must be auto, float32, float16 or bfloat16, not {node.dtype!r}"
         )
     _check_cache(config.cache)
+    _check_quality(config.quality)
     if config.log.level not in {"debug", "info", "warning", "error"}:
         raise ConfigError(
             f"log.level: must be debug, info, warning or error, not {config.log.level!r}"
@@ -286,5 +344,21 @@ def _check_cache(cache: CacheConfig) -> None:
             raise ConfigError(f"cache.{name}: must be above 0, not {getattr(cache, name)}")
     if cache.ttl_s < 0:
         raise ConfigError(f"cache.ttl_s: must not be below 0, not {cache.ttl_s}")
-    if not cache.state_wait_s > 0:
-        raise ConfigError(f"cache.state_wait_s: must be above 0, not {cache.state_wait_s}")
+    for name in ("state_wait_s", "look_up_s"):
+        if not getattr(cache, name) > 0:
+            raise ConfigError(f"cache.{name}: must be above 0, not {getattr(cache, name)}")
+
+
+def _check_quality(quality: QualityConfig) -> None:
+    if not 0 <= quality.shadow_share <= 1:
+        raise ConfigError(f"quality.shadow_share: must be 0 … 1, not {quality.shadow_share}")
+    if quality.shadow_in_flight < 1:
+        raise ConfigError(
+            f"quality.shadow_in_flight: must be at least 1, not {quality.shadow_in_flight}"
+        )
+    if quality.scorer not in {"facts", "clip", "pickscore", "qualiclip"}:
+        raise ConfigError(
+            f"quality.scorer: must be facts, clip, pickscore or qualiclip, not {quality.scorer!r}"
+        )
+    if quality.live_rows < 4:
+        raise ConfigError(f"quality.live_rows: must be at least 4, not {quality.live_rows}")

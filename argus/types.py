@@ -11,6 +11,10 @@ MAX_STEPS = 1000
 MAX_GUIDANCE = 50.0
 MAX_SEED = 2**63 - 1
 MAX_DEADLINE_S = 86_400.0
+SHADOW_TENANT = "argus:shadow"
+"""Tenant of requests that a coordinator makes to itself; no client can name one with a colon."""
+OFF = "off"
+"""Value of settings of addresses that says: do not listen."""
 
 
 class ImageFormat(enum.Enum):

@@ -40,7 +40,7 @@ class Section:
 
 
 SECTIONS = {
-    "search": Section(lambda out, requests, seeds: search.jobs(requests), search.tables, 1, 1000),
+    "search": Section(lambda out, requests, seeds: search.jobs(requests), search.tables, 1, 1500),
     "judged": Section(judged.jobs, judged.tables, 5, 2500),
     "variants": Section(more.variant_jobs, more.variant_tables, 3, 2000),
     "ablations": Section(more.ablation_jobs, more.ablation_tables, 3, 2000),

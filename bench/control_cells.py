@@ -19,6 +19,7 @@ from argus.control.policies import PolicyOptions, make
 from argus.control.policies.argus import ArgusPolicy
 from argus.control.policies.argus_options import ArgusOptions
 from argus.control.policy import Policy
+from argus.control.recalibration import Recalibration
 from argus.sim.bound import clairvoyant_bound
 from argus.sim.engine import simulate
 from argus.sim.outcome import Outcome
@@ -31,6 +32,8 @@ from argus.sim.types import Batching, PromptTable, SimProfile, Trace
 BINS = 40
 """Of a trace's time, for plots."""
 PUBLISHED_SPEEDUP = 1.65
+SCORED, SCORED_SEED = 2_000, 4_000_001
+"""Prompts that a predictor was checked on; no judged trace has any of them."""
 
 
 class Predictions(enum.Enum):
@@ -86,6 +89,8 @@ class Contender:
         options: settings.
         predictions: what it is told.
         parts: of Argus's own policy, options by name; for ablations.
+        recalibrated: whether Argus knows how wrong the predictor is, from scored prompts that are
+            not judged on. Where predictions turn to noise it goes on with what it knew before.
     """
 
     label: str
@@ -93,12 +98,17 @@ class Contender:
     options: PolicyOptions = PolicyOptions()
     predictions: Predictions = Predictions.NOISY
     parts: Mapping[str, Any] = field(default_factory=dict)
+    recalibrated: bool = True
 
-    def make(self) -> Policy:
-        """Return a new policy."""
+    def make(self, profile: str) -> Policy:
+        """Return a new policy for nodes of a profile."""
+        options = self.options
+        if self.policy == "argus" and self.recalibrated:
+            options = replace(options, recalibrate=recalibration(profile, self.predictions))
         if self.parts:
-            return ArgusPolicy(ArgusOptions(**{"shed": self.options.shed, **self.parts}))
-        return make(self.policy, self.options)
+            parts = {"shed": options.shed, **self.parts}
+            return ArgusPolicy(ArgusOptions(**parts), options.recalibrate)
+        return make(self.policy, options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +173,16 @@ PROFILES: dict[str, Callable[[], SimProfile]] = {
 }
 
 
+@cache
+def recalibration(profile: str, predictions: Predictions) -> Recalibration:
+    """Return what is learned of a predictor from scored prompts of their own."""
+    ladder = PROFILES[profile]()
+    scored = modelled_prompts(ladder, SCORED, SCORED_SEED)
+    told = scored.perfect() if predictions is Predictions.PERFECT else scored
+    names = [level.name for level in ladder.levels]
+    return Recalibration(names, told.predicted, told.quality)
+
+
 def run(job: Job) -> list[Row]:
     """Run a job's contenders."""
     scenario = job.scenario
@@ -176,7 +196,7 @@ def run(job: Job) -> list[Row]:
     for contender in job.contenders:
         told = _told(prompts, contender.predictions, scenario.seed)
         outcome = simulate(
-            trace, told, profile, contender.make(), scenario.setting, scenario.seed + 900_000
+            trace, told, profile, contender.make(scenario.profile), scenario.setting, scenario.seed + 900_000
         )
         rows.append(
             Row(

@@ -135,7 +135,8 @@ def ablations() -> tuple[Contender, ...]:
         for name in flags
     ]
     unshed = Contender("without shedding", "argus", PolicyOptions(shed=False))
-    return (ARGUS, *without, unshed)
+    trusting = Contender("without recalibration", "argus", recalibrated=False)
+    return (ARGUS, *without, trusting, unshed)
 
 
 def ablation_jobs(out: Path, requests: int, seeds: int) -> list[Job]:

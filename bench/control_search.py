@@ -13,9 +13,9 @@ from control_cells import Contender, Job, Row, Scenario, mean_and_half
 from argus.control.policies import PolicyOptions
 
 PERIODS_S = (5.0, 15.0, 60.0)
-HEADROOMS = (1.0, 1.15, 1.4)
+HEADROOMS = (1.0, 1.1, 1.25, 1.5)
 SHAPES = ("markov", "step")
-LOADS = (0.8, 1.2)
+LOADS = (0.6, 0.8, 1.0, 1.2)
 SEEDS = (11,)
 PLANNED = ("argus-paper", "pac", "proteus", "sommelier", "diffserve")
 UNPLANNED = ("clipper-ha", "clipper-ht", "nirvana")

@@ -19,15 +19,23 @@ class LocalCluster:
         nodes: node daemons to start.
         extra: more arguments for `argus up`.
         ready_timeout_s: how long models may take to load and warm up.
+        http: whether a gateway is run, too; it is at `self.http`, as HOST:PORT.
     """
 
     def __init__(
-        self, nodes: int, extra: Sequence[str] = (), ready_timeout_s: float = 300.0
+        self,
+        nodes: int,
+        extra: Sequence[str] = (),
+        ready_timeout_s: float = 300.0,
+        http: bool = False,
     ) -> None:
         self.nodes = nodes
         self.address = ""
+        self.http = ""
         self._command = [sys.executable, "-P", "-m", "argus.cli.main", "up"]
-        self._command += ["--nodes", str(nodes), "--bind", "127.0.0.1:0", *extra]
+        self._command += ["--nodes", str(nodes), "--bind", "127.0.0.1:0"]
+        self._command += ["--http", "127.0.0.1:0" if http else "off", *extra]
+        self._with_http = http
         self._ready_timeout_s = ready_timeout_s
         self._log: list[str] = []
 
@@ -48,6 +56,9 @@ class LocalCluster:
             self.process.wait()
             raise RuntimeError("the cluster did not start:\n" + self.log)
         self.address = line.split()[1]
+        if self._with_http:
+            assert self.process.stdout is not None
+            self.http = self.process.stdout.readline().split()[1]
         return self
 
     def _first_line(self) -> str:

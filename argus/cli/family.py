@@ -25,6 +25,7 @@ class FamilyPlan:
         bind: where the coordinator listens, HOST:PORT.
         coordinator: further arguments of `argus coordinator`.
         nodes: further arguments of `argus node`, by name.
+        gateway: further arguments of `argus gateway`; None: none is run.
         grace_s: seconds that running requests get at the end.
     """
 
@@ -32,12 +33,18 @@ class FamilyPlan:
     coordinator: tuple[str, ...]
     nodes: dict[str, tuple[str, ...]]
     grace_s: float
+    gateway: tuple[str, ...] | None = None
+
+
+Told = Callable[[str], None]
 
 
 async def run_family(
-    plan: FamilyPlan, stop: asyncio.Event, on_ready: Callable[[str], None]
+    plan: FamilyPlan, stop: asyncio.Event, on_ready: Told, on_http: Told | None = None
 ) -> None:
     """Run until `stop` is set; calls `on_ready` with HOST:PORT when all nodes have joined.
+
+    Then it calls `on_http` with HOST:PORT of the gateway, if there is one.
 
     Afterwards a child that dies is started again; a node that leaves in good order is not.
 
@@ -45,7 +52,7 @@ async def run_family(
         UnavailableError: a child ended before everything was ready.
     """
     family = _Family(plan)
-    life = asyncio.ensure_future(family.live(on_ready))
+    life = asyncio.ensure_future(family.live(on_ready, on_http))
     stopped = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait({life, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -63,12 +70,13 @@ class _Family:
         self._plan = plan
         self._coordinator = self._coordinator_at(plan.bind)
         self._nodes: list[Child] = []
+        self._gateway: Child | None = None
 
     def _coordinator_at(self, bind: str) -> Child:
         arguments = ("coordinator", "--bind", bind, *self._plan.coordinator)
         return Child("coordinator", arguments, announces=True)
 
-    async def live(self, on_ready: Callable[[str], None]) -> None:
+    async def live(self, on_ready: Told, on_http: Told | None) -> None:
         """Bring everything up, say so, and keep it up."""
         await self._coordinator.start()
         address = await self._coordinator.first_line(LISTENING)
@@ -78,14 +86,30 @@ class _Family:
             node = Child(name, command, may_leave=True)
             self._nodes.append(node)
             await node.start()
+        http = await self._start_gateway(server)
         await self._all_joined(server)
         on_ready(address)
+        if http is not None and on_http is not None:
+            on_http(http)
         # A coordinator that was given port 0 must come back where its nodes look for it.
         self._coordinator.arguments = self._coordinator_at(address).arguments
         await asyncio.gather(*(child.keep_alive() for child in self._children()))
 
+    async def _start_gateway(self, server: str) -> str | None:
+        """Start the gateway, if one is planned, and return where it listens."""
+        if self._plan.gateway is None:
+            return None
+        arguments = ("gateway", "--coordinator", server, *self._plan.gateway)
+        self._gateway = Child("gateway", arguments, announces=True)
+        await self._gateway.start()
+        address = await self._gateway.first_line(LISTENING)
+        # It, too, must come back where it was, and flags that come last win.
+        self._gateway.arguments = (*self._gateway.arguments, "--http", address)
+        return address
+
     def _children(self) -> list[Child]:
-        return [self._coordinator, *self._nodes]
+        gateway = [] if self._gateway is None else [self._gateway]
+        return [self._coordinator, *self._nodes, *gateway]
 
     async def _all_joined(self, server: str) -> None:
         """Wait until every node is a member.
@@ -111,6 +135,9 @@ class _Family:
         """Take everything down: the coordinator lets its requests finish while nodes still run."""
         within_s = self._plan.grace_s + HARD_END_S
         try:
+            # HTTP requests are answered while the coordinator is still there.
+            if self._gateway is not None:
+                await self._gateway.end(within_s)
             await self._coordinator.end(within_s)
             await asyncio.gather(*(node.end(within_s) for node in self._nodes))
         finally:

@@ -30,8 +30,8 @@ def setup_logging(level: str, component: str) -> None:
     name = component.replace("%", "%%")
     handler.setFormatter(OneLineFormatter(FORMAT.format(component=name)))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Other libraries speak at debug level about things nobody here can act on.
-    for library in ("asyncio", "grpc", "PIL", "urllib3"):
+    # Other libraries speak at debug or info level about things nobody here can act on.
+    for library in ("asyncio", "grpc", "PIL", "urllib3", "uvicorn"):
         logging.getLogger(library).setLevel(logging.WARNING)
 
 

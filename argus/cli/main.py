@@ -12,6 +12,8 @@ from argus import __version__
 from argus.cli.cache import app as cache_app
 from argus.cli.coordinator import coordinator
 from argus.cli.drain import drain
+from argus.cli.fit import fit
+from argus.cli.gateway import gateway
 from argus.cli.generate import generate
 from argus.cli.node import node
 from argus.cli.profile import profile
@@ -33,7 +35,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (up, generate, status, drain, profile, simulate, coordinator, node):
+for command in (
+    up,
+    generate,
+    status,
+    drain,
+    profile,
+    fit,
+    simulate,
+    coordinator,
+    node,
+    gateway,
+):
     app.command()(command)
 app.add_typer(cache_app, name="cache")
 app.add_typer(workload_app, name="workload")

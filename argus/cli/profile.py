@@ -1,4 +1,4 @@
-"""`argus profile`: what models cost on this device, measured."""
+"""`argus profile`: what models cost on this device, and what levels do to prompts, measured."""
 
 from __future__ import annotations
 
@@ -11,10 +11,25 @@ import typer
 
 from argus.cli.flags import naming_flags
 from argus.cli.output import check_file, refusal
+from argus.cli.profile_prompts import (
+    ClipFlag,
+    CostsFlag,
+    NeighboursFlag,
+    NodesFlag,
+    PromptsFlag,
+    PromptsPlan,
+    RepeatsFlag,
+    ScorersFlag,
+    SkipsFlag,
+    TestRepeatsFlag,
+    WorkFlag,
+    profile_prompts,
+)
 from argus.cli.settings import (
     ConfigFlag,
     DeviceFlag,
     DtypeFlag,
+    LevelsFlag,
     MaxLanesFlag,
     ModelFlag,
     ThreadsFlag,
@@ -40,13 +55,31 @@ def profile(
             SIZES, help="Sizes beside each model's own, WIDTHxHEIGHT,… in pixels. Default: none."
         ),
     ] = "",
-    out: Annotated[Path | None, typer.Option(OUT, help="File to write the profile to.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(OUT, help="File to write costs to; with --prompts a folder for everything."),
+    ] = None,
+    prompts: PromptsFlag = None,
+    neighbours: NeighboursFlag = None,
+    levels: LevelsFlag = None,
+    skips: SkipsFlag = "",
+    nodes: NodesFlag = 1,
+    repeats: RepeatsFlag = 1,
+    test_repeats: TestRepeatsFlag = None,
+    scorers: ScorersFlag = "",
+    clip: ClipFlag = None,
+    costs: CostsFlag = None,
+    work: WorkFlag = None,
     json: Annotated[bool, typer.Option("--json", help="Print the profile on stdout.")] = False,
     config: ConfigFlag = None,
 ) -> None:
     """Measure what models cost here: seconds and bytes by lanes and size, as JSON.
 
-    Needs the device to itself, and minutes for large models. docs/profile.md describes the file.
+    With --prompts also what every level does to each prompt, by pictures made through a cluster of
+    its own: the folder then holds costs, scores, a summary and a report. A run that was stopped
+    goes on where it ended.
+
+    Needs the device to itself, and minutes for large models. docs/profile.md describes the files.
     """
     flags = {
         "node.models": model or None,
@@ -55,9 +88,27 @@ def profile(
         "node.threads": threads,
         "node.max_lanes": max_lanes,
     }
-    settings = configure(config, flags).node
-    _check_out(out, json)
+    configured = configure(config, {**flags, "coordinator.levels": levels})
+    settings = configured.node
     wanted = _sizes(sizes)
+    if prompts is not None:
+        given = PromptsPlan(
+            prompts,
+            neighbours,
+            skips,
+            nodes,
+            repeats,
+            test_repeats,
+            scorers,
+            clip,
+            costs,
+            work,
+            out,
+        )
+        with naming_settings(flags), naming_flags():
+            profile_prompts(configured, given, wanted)
+        return
+    _check_out(out, json)
     from argus.node.folders import model_folders
 
     folders = model_folders(settings)

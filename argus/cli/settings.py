@@ -12,6 +12,7 @@ import typer
 from argus.config import Config, load_config
 from argus.errors import ConfigError, InvalidArgumentError
 from argus.rpc.address import parse_address
+from argus.types import OFF
 
 DEFAULTS = Config()
 
@@ -92,6 +93,22 @@ LogLevelFlag = Annotated[
         "--log-level", help=f"debug, info, warning or error. Default: {DEFAULTS.log.level}."
     ),
 ]
+HttpFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--http",
+        help="Where the HTTP gateway listens, HOST:PORT; off: nowhere. Default: 127.0.0.1:7421, "
+        "or the next free port.",
+    ),
+]
+MetricsFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        help="Where /metrics of the coordinator is, HOST:PORT; off: nowhere. Default: "
+        "127.0.0.1:7422, or the next free port.",
+    ),
+]
 WatchStdinFlag = Annotated[
     bool,
     typer.Option("--watch-stdin", hidden=True, help="End when stdin closes: the parent is gone."),
@@ -102,6 +119,7 @@ ODD_FLAGS = {
     "node.models": "--model",
     "cache.mode": "--cache",
     "cache.folder": "--cache-folder",
+    "gateway.bind": "--http",
 }
 """Flags that are not named after their setting."""
 
@@ -116,6 +134,14 @@ def configure(file: Path | None, flags: Mapping[str, Any]) -> Config:
         config = load_config(file, None, flags)
         parse_address(config.coordinator.bind, "coordinator.bind")
         parse_address(config.node.coordinator, "node.coordinator")
+        parse_address(config.gateway.coordinator, "gateway.coordinator")
+        for setting, bind in (
+            ("gateway.bind", config.gateway.bind),
+            ("coordinator.metrics", config.coordinator.metrics),
+            ("node.metrics", config.node.metrics),
+        ):
+            if bind not in ("", OFF):
+                parse_address(bind, setting)
     return config
 
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json as json_module
 from textwrap import wrap
-from typing import Any, cast
 
 import typer
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import Message
 
 from argus.cli.connect import DEFAULT_SERVER, connect
 from argus.cli.settings import JsonFlag, ServerFlag
+from argus.rpc.as_json import as_json
 from argus.v1 import admin_pb2
 
 WIDTH = 80
 """Columns of the narrowest terminal the text must be readable on."""
-LONG_NUMBERS = {FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64}
 LONGEST_NAME = 20
 """Longer names of nodes do not widen the column."""
 
@@ -33,32 +29,16 @@ def status(server: ServerFlag = DEFAULT_SERVER, json: JsonFlag = False) -> None:
         typer.echo(line)
 
 
-def as_json(message: Message) -> dict[str, Any]:
-    """Return a message with the names of its proto, ready for JSON, its defaults included.
-
-    Numbers of 64 bits are numbers. The JSON form of protobuf has strings there for JavaScript's
-    sake, which scripts trip over; none of ours is near 2^53.
-    """
-    data = MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
-    _read_numbers(data, cast(Descriptor, message.DESCRIPTOR))
-    return data
-
-
-def _read_numbers(data: dict[str, Any], kind: Descriptor) -> None:
-    for name, field in kind.fields_by_name.items():
-        value = data.get(name)
-        if field.cpp_type in LONG_NUMBERS and value is not None:
-            data[name] = [int(v) for v in value] if isinstance(value, list) else int(value)
-        elif field.message_type is not None and value is not None:
-            for part in value if isinstance(value, list) else [value]:
-                _read_numbers(part, field.message_type)
-
-
 def describe(answer: admin_pb2.GetStatusResponse) -> list[str]:
     """Return the state in lines for people, readable on a terminal of 80 columns."""
-    return [*_summary(answer), *_policy(answer), *_cache(answer), *_nodes(answer), *_levels(answer)]
+    return [
+        *_summary(answer),
+        *_policy(answer),
+        *_cache(answer),
+        *_quality(answer),
+        *_nodes(answer),
+        *_levels(answer),
+    ]
 
 
 def _summary(answer: admin_pb2.GetStatusResponse) -> list[str]:
@@ -82,8 +62,8 @@ def _policy(answer: admin_pb2.GetStatusResponse) -> list[str]:
         return [f"policy: {policy.name}"] if policy.name else []
     age = f"plan {policy.plan_age_s:.0f} s old" if policy.HasField("plan_age_s") else "no plan yet"
     return _lines(
-        f"policy: {policy.name}; {policy.arrivals_per_s:.3g} requests a second, {policy.load:.0%} of "
-        f"what the nodes can do without approximation; a device second is worth "
+        f"policy: {policy.name}; {policy.arrivals_per_s:.3g} requests a second, {policy.load:.0%} "
+        "of what the nodes can do without approximation; a device second is worth "
         f"{policy.price:.3g} of a picture's quality; {age}; margin on predictions "
         f"{policy.margin:.2f}"
     )
@@ -105,6 +85,33 @@ def _cache(answer: admin_pb2.GetStatusResponse) -> list[str]:
         f"{t.tier} {1000 * t.p50_s:.2g} ms (99 %: {1000 * t.p99_s:.2g})" for t in cache.fetches
     ]
     return _lines(f"{said}; fetches: {', '.join(times)}" if times else said)
+
+
+def _quality(answer: admin_pb2.GetStatusResponse) -> list[str]:
+    """Return what comparing live pictures has shown; nothing where none are compared."""
+    if not answer.HasField("quality"):
+        return []
+    seen = answer.quality
+    said = (
+        f"quality: {seen.compared} of {seen.sampled} sampled pictures compared by {seen.scorer} "
+        f"({seen.waiting} waiting, {seen.withdrawn} withdrawn, {seen.dropped} dropped, "
+        f"{seen.undefined} undefined, {seen.failed} failed)"
+    )
+    if seen.compared:
+        said += f"; observed - predicted {seen.residual:+.3f}"
+    if seen.bounds_judged:
+        said += f"; {seen.held:.0%} held their bound, margin {seen.margin:.3f}"
+    lines = _lines(said)
+    for alarm in seen.alarms:
+        lines += _lines(
+            f"ALARM: {f'level {alarm.level}' if alarm.level else 'all levels'}: pictures are "
+            f"{'worse' if alarm.worse else 'better'} than predicted, {alarm.residual:+.3f} on "
+            f"average of the last {alarm.pictures}",
+            first="  ",
+        )
+    if seen.trouble:
+        lines += _lines(f"TROUBLE: {seen.trouble}", first="  ")
+    return lines
 
 
 def _nodes(answer: admin_pb2.GetStatusResponse) -> list[str]:

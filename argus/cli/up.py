@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -16,9 +17,11 @@ from argus.cli.settings import (
     CacheFolderFlag,
     ConfigFlag,
     DtypeFlag,
+    HttpFlag,
     LevelsFlag,
     LogLevelFlag,
     MaxLanesFlag,
+    MetricsFlag,
     ModelFlag,
     PolicyFlag,
     SlotsFlag,
@@ -27,6 +30,7 @@ from argus.cli.settings import (
     configure,
 )
 from argus.config import Config
+from argus.types import OFF
 
 DEVICE_HELP = (
     "cpu, cuda, cuda:N or auto; several, separated by commas, are dealt to the nodes; auto deals "
@@ -37,6 +41,8 @@ DEVICE_HELP = (
 def up(
     nodes: Annotated[int, typer.Option("--nodes", min=1, help="Node daemons to run.")] = 1,
     bind: BindFlag = None,
+    http: HttpFlag = None,
+    metrics: MetricsFlag = None,
     model: ModelFlag = None,
     levels: LevelsFlag = None,
     policy: PolicyFlag = None,
@@ -50,7 +56,10 @@ def up(
     config: ConfigFlag = None,
     log_level: LogLevelFlag = None,
 ) -> None:
-    """Run a coordinator and nodes; prints `ready HOST:PORT` when the first request can be served.
+    """Run a coordinator, nodes and a gateway for HTTP.
+
+    Prints `ready HOST:PORT` when the first request can be served, and `http HOST:PORT`, where the
+    dashboard and the HTTP interface are.
 
     Ends everything in good order on SIGTERM or Ctrl-C. A node that dies is started again,
     one that was drained is not.
@@ -64,6 +73,8 @@ def up(
             "coordinator.bind": bind,
             "coordinator.levels": levels,
             "coordinator.policy": policy,
+            "coordinator.metrics": metrics,
+            "gateway.bind": http,
             "node.models": model or None,
             "node.device": device,
             "node.dtype": dtype,
@@ -75,8 +86,9 @@ def up(
         },
     )
     setup_logging(settings.log.level, "up")
+    common = _shared_arguments(config, log_level)
     shared = (
-        *_shared_arguments(config, log_level),
+        *common,
         *_optional("--cache", cache),
         *_optional("--cache-folder", None if cache_folder is None else str(cache_folder.resolve())),
     )
@@ -87,15 +99,21 @@ def up(
             *shared,
             *_optional("--levels", levels),
             *_optional("--policy", policy),
+            *_optional("--metrics", metrics),
         ),
         nodes={
-            f"node-{i}": (*shared, *_node_arguments(settings, model, threads, nodes, device))
+            f"node-{i}": (*shared, *node_arguments(settings, model, threads, nodes, device))
             for i, device in enumerate(devices)
         },
         grace_s=max(settings.coordinator.drain_grace_s, settings.node.drain_grace_s),
+        gateway=None if settings.gateway.bind == OFF else (*common, *_optional("--http", http)),
     )
     with log_bugs():
-        run(lambda stop: run_family(plan, stop, lambda at: print("ready", at, flush=True)))
+        run(lambda stop: run_family(plan, stop, _say("ready"), _say("http")))
+
+
+def _say(word: str) -> Callable[[str], None]:
+    return lambda address: print(word, address, flush=True)
 
 
 def _shared_arguments(config: Path | None, log_level: str | None) -> tuple[str, ...]:
@@ -103,7 +121,7 @@ def _shared_arguments(config: Path | None, log_level: str | None) -> tuple[str, 
     return (*_optional("--config", file), *_optional("--log-level", log_level))
 
 
-def _node_arguments(
+def node_arguments(
     settings: Config, model: list[str] | None, threads: int | None, nodes: int, device: str
 ) -> tuple[str, ...]:
     """Return the arguments of one of `nodes` nodes, which runs on `device`."""

@@ -23,7 +23,7 @@ InternalError: a fault of Argus, of a device or of a model.
 from argus.client.aio import AsyncClient
 from argus.client.events import Event, Image, Preview, Queued, Started, Step, Warning
 from argus.client.request import Options
-from argus.client.result import ImageResult
+from argus.client.result import Failure, ImageResult
 from argus.client.retries import Retries
 from argus.client.sync import Client
 from argus.client.variants import Variant
@@ -51,6 +51,7 @@ __all__ = [
     "DeadlineError",
     "Event",
     "FailedPreconditionError",
+    "Failure",
     "Image",
     "ImageResult",
     "InternalError",

@@ -8,13 +8,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from itertools import repeat
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 import grpc
 
 from argus.client.events import Event, Image, event_from_proto
+from argus.client.progress import progress_bar
 from argus.client.request import Options, build_request
-from argus.client.result import ImageResult
+from argus.client.result import Failure, ImageResult
 from argus.client.retries import Attempts, Retries
 from argus.client.series import plan_series
 from argus.client.variants import Variant, variants_from_proto
@@ -161,22 +162,56 @@ class AsyncClient:
             async with aclosing(results):
                 return series.in_order([result async for result in results])
 
+    @overload
+    def map(
+        self,
+        prompts: Iterable[str],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        errors: Literal["raise"] = ...,
+        progress: bool = ...,
+        each: Callable[[int], Options] | None = ...,
+        on_event: Callable[[Event], None] | None = ...,
+        **options: Unpack[Options],
+    ) -> AsyncGenerator[ImageResult, None]: ...
+
+    @overload
+    def map(
+        self,
+        prompts: Iterable[str],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        errors: Literal["yield"],
+        progress: bool = ...,
+        each: Callable[[int], Options] | None = ...,
+        on_event: Callable[[Event], None] | None = ...,
+        **options: Unpack[Options],
+    ) -> AsyncGenerator[ImageResult | Failure, None]: ...
+
     async def map(
         self,
         prompts: Iterable[str],
         *,
         concurrency: int = DEFAULT_CONCURRENCY,
         ordered: bool = True,
+        errors: Literal["raise", "yield"] = "raise",
+        progress: bool = False,
         each: Callable[[int], Options] | None = None,
         on_event: Callable[[Event], None] | None = None,
         **options: Unpack[Options],
-    ) -> AsyncGenerator[ImageResult, None]:
+    ) -> AsyncGenerator[ImageResult | Failure, None]:
         """Iterate over one image for each prompt, with at most `concurrency` requests at a time.
 
         Args:
             prompts: read only as fast as needed.
             concurrency: images asked for or waiting to be taken, at least 1.
             ordered: results in the order of the prompts; else in the order of completion.
+            errors: "raise": the first failure ends the iteration, and what is still running, or
+                done and not taken, is lost; "yield": a Failure takes the place of an image that
+                could not be made, and the rest goes on.
+            progress: whether a bar is shown on stderr, where that is a terminal.
             each: called with the position of a prompt, from 0, when its turn comes; returns options
                 that win over the common ones, such as `{"seed": position}`.
             on_event: called with each event of each image; its `request_id` tells whose it is.
@@ -184,31 +219,35 @@ class AsyncClient:
                 from the same noise, and equal prompts give equal images; without one each gets
                 a seed of its own. A `request_id` gets the position appended.
 
-        The first failure ends the iteration; it and leaving early cancel what is still running.
+        A failure that is raised, and leaving early, cancel what is still running.
         """
-        if concurrency < 1:
-            raise ValueError(f"concurrency must be at least 1, not {concurrency}")
-        requests = (
-            self._one(prompt, on_event, options_at(position, options, each))
-            for position, prompt in enumerate(prompts)
-        )
-        running: deque[asyncio.Task[ImageResult]] = deque()
-        try:
-            for request in requests:
-                running.append(asyncio.ensure_future(request))
-                if len(running) == concurrency:
-                    yield await _next_done(running, ordered)
-            while running:
-                yield await _next_done(running, ordered)
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+        check_map(concurrency, errors)
+        running: deque[asyncio.Task[ImageResult | Failure]] = deque()
+        with progress_bar(prompts, progress) as advance:
 
-    async def _one(
-        self, prompt: str, on_event: Callable[[Event], None] | None, options: Options
-    ) -> ImageResult:
-        return await self.generate(prompt, on_event=on_event, **options)
+            async def one(position: int, prompt: str) -> ImageResult | Failure:
+                result: ImageResult | Failure
+                try:
+                    here = options_at(position, options, each)
+                    result = await self.generate(prompt, on_event=on_event, **here)
+                except ArgusError as error:
+                    if errors == "raise":
+                        raise
+                    result = Failure(position, prompt, error)
+                advance(result)
+                return result
+
+            try:
+                for position, prompt in enumerate(prompts):
+                    running.append(asyncio.ensure_future(one(position, prompt)))
+                    if len(running) == concurrency:
+                        yield await _next_done(running, ordered)
+                while running:
+                    yield await _next_done(running, ordered)
+            finally:
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
 
     async def variants(self) -> list[Variant]:
         """Return what can be asked for, the default variant first."""
@@ -247,7 +286,15 @@ def options_at(position: int, options: Options, each: Callable[[int], Options] |
     return here if each is None else {**here, **each(position)}
 
 
-async def _next_done(running: deque[asyncio.Task[ImageResult]], ordered: bool) -> ImageResult:
+def check_map(concurrency: int, errors: str) -> None:
+    """Raise ValueError where a map cannot be run so."""
+    if concurrency < 1:
+        raise ValueError(f"concurrency must be at least 1, not {concurrency}")
+    if errors not in ("raise", "yield"):
+        raise ValueError(f"errors must be 'raise' or 'yield', not {errors!r}")
+
+
+async def _next_done(running: deque[asyncio.Task[T]], ordered: bool) -> T:
     """Take the next result: of the oldest task, or of any that is done."""
     if ordered:
         return await running.popleft()

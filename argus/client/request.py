@@ -21,7 +21,8 @@ class Options(TypedDict, total=False):
     sampler, variant: by name, see `variants()`.
     level: pins one level of the ladder by name; absent: Argus chooses.
     deadline_s: seconds from now by which the image must have arrived, at most 86,400.
-    min_quality: lowest acceptable predicted relative quality, 0 to 1.
+    min_quality: lowest acceptable relative quality, 0 to 1, held against the predicted lower
+        bound.
     format: "png", "webp" or "jpeg".
     request_id: 1 to 128 characters of [A-Za-z0-9._:-]; asking again with the same id finds the
         same image. Absent: a new one.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from argus.errors import InvalidArgumentError
+from argus.errors import ArgusError, InvalidArgumentError
 from argus.rpc.convert import image_format_from_proto
 from argus.types import ImageFormat
 from argus.v1 import image_pb2
@@ -94,6 +94,21 @@ class ImageResult:
                 "path", f"{path.name!r} does not fit an image in {self.format.value} format"
             )
         path.write_bytes(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A prompt of a map that got no image.
+
+    Attributes:
+        position: of the prompt, from 0.
+        prompt: what was asked for.
+        error: why there is no image.
+    """
+
+    position: int
+    prompt: str
+    error: ArgusError
 
 
 def result_from_proto(request_id: str, prompt: str, message: image_pb2.Image) -> ImageResult:

@@ -33,6 +33,8 @@ class Retries:
     from `first_wait_s` to `longest_wait_s`, each drawn between half of that and all of it; a
     server that says when to come back is not asked earlier.
 
+    With `when_full` false a server that is full is not asked again: its refusal is passed on.
+
     A request that was accepted and then lost is asked for again for PATIENCE_S seconds, at least
     once a second, and at most `attempts` such losses are borne.
     """
@@ -40,6 +42,7 @@ class Retries:
     attempts: int = 6
     first_wait_s: float = 0.2
     longest_wait_s: float = 5.0
+    when_full: bool = True
 
     def __post_init__(self) -> None:
         if self.attempts < 1 or not 0 < self.first_wait_s <= self.longest_wait_s:
@@ -115,7 +118,9 @@ class Attempts:
         if isinstance(error, NotFoundError):
             # The names were known before the loss: a new coordinator still lacks its nodes.
             return self._lost_s is not None
-        return isinstance(error, UnavailableError | OverloadedError)
+        if isinstance(error, OverloadedError):
+            return self.retries.when_full
+        return isinstance(error, UnavailableError)
 
     def _note_loss(self) -> None:
         if self._accepted and self._lost_s is None:

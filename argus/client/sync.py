@@ -13,14 +13,21 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from itertools import repeat
 from types import TracebackType
-from typing import Any, Self, Unpack, cast
+from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 import grpc
 
-from argus.client.aio import DEFAULT_CONCURRENCY, DEFAULT_SERVER, QUICK_CALL_S, options_at
+from argus.client.aio import (
+    DEFAULT_CONCURRENCY,
+    DEFAULT_SERVER,
+    QUICK_CALL_S,
+    check_map,
+    options_at,
+)
 from argus.client.events import Event, Image, event_from_proto
+from argus.client.progress import progress_bar
 from argus.client.request import Options, build_request
-from argus.client.result import ImageResult
+from argus.client.result import Failure, ImageResult
 from argus.client.retries import Attempts, Retries
 from argus.client.series import plan_series
 from argus.client.variants import Variant, variants_from_proto
@@ -29,6 +36,8 @@ from argus.rpc.channel import open_blocking_channel
 from argus.rpc.status import RpcFailure, from_rpc_error
 from argus.types import ImageRequest
 from argus.v1 import admin_pb2, admin_pb2_grpc, image_pb2, image_pb2_grpc
+
+T = TypeVar("T")
 
 
 class Client:
@@ -103,32 +112,72 @@ class Client:
         with series.in_whole(), closing(results):
             return series.in_order(results)
 
+    @overload
+    def map(
+        self,
+        prompts: Iterable[str],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        errors: Literal["raise"] = ...,
+        progress: bool = ...,
+        each: Callable[[int], Options] | None = ...,
+        on_event: Callable[[Event], None] | None = ...,
+        **options: Unpack[Options],
+    ) -> Generator[ImageResult, None, None]: ...
+
+    @overload
+    def map(
+        self,
+        prompts: Iterable[str],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        errors: Literal["yield"],
+        progress: bool = ...,
+        each: Callable[[int], Options] | None = ...,
+        on_event: Callable[[Event], None] | None = ...,
+        **options: Unpack[Options],
+    ) -> Generator[ImageResult | Failure, None, None]: ...
+
     def map(
         self,
         prompts: Iterable[str],
         *,
         concurrency: int = DEFAULT_CONCURRENCY,
         ordered: bool = True,
+        errors: Literal["raise", "yield"] = "raise",
+        progress: bool = False,
         each: Callable[[int], Options] | None = None,
         on_event: Callable[[Event], None] | None = None,
         **options: Unpack[Options],
-    ) -> Generator[ImageResult, None, None]:
+    ) -> Generator[ImageResult | Failure, None, None]:
         """Iterate over one image for each prompt; see `AsyncClient.map`.
 
         With `seed=3` all start from the same noise. `on_event` and `each` are called in the
         threads that wait for the images.
         """
-        if concurrency < 1:
-            raise ValueError(f"concurrency must be at least 1, not {concurrency}")
+        check_map(concurrency, errors)
         calls = _Calls()
+        running: deque[Future[ImageResult | Failure]] = deque()
+        with (
+            progress_bar(prompts, progress) as advance,
+            ThreadPoolExecutor(concurrency, thread_name_prefix="argus-map") as pool,
+        ):
 
-        def one(prompt: str, position: int) -> ImageResult:
-            request = build_request(prompt, **options_at(position, options, each))
-            with closing(self._stream(request, calls)) as events:
-                return _result(events, on_event)
+            def one(prompt: str, position: int) -> ImageResult | Failure:
+                result: ImageResult | Failure
+                try:
+                    request = build_request(prompt, **options_at(position, options, each))
+                    with closing(self._stream(request, calls)) as events:
+                        result = _result(events, on_event)
+                except ArgusError as error:
+                    if errors == "raise":
+                        raise
+                    result = Failure(position, prompt, error)
+                advance(result)
+                return result
 
-        running: deque[Future[ImageResult]] = deque()
-        with ThreadPoolExecutor(concurrency, thread_name_prefix="argus-map") as pool:
             try:
                 for position, prompt in enumerate(prompts):
                     running.append(pool.submit(one, prompt, position))
@@ -240,7 +289,7 @@ def _result(events: Iterable[Event], on_event: Callable[[Event], None] | None) -
     raise InternalError("the server ended the request without an image")
 
 
-def _next_done(running: deque[Future[ImageResult]], ordered: bool) -> ImageResult:
+def _next_done(running: deque[Future[T]], ordered: bool) -> T:
     """Take the next result: of the oldest request, or of any that is done."""
     if ordered:
         return running.popleft().result()

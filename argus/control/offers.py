@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from argus.control.backlog import RowShape
 from argus.control.extras import refused_extra
 from argus.control.levels import Ladder
-from argus.control.predictor import QualityPredictor
-from argus.control.reuse import NearState
+from argus.control.predictor import Expectation, PromptView, QualityPredictor
+from argus.control.reuse import NearState, nearest_similarity
 from argus.errors import InvalidArgumentError
 from argus.types import ImageRequest, Level, VariantInfo, forwards, lanes
 
@@ -23,7 +23,7 @@ class Offer:
     guidance: float
     sampler: str
     quality: float
-    """Predicted relative quality."""
+    """Expected relative quality."""
     steps: int
     """Steps to run; the row's forwards, which a sampler may make more of, are in `row`."""
     reference_steps: int
@@ -34,6 +34,10 @@ class Offer:
     """Whose state; None where every step is run."""
     fallback: bool = False
     """Whether it is only for when no node can make any other offer."""
+    lower: float = 0.0
+    """Relative quality that is reached with the predictor's coverage; min_quality is held to it."""
+    fitted: float | None = None
+    """That bound before live pictures widened it; None where none are looked at."""
 
     def may_run_on(self, node: str) -> bool:
         """Whether the node can read the state that is needed, if one is."""
@@ -57,6 +61,7 @@ def make_offers(
     predictor: QualityPredictor,
     near: Sequence[NearState] = (),
     *,
+    prompt: PromptView | None = None,
     always_reuse: bool = False,
 ) -> tuple[Offer, ...]:
     """Return what `request` may become, the level it is measured against first.
@@ -76,23 +81,27 @@ def make_offers(
         variants: by name.
         predictor: of the levels' quality.
         near: cached prompts near the request's, at most one for each variant and step count.
+        prompt: what is known of the prompt; None: its text, and how near `near` is.
         always_reuse: whether a request without a deadline is made from a cached state, too, from
             the latest one that is harmless.
 
     Raises:
         NotFoundError: unknown variant or level.
         InvalidArgumentError: width, height, sampler or steps are not allowed, the variant does not
-            accept eta, guidance_rescale or true_guidance, or no level reaches min_quality.
+            accept eta, guidance_rescale or true_guidance, or the lower bound of no level reaches
+            min_quality.
     """
     visible = [x for x in ladder.visible(request.variant, request.level) if x.variant in variants]
     if not visible:
         return ()
     reference = variants[visible[0].variant]
     _check(request, visible[0], reference)
-    qualities = predictor.predict(request.prompt, visible)
+    if prompt is None:
+        prompt = PromptView(request.prompt, similarity=nearest_similarity(near))
+    (expected,) = predictor.predict([prompt], visible)
     all_offers = [
-        _offer(request, level, quality, reference, variants[level.variant], near)
-        for level, quality in zip(visible, qualities, strict=True)
+        _offer(request, level, expectation, reference, variants[level.variant], near)
+        for level, expectation in zip(visible, expected, strict=True)
         if _can(request, level, reference, variants[level.variant])
     ]
     offers = [offer for offer in all_offers if offer is not None]
@@ -117,11 +126,13 @@ def _good_enough(request: ImageRequest, offers: Sequence[Offer]) -> tuple[Offer,
     floor = request.min_quality
     if floor is None:
         return tuple(offers)
-    good = tuple(offer for offer in offers if offer.quality >= floor)
+    good = tuple(offer for offer in offers if offer.lower >= floor)
     if not good:
-        best = max(offer.quality for offer in offers)
+        best = max(offer.lower for offer in offers)
         raise InvalidArgumentError(
-            "min_quality", f"{floor:g} is out of reach; the best predicted is {best:g}"
+            "min_quality",
+            f"{floor:g} is out of reach; the best predicted is {best:g}, as the lower bound that "
+            "min_quality is held against",
         )
     return good
 
@@ -129,7 +140,7 @@ def _good_enough(request: ImageRequest, offers: Sequence[Offer]) -> tuple[Offer,
 def _offer(
     request: ImageRequest,
     level: Level,
-    quality: float,
+    expected: Expectation,
     reference: VariantInfo,
     variant: VariantInfo,
     near: Sequence[NearState],
@@ -146,7 +157,19 @@ def _offer(
     if level.skip_fraction and state is None:
         return None
     row = RowShape(variant.name, width, height, forwards(sampler, steps, left_out=skip), taken)
-    return Offer(level, row, guidance, sampler, quality, steps, reference_steps, skip, near=state)
+    return Offer(
+        level,
+        row,
+        guidance,
+        sampler,
+        expected.quality,
+        steps,
+        reference_steps,
+        skip,
+        near=state,
+        lower=expected.lower,
+        fitted=expected.fitted,
+    )
 
 
 def _state(near: Sequence[NearState], variant: str, steps: int, skip: int) -> NearState | None:

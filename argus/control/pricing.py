@@ -16,6 +16,9 @@ Floats = NDArray[np.float64]
 RELATIVE_PRICES: Floats = np.concatenate(([0.0], np.geomspace(0.003, 4.0, 39)))
 """Prices that are looked at, relative to one unit of quality for the work of a whole request."""
 _REMEMBERED = 192
+_FEWEST = 16
+"""Requests with a deadline that are seen before anything has a price."""
+_SILENCE_S = 10.0
 _YOUNG_S = 5.0
 """Time between two curves while little was seen."""
 _EVERY = 3
@@ -45,12 +48,12 @@ class Rate:
         self._weight += 1.0
 
     def at(self, now_s: float) -> float:
-        """Return the rate; what came before the first arrival is not taken for silence."""
+        """Return the rate; before the first arrival a few seconds of silence are supposed."""
         if self._first_s is None:
             return 0.0
         self._fade(now_s)
-        seen = 1.0 - math.exp(-(now_s - self._first_s) / self._memory_s)
-        return self._weight / (self._memory_s * max(seen, 0.2))
+        unseen = math.exp(-(now_s - self._first_s) / self._memory_s)
+        return self._weight / (self._memory_s * (1.0 - unseen) + _SILENCE_S * unseen)
 
     def _fade(self, now_s: float) -> None:
         self._weight *= math.exp((self._since_s - now_s) / self._memory_s)
@@ -76,6 +79,7 @@ class Pricing:
         self._waiting: Floats = np.zeros(0)
         self._works_s: dict[Choices, Floats] = {}
         self._slack_s = 0.0
+        self._bound = 0
         self._whole_s = 0.0
         self._nodes = 0
         self._solved_s = 0.0
@@ -90,6 +94,7 @@ class Pricing:
         self.rate.arrive(now_s)
         self._recent.append(choices.at(self._prices))
         if slack_s < math.inf:
+            self._bound += 1
             old = self._slack_s or slack_s
             self._slack_s = old + _EWMA_OF_SLACK * (slack_s - old)
 
@@ -118,7 +123,7 @@ class Pricing:
 
     def plan(self, nodes: int, now_s: float) -> float:
         """Solve for a new curve; return when to do so again."""
-        if not self._recent or not self._slack_s or nodes <= 0:
+        if self._bound < _FEWEST or nodes <= 0:
             return now_s + _YOUNG_S
         qualities, works, busy = np.mean(self._recent, axis=0)
         self._whole_s = float(works[0])

@@ -75,4 +75,4 @@ class Recalibration:
 def _classes(predicted: Floats) -> NDArray[np.intp]:
     """Return (n,) the deepest level that each prediction calls harmless."""
     harmless = predicted >= predicted.max(axis=1, keepdims=True) - _HARMLESS
-    return predicted.shape[1] - 1 - harmless[:, ::-1].argmax(axis=1)
+    return np.asarray(predicted.shape[1] - 1 - harmless[:, ::-1].argmax(axis=1))

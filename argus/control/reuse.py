@@ -123,6 +123,12 @@ class NearState:
         return 0 < skip <= most and skip in reachable
 
 
+def nearest_similarity(near: Iterable[NearState]) -> float | None:
+    """Return the similarity of the nearest prompt of which some node can read a state, or None."""
+    reachable = (state for state in near if any(state.nodes.values()))
+    return max((state.similarity for state in reachable), default=None)
+
+
 class RetrievalTimes:
     """Seconds that fetches took lately, by tier.
 

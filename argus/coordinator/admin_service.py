@@ -9,7 +9,14 @@ from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.membership import Membership
 from argus.coordinator.reuse import Reuse
-from argus.coordinator.views import cache_status, live_variants, node_status, policy_status
+from argus.coordinator.shadow import Shadow
+from argus.coordinator.views import (
+    cache_status,
+    live_variants,
+    node_status,
+    policy_status,
+    quality_status,
+)
 from argus.errors import NotFoundError
 from argus.rpc.interceptors import Context
 from argus.v1 import admin_pb2, admin_pb2_grpc, cluster_pb2
@@ -25,6 +32,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         catalog: what can be asked for.
         membership: the nodes.
         reuse: the cache; None where it is off.
+        shadow: compares live pictures; None where none are.
     """
 
     def __init__(
@@ -35,6 +43,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         catalog: Catalog,
         membership: Membership,
         reuse: Reuse | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         self._clock = clock
         self._start_s = clock.now()
@@ -43,6 +52,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         self._catalog = catalog
         self._membership = membership
         self._reuse = reuse
+        self._shadow = shadow
 
     async def GetStatus(  # noqa: N802 - gRPC's name
         self, request: admin_pb2.GetStatusRequest, context: Context
@@ -72,6 +82,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             counters=counters.to_proto(),
             policy=policy_status(self._config.policy, self._dispatcher.policy, now_s),
             cache=await cache_status(self._reuse) if self._reuse else None,
+            quality=quality_status(self._shadow) if self._shadow else None,
         )
 
     async def DrainNode(  # noqa: N802 - gRPC's name

@@ -11,6 +11,7 @@ from argus.config import CoordinatorConfig
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.membership import Member, Membership
+from argus.coordinator.prompts import PromptReader
 from argus.coordinator.reports import Reports
 from argus.coordinator.reuse import Reuse
 from argus.errors import ArgusError, DeadlineError, InternalError, InvalidArgumentError
@@ -34,6 +35,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         dispatcher: owns the requests.
         on_change: called when a node has come, gone or begun to drain.
         reuse: hears of what nodes cache; None where nothing is.
+        prompts: hears of the variants; None where only levels' means are known.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         dispatcher: Dispatcher,
         on_change: Callable[[], Awaitable[None]],
         reuse: Reuse | None = None,
+        prompts: PromptReader | None = None,
     ) -> None:
         self._clock = clock
         self._config = config
@@ -53,6 +56,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         self._dispatcher = dispatcher
         self._reports = Reports(clock, dispatcher, reuse)
         self._reuse = reuse
+        self._prompts = prompts
         self._on_change = on_change
 
     async def Join(  # noqa: N802 - gRPC's name
@@ -91,8 +95,8 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         info = node_info_from_proto(first.hello)
         self._membership.check_free(info.name)
         self._catalog.learn(info, self._membership.holds)
-        if self._reuse is not None:
-            self._reuse.meet(info.variants)
+        if self._prompts is not None:
+            self._prompts.meet(info.variants)
         log.info("node %s joined: %s, %d slots", info.name, info.device_name, info.slots)
         return self._membership.join(info, first.hello)
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from argus.clock import Clock
 from argus.config import CoordinatorConfig
@@ -14,7 +14,7 @@ from argus.control.admission import turn_away
 from argus.control.backlog import due_s
 from argus.control.offers import make_offers
 from argus.control.policy import Policy, Start, Task
-from argus.control.predictor import QualityPredictor
+from argus.control.predictor import PromptView, QualityPredictor
 from argus.control.reuse import NearState
 from argus.control.router import Decision
 from argus.coordinator.catalog import Catalog
@@ -33,7 +33,7 @@ from argus.errors import (
     UnavailableError,
 )
 from argus.rpc.convert_cluster import work_to_proto
-from argus.types import MAX_SEED, ImageRequest
+from argus.types import MAX_SEED, SHADOW_TENANT, ImageRequest
 from argus.v1 import cluster_pb2, image_pb2
 
 log = logging.getLogger(__name__)
@@ -79,6 +79,15 @@ class Dispatcher:
         self._empty = asyncio.Event()
         self._empty.set()
         self.counters = Counters()
+        self._uncounted = Counters()
+        self.before_accept: Callable[[], None] = _nothing
+        """Called before a client's request is accepted, so that whatever gives way can."""
+        self.after_image: Callable[[Flight, image_pb2.Image], None] = _nothing
+        """Called with every picture that was made for a client."""
+
+    def counters_of(self, request: ImageRequest) -> Counters:
+        """Return what counts a request: the coordinator's own requests are nobody's."""
+        return self._uncounted if request.tenant == SHADOW_TENANT else self.counters
 
     @property
     def policy(self) -> Policy:
@@ -106,6 +115,7 @@ class Dispatcher:
         request: ImageRequest,
         near: Sequence[NearState] = (),
         came_s: float | None = None,
+        prompt: PromptView | None = None,
     ) -> Subscription:
         """Return the events of a request: a new one, the one in flight, or the one remembered.
 
@@ -115,6 +125,7 @@ class Dispatcher:
             request: what is wanted.
             near: cached prompts that it might start from.
             came_s: when it came, from which its deadline counts; None: now.
+            prompt: what is known of its prompt; None: its text.
 
         Raises:
             InvalidArgumentError, NotFoundError: something asked for does not exist.
@@ -133,7 +144,10 @@ class Dispatcher:
             return subscription
         if self._closed:
             raise UnavailableError("the coordinator is stopping")
-        self._accept(request, subscription, near, self._clock.now() if came_s is None else came_s)
+        if request.tenant != SHADOW_TENANT:
+            self.before_accept()
+        came_s = self._clock.now() if came_s is None else came_s
+        self._accept(request, subscription, near, came_s, prompt)
         self.pump()
         return subscription
 
@@ -161,6 +175,7 @@ class Dispatcher:
         subscription: Subscription,
         near: Sequence[NearState],
         came_s: float,
+        prompt: PromptView | None,
     ) -> None:
         offers = make_offers(
             request,
@@ -168,6 +183,7 @@ class Dispatcher:
             self._catalog.variants,
             self._predictor,
             near,
+            prompt=prompt,
             always_reuse=self._reuse is not None and self._reuse.always,
         )
         deadline_s = math.inf if request.deadline_s is None else request.deadline_s
@@ -178,12 +194,14 @@ class Dispatcher:
             deadline_at_s=came_s + deadline_s,
             order=self._accepted,
             tenant=request.tenant,
+            similarity=max((state.similarity for state in near), default=None),
         )
         ahead = self.not_started
         try:
             decision = task.decision = self._admit(task)
-        except (OverloadedError, DeadlineError):
-            self.counters.refused += 1
+        except (OverloadedError, DeadlineError) as error:
+            full = len(self._flights) >= self._config.max_in_flight
+            self.counters_of(request).refuse(error, full)
             raise
         queued = image_pb2.Queued(ahead=ahead, predicted_s=decision.predicted_finish_s)
         flight = Flight(
@@ -193,7 +211,7 @@ class Dispatcher:
             subscriptions=[subscription],
         )
         self._accepted += 1
-        self.counters.accepted += 1
+        self.counters_of(request).accepted += 1
         self._flights[flight.id] = flight
         self._empty.clear()
         flight.tell(image_pb2.GenerateResponse(request_id=flight.id, queued=queued))
@@ -272,7 +290,7 @@ class Dispatcher:
             self._detach(flight)
             self._close(flight, Phase.FAILED, gave_up)
             return
-        self.counters.replayed += 1
+        self.counters_of(flight.request).replayed += 1
         self._requeue(flight)
 
     def put_back(self, flight: Flight) -> None:
@@ -290,11 +308,12 @@ class Dispatcher:
     def complete(self, flight: Flight, response: image_pb2.GenerateResponse) -> None:
         """End a request with its image."""
         now_s = self._clock.now()
-        self._results.remember(flight.request, response, now_s)
-        self.counters.answered_by_level[response.image.level] += 1
-        self.counters.on_time += flight.on_time(now_s)
+        self.counters_of(flight.request).answer(flight, response.image, now_s)
         self._detach(flight)
         self._close(flight, Phase.DONE, response)
+        if flight.request.tenant != SHADOW_TENANT:
+            self._results.remember(flight.request, response, now_s)
+            self.after_image(flight, response.image)
 
     def fail(self, flight: Flight, error: ArgusError) -> None:
         """End a request that its node gave up."""
@@ -347,6 +366,10 @@ class Dispatcher:
         """Do the bookkeeping of every ending."""
         del self._flights[flight.id]
         flight.finish(phase, end)
-        self.counters.ended(phase)
+        self.counters_of(flight.request).ended(flight, phase)
         if not self._flights:
             self._empty.set()
+
+
+def _nothing(*_: object) -> None:
+    """Do nothing: nobody wants to know."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +21,18 @@ from argus.control.levels import Ladder
 from argus.control.offers import Offer
 from argus.control.reuse import NearState, RetrievalTimes
 from argus.coordinator.embedder import open_embedder, understands
+from argus.coordinator.embedding import Embedding
 from argus.coordinator.entries import Coming, Entries
 from argus.coordinator.index_thread import IndexThread
 from argus.coordinator.membership import Membership
 from argus.coordinator.partitions import kept_steps, partition_of, reusable_offers
 from argus.errors import ArgusError
-from argus.types import ImageRequest, VariantInfo
+from argus.types import SHADOW_TENANT, ImageRequest, VariantInfo
 from argus.v1 import cluster_pb2
 
 log = logging.getLogger(__name__)
 
 FETCH_QUANTILE = 0.9
-LOOK_UP_S = 0.5
-"""A look-up that takes longer finds nothing; the request is waiting for it."""
 COUNT_S = 0.5
 """A count that takes longer is left out of a status."""
 INDEX_FOLDER = ".index"
@@ -50,12 +49,20 @@ class Reuse:
         config: the cache's settings; its mode is not "off".
         membership: the nodes.
         clock: of the index server's breaker, of look-ups, and of entries that are on their way.
+        embedding: the embedder where others use it, too; None: its own, by the settings.
     """
 
-    def __init__(self, config: CacheConfig, membership: Membership, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: CacheConfig,
+        membership: Membership,
+        clock: Clock,
+        embedding: Embedding | None = None,
+    ) -> None:
         self._config = config
         self._membership = membership
         self._clock = clock
+        self._embedding = embedding or Embedding(lambda: open_embedder(config))
         self._embedder: MicroBatchingEmbedder | None = None
         self._index = IndexThread(clock)
         self._entries = Entries(clock)
@@ -82,8 +89,7 @@ class Reuse:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._embedder is not None:
-            await self._embedder.close()
+        await self._embedding.close()
         await self._index.close()
 
     @property
@@ -112,13 +118,28 @@ class Reuse:
 
     # -- requests ------------------------------------------------------------------------------
 
-    async def look_up(
-        self, request: ImageRequest, ladder: Ladder, variants: Mapping[str, VariantInfo]
-    ) -> tuple[NearState, ...]:
-        """Return the cached prompts that the request might start from."""
+    def looks_up(self, request: ImageRequest) -> bool:
+        """Whether a request is one of those that may start from a cached state."""
         if not self._index.is_open or self._embedder is None:
-            return ()
-        if request.deadline_s is None and not self.always and not request.level:
+            return False
+        return request.deadline_s is not None or self.always or bool(request.level)
+
+    async def look_up(
+        self,
+        request: ImageRequest,
+        ladder: Ladder,
+        variants: Mapping[str, VariantInfo],
+        vector: Awaitable[NDArray[np.float32]] | None = None,
+    ) -> tuple[NearState, ...]:
+        """Return the cached prompts that the request might start from.
+
+        Args:
+            request: that might.
+            ladder: the levels.
+            variants: by name.
+            vector: of the prompt, which is on its way; None: it is embedded here.
+        """
+        if self._embedder is None or not self.looks_up(request):
             return ()
         offers = [
             offer
@@ -129,15 +150,15 @@ class Reuse:
             return ()
         self.lookups += 1
         try:
-            async with asyncio.timeout(LOOK_UP_S):
-                vector = await self._embedder.embed(request.prompt)
+            async with asyncio.timeout(self._config.look_up_s):
+                embedded = await (vector or self._embedder.embed(request.prompt))
                 found = [
                     near
                     for offer in offers
-                    if (near := await self._near(request, offer, ladder, variants, vector))
+                    if (near := await self._near(request, offer, ladder, variants, embedded))
                 ]
         except TimeoutError:
-            log.warning("a look-up in the cache took longer than %g s", LOOK_UP_S)
+            log.warning("a look-up in the cache took longer than %g s", self._config.look_up_s)
             return ()
         except ArgusError as error:
             log.warning("no look-up in the cache: %s", error)
@@ -168,6 +189,7 @@ class Reuse:
             or not understands(self._config, variant)
             or offer.skip
             or not steps
+            or request.tenant == SHADOW_TENANT
         ):
             return "", ()
         partition = self._partition(request, offer, variant)
@@ -220,7 +242,7 @@ class Reuse:
 
     async def _open(self) -> None:
         try:
-            embedder = await asyncio.to_thread(open_embedder, self._config)
+            embedder = await self._embedding.open()
             identity = EmbedderId(embedder.name, embedder.dimension)
             await self._index.open(lambda: self._open_index(identity))
         except (ArgusError, OSError) as error:
@@ -229,8 +251,7 @@ class Reuse:
         except Exception:
             log.exception("nothing is reused")
             return
-        self._embedder = MicroBatchingEmbedder(embedder)
-        log.info("prompts are compared by %s", embedder.name)
+        self._embedder = embedder
         for member in self._membership.members:
             if member.caches:
                 self.take(member.name, member.cache_report)

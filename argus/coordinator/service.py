@@ -9,20 +9,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 from argus.clock import Clock, MonotonicClock
-from argus.config import CacheConfig, Config, CoordinatorConfig
+from argus.config import CacheConfig, Config, CoordinatorConfig, QualityConfig
 from argus.control import policies
 from argus.control.levels import LevelProfile, parse_profile
 from argus.control.policy import Policy
-from argus.control.predictor import LevelMeans
 from argus.coordinator.admin_service import AdminService
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.cluster_service import ClusterService
 from argus.coordinator.dispatch import Dispatcher
+from argus.coordinator.embedder import open_embedder
+from argus.coordinator.embedding import Embedding
 from argus.coordinator.image_service import ImageService
+from argus.coordinator.judge import Judge
+from argus.coordinator.live import open_watch, watched
 from argus.coordinator.membership import Membership
+from argus.coordinator.metrics import Metrics
+from argus.coordinator.predictors import load_predictor
+from argus.coordinator.prompts import PromptReader
 from argus.coordinator.reuse import Reuse
+from argus.coordinator.shadow import Shadow
 from argus.coordinator.watchdog import Watchdog
 from argus.errors import ConfigError, NotFoundError, UnavailableError
+from argus.metrics.exposition import shown_metrics
 from argus.models import bundled_dir
 from argus.rpc.server import RpcServer
 from argus.v1 import admin_pb2_grpc, cluster_pb2_grpc, image_pb2_grpc
@@ -33,6 +41,7 @@ IMAGE_SERVICE = "argus.v1.ImageService"
 CLUSTER_SERVICE = "argus.v1.ClusterService"
 ADMIN_SERVICE = "argus.v1.AdminService"
 BUNDLED_LEVELS = "levels.json"
+METRICS = "coordinator.metrics"
 WATCH_INTERVAL_S = 0.05
 STOP_GRACE_S = 1.0
 
@@ -41,18 +50,19 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[str], N
     """Run the coordinator until `stop` is set, then drain and return.
 
     Args:
-        config: settings; the coordinator's section is used.
+        config: settings; those of nodes are not used.
         stop: set to end.
         on_ready: called with HOST:PORT once the port is bound; nodes may still be missing.
 
     Raises:
-        ConfigError: the level file or the address cannot be used.
+        ConfigError: the level file, the predictor or the address cannot be used.
     """
-    coordinator = Coordinator(config.coordinator, MonotonicClock(), config.cache)
+    coordinator = Coordinator(config.coordinator, MonotonicClock(), config.cache, config.quality)
     address = await coordinator.start()
     try:
-        on_ready(address)
-        await stop.wait()
+        async with shown_metrics(coordinator.metrics, config.coordinator.metrics, METRICS):
+            on_ready(address)
+            await stop.wait()
     finally:
         await coordinator.stop()
 
@@ -92,22 +102,63 @@ class Coordinator:
         config: settings.
         clock: where the time comes from.
         cache: settings of the cache; None: it is off.
+        quality: settings of the watch of live pictures; None: it is off.
+
+    Attributes:
+        metrics: what there is to be shown to Prometheus.
 
     Raises:
-        ConfigError: the level file cannot be used, or there is no such policy.
+        ConfigError: the level file or the predictor cannot be used, or there is no such policy.
     """
 
     def __init__(
-        self, config: CoordinatorConfig, clock: Clock, cache: CacheConfig | None = None
+        self,
+        config: CoordinatorConfig,
+        clock: Clock,
+        cache: CacheConfig | None = None,
+        quality: QualityConfig | None = None,
     ) -> None:
         self._config = config
         cached = cache is not None and cache.mode != "off"
         catalog = Catalog(load_profile(config), cached)
         self._membership = Membership(clock, config.lease_s)
-        self._reuse = Reuse(cache, self._membership, clock) if cache and cached else None
-        policy = make_policy(config.policy)
+        settings = cache or CacheConfig()
+        self._embedding = Embedding(lambda: open_embedder(settings))
+        self._reuse = Reuse(settings, self._membership, clock, self._embedding) if cached else None
+        predictor = load_predictor(config)
+        watch = open_watch(quality, predictor) if quality and quality.shadow_share > 0 else None
+        if watch is not None:
+            predictor = watched(predictor, watch)
+        self._prompts = PromptReader(predictor, self._embedding, self._reuse, settings.look_up_s)
         self._dispatcher = Dispatcher(
-            clock, config, self._membership, catalog, LevelMeans(), policy, self._reuse
+            clock,
+            config,
+            self._membership,
+            catalog,
+            predictor,
+            make_policy(config.policy),
+            self._reuse,
+        )
+        self._shadow = (
+            Shadow(
+                clock,
+                quality,
+                self._dispatcher,
+                catalog,
+                self._membership,
+                watch,
+                Judge(quality.scorer, quality.clip),
+            )
+            if quality is not None and watch is not None
+            else None
+        )
+        self.metrics = Metrics(
+            clock,
+            config.max_in_flight,
+            self._dispatcher,
+            catalog,
+            self._membership,
+            self._reuse,
         )
         self._watchdog = Watchdog(clock, self._membership, self._dispatcher, config.node_wait_s)
         self._server = RpcServer()
@@ -115,7 +166,7 @@ class Coordinator:
         self._draining = False
         self._server.add(
             image_pb2_grpc.add_ImageServiceServicer_to_server,
-            ImageService(clock, self._dispatcher, catalog, self._membership, self._reuse),
+            ImageService(clock, self._dispatcher, catalog, self._membership, self._prompts),
             IMAGE_SERVICE,
         )
         self._server.add(
@@ -128,6 +179,7 @@ class Coordinator:
                 self._dispatcher,
                 self._show_health,
                 self._reuse,
+                self._prompts,
             ),
             CLUSTER_SERVICE,
         )
@@ -140,6 +192,7 @@ class Coordinator:
                 catalog,
                 self._membership,
                 self._reuse,
+                self._shadow,
             ),
             ADMIN_SERVICE,
         )
@@ -160,6 +213,8 @@ class Coordinator:
         """Refuse new requests, wait for those in flight, let the nodes go, and close the port."""
         self._draining = True
         self._dispatcher.close()
+        if self._shadow is not None:
+            await self._shadow.stop()
         await self._show_health()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.drain_grace_s):
@@ -169,8 +224,10 @@ class Coordinator:
         for member in self._membership.members:
             member.close(stopping)
         await self._server.stop(STOP_GRACE_S)
+        await self._prompts.stop()
         if self._reuse is not None:
             await self._reuse.stop()
+        await self._embedding.close()
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
@@ -185,6 +242,8 @@ class Coordinator:
             await asyncio.sleep(WATCH_INTERVAL_S)
             try:
                 self._watchdog.check()
+                if self._shadow is not None:
+                    self._shadow.check()
                 await self._show_health()
             except Exception:
                 log.exception("the watchdog failed; it goes on")

@@ -6,6 +6,7 @@ from argus.control.policy import Policy, Priced
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.membership import Member, Membership
 from argus.coordinator.reuse import Reuse
+from argus.coordinator.shadow import Shadow
 from argus.rpc.convert import variant_to_proto
 from argus.v1 import admin_pb2, image_pb2
 
@@ -65,4 +66,39 @@ async def cache_status(reuse: Reuse) -> admin_pb2.CacheStatus:
         lookups=reuse.lookups,
         near=reuse.near,
         fetches=fetches,
+    )
+
+
+def quality_status(shadow: Shadow) -> admin_pb2.QualityStatus:
+    """Return how live pictures compare with the reference level's."""
+    counts, drift = shadow.counts, shadow.drift
+    return admin_pb2.QualityStatus(
+        shadow_share=shadow.share,
+        scorer=shadow.scorer,
+        trouble=shadow.trouble,
+        sampled=counts.sampled,
+        compared=counts.compared,
+        undefined=counts.undefined,
+        withdrawn=counts.withdrawn,
+        dropped=counts.dropped,
+        failed=counts.failed,
+        waiting=shadow.waiting,
+        in_flight=shadow.in_flight,
+        residual=drift.residual,
+        levels=[
+            admin_pb2.LevelResidual(level=level, residual=residual)
+            for level, residual in drift.residuals.items()
+        ],
+        alarms=[
+            admin_pb2.DriftAlarm(
+                level=alarm.level,
+                worse=alarm.worse,
+                residual=alarm.residual,
+                pictures=alarm.pictures,
+            )
+            for alarm in drift.alarms
+        ],
+        margin=drift.margin,
+        held=drift.coverage.held,
+        bounds_judged=drift.coverage.judged,
     )

@@ -6,6 +6,7 @@ import itertools
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from argus.diffusion.adapter import PipelineAdapter
 from argus.engine.images import encode_image, encode_preview
 from argus.engine.row import Row
+from argus.engine.stats import DecodeStats
+from argus.histogram import SECONDS, Histogram
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +69,9 @@ class DecodeQueue:
         self._jobs: queue.PriorityQueue[tuple[int, int, DecodeJob | None]] = queue.PriorityQueue()
         self._numbers = itertools.count()
         self._encoders = ThreadPoolExecutor(encoders, thread_name_prefix="argus-encode")
+        self._counting = threading.Lock()
+        self._encoding = 0
+        self._decode_s, self._encode_s = Histogram(SECONDS), Histogram(SECONDS)
         self._thread = threading.Thread(target=self._run, name="argus-decode", daemon=True)
         self._thread.start()
 
@@ -77,6 +83,16 @@ class DecodeQueue:
     def alive(self) -> bool:
         """Whether the decode thread runs."""
         return self._thread.is_alive()
+
+    def stats(self) -> DecodeStats:
+        """Return what waits, and what calls have taken."""
+        with self._counting:
+            return DecodeStats(
+                self._jobs.qsize(),
+                self._encoding,
+                self._decode_s.spread(),
+                self._encode_s.spread(),
+            )
 
     def close(self) -> None:
         """Finish what is queued and end the threads."""
@@ -142,6 +158,7 @@ class DecodeQueue:
                 self._on_failed(job, ArithmeticError("the latents are not finite"))
         if not finite:
             return
+        start_s = time.perf_counter()
         try:
             pictures = _pixels(finite)
         except Exception as error:
@@ -153,20 +170,29 @@ class DecodeQueue:
             log.exception("decoding failed")
             self._on_failed(finite[0], error)
             return
+        with self._counting:
+            self._decode_s.observe(time.perf_counter() - start_s)
+            self._encoding += len(finite)
         for job, picture in zip(finite, pictures, strict=True):
             self._encoders.submit(self._encode, job, picture)
 
     def _encode(self, job: DecodeJob, pixels: NDArray[Any]) -> None:
+        start_s = time.perf_counter()
         try:
             if job.preview_step:
                 wanted = job.row.request
                 data = encode_preview(pixels, wanted.width, wanted.height)
             else:
                 data = encode_image(pixels, job.row.request.format)
+            with self._counting:
+                self._encode_s.observe(time.perf_counter() - start_s)
             self._on_done(job, data)
         except Exception as error:
             log.exception("an image could not be finished")
             self._on_failed(job, error)
+        finally:
+            with self._counting:
+                self._encoding -= 1
 
 
 def _pixels(jobs: Sequence[DecodeJob]) -> list[NDArray[Any]]:

@@ -172,6 +172,7 @@ class Engine:
             alive=self._stepper.alive and self._decoder.alive,
             resident=self._residents.on_device(),
             slowness=self._stepper.pace.slowness,
+            decode=self._decoder.stats(),
         )
 
     @property

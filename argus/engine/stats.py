@@ -3,11 +3,41 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from argus.clock import Clock
+from argus.histogram import SECONDS, Histogram, Spread
 
 PEAK_WINDOW_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimes:
+    """What steps of a variant took: `seconds` of each, and the `lanes` of all of them summed."""
+
+    seconds: Spread
+    lanes: int
+
+
+NOTHING = Histogram(SECONDS).spread()
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeStats:
+    """A moment of the decode queue.
+
+    Attributes:
+        waiting: finished images and previews that wait for the decoder.
+        encoding: pictures that wait for an encoder or are in one.
+        decode_s: seconds of decoding calls.
+        encode_s: seconds of encoding pictures.
+    """
+
+    waiting: int = 0
+    encoding: int = 0
+    decode_s: Spread = NOTHING
+    encode_s: Spread = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +56,8 @@ class EngineStats:
         alive: whether the device thread runs.
         resident: variants whose weights are on the device.
         slowness: seconds that steps take lately, relative to what was measured at warm-up.
+        step_times: of each variant that has stepped.
+        decode: the decode queue.
     """
 
     rows: int
@@ -39,6 +71,8 @@ class EngineStats:
     alive: bool
     resident: tuple[str, ...]
     slowness: float
+    step_times: Mapping[str, StepTimes] = field(default_factory=dict)
+    decode: DecodeStats = field(default_factory=DecodeStats)
 
 
 class StatsRecorder:
@@ -51,6 +85,8 @@ class StatsRecorder:
         self._steps = 0
         self._images = 0
         self._recent: deque[tuple[float, int]] = deque(maxlen=4096)
+        self._seconds: dict[str, Histogram] = {}
+        self._variant_lanes: dict[str, int] = {}
 
     @property
     def lanes(self) -> int:
@@ -71,6 +107,14 @@ class StatsRecorder:
         self._steps += 1
         self._recent.append((self._clock.now(), lanes))
 
+    def step_time(self, variant: str, lanes: int, seconds: float) -> None:
+        """A step of a variant took so long."""
+        if variant not in self._seconds:
+            self._variant_lanes[variant] = 0
+            self._seconds[variant] = Histogram(SECONDS)
+        self._seconds[variant].observe(seconds)
+        self._variant_lanes[variant] += lanes
+
     def image(self) -> None:
         """An image is finished."""
         self._images += 1
@@ -84,6 +128,7 @@ class StatsRecorder:
         alive: bool,
         resident: tuple[str, ...],
         slowness: float,
+        decode: DecodeStats,
     ) -> EngineStats:
         """Return the counters together with what the engine counted itself."""
         now = self._clock.now()
@@ -100,4 +145,9 @@ class StatsRecorder:
             alive=alive,
             resident=resident,
             slowness=slowness,
+            step_times={
+                name: StepTimes(seconds.spread(), self._variant_lanes[name])
+                for name, seconds in tuple(self._seconds.items())
+            },
+            decode=decode,
         )

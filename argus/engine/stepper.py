@@ -10,7 +10,7 @@ import torch
 from argus.clock import Clock
 from argus.engine.decode import DecodeJob, DecodeQueue
 from argus.engine.events import FailureReason, RowFailed, RowStarted, RowStep
-from argus.engine.pace import Pace
+from argus.engine.pace import Pace, StepDone
 from argus.engine.pools import Pools
 from argus.engine.registry import Registry
 from argus.engine.residency import Residency
@@ -60,7 +60,7 @@ class Stepper:
         self._stopping = False
         self._failures = 0
         self._version = residents.version
-        self.pace = Pace()
+        self.pace = Pace(recorder.step_time)
         self._copies: dict[torch.device, torch.cuda.Stream] = {}
         self._thread = threading.Thread(target=self._run, name="argus-device", daemon=True)
         self._thread.start()
@@ -212,7 +212,8 @@ class Stepper:
         try:
             self._save(batch, pool)
             run_step(resident.forwards, pool, batch, resident.buckets.size_for(lanes))
-            self.pace.end(resident.home, resident.step_s(pool.key.latent, lanes))
+            predicted_s = resident.step_s(pool.key.latent, lanes)
+            self.pace.end(resident.home, StepDone(resident.name, lanes, predicted_s))
         except torch.OutOfMemoryError as error:
             self._narrow(resident, batch, lanes, error)
             return

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 from argus.config import Config, NodeConfig
 from argus.errors import AlreadyExistsError, DeadlineError, InternalError, UnavailableError
+from argus.metrics.exposition import shown_metrics
 from argus.node.folders import model_folders
+from argus.node.metrics import NodeMetrics
 from argus.node.session import Session
 from argus.rpc.channel import open_channel
+from argus.types import OFF
 
 if TYPE_CHECKING:
     from argus.node.build import Node
@@ -31,7 +34,10 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
     model_folders(config.node)
     node = await asyncio.to_thread(_build, config)
     try:
-        await _stay_joined(config.node, node, stop)
+        # The coordinator shows what its nodes say; a node's own door is for those who want it.
+        own = NodeMetrics(node.info, node.engine.stats, node.cache)
+        async with shown_metrics(own, config.node.metrics or OFF, "node.metrics"):
+            await _stay_joined(config.node, node, stop)
     finally:
         await asyncio.to_thread(node.close)
 

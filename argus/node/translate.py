@@ -21,6 +21,7 @@ from argus.errors import (
     OverloadedError,
     UnavailableError,
 )
+from argus.histogram import Spread
 from argus.v1 import cluster_pb2, image_pb2
 
 _REASONS = {
@@ -95,5 +96,19 @@ def heartbeat_message(
             resident=stats.resident,
             slowness=stats.slowness,
             cache=cache,
+            decode_waiting=stats.decode.waiting,
+            encoding=stats.decode.encoding,
+            step_times=[
+                cluster_pb2.StepTimes(
+                    variant=name, seconds=_spread(times.seconds), lanes_total=times.lanes
+                )
+                for name, times in stats.step_times.items()
+            ],
+            decode_times=_spread(stats.decode.decode_s),
+            encode_times=_spread(stats.decode.encode_s),
         )
     )
+
+
+def _spread(spread: Spread) -> cluster_pb2.Spread:
+    return cluster_pb2.Spread(bounds=spread.bounds, counts=spread.counts, sum=spread.total)

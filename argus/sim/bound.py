@@ -171,7 +171,8 @@ def _pieces(q: Floats, cost: Floats) -> tuple[NDArray[np.int_], Floats, Floats]:
         best = slope.max(axis=1)
         goes_on = best > 0
         # Among corners on one line the last one saves pieces.
-        level = slope.shape[1] - 1 - (slope >= best[:, None] - 1e-15)[:, ::-1].argmax(axis=1)
+        steepest = (slope > 0) & (slope >= best[:, None] * (1 - 1e-12))
+        level = slope.shape[1] - 1 - steepest[:, ::-1].argmax(axis=1)
         rows = np.flatnonzero(goes_on)
         level = level[rows]
         found.append((request[rows], more[rows, level], rise[rows, level]))

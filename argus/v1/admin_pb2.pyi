@@ -52,6 +52,7 @@ class GetStatusResponse(message.Message):
     COUNTERS_FIELD_NUMBER: builtins.int
     CACHE_FIELD_NUMBER: builtins.int
     POLICY_FIELD_NUMBER: builtins.int
+    QUALITY_FIELD_NUMBER: builtins.int
     argus_version: builtins.str
     """Version of the argus package on the coordinator."""
     uptime_s: builtins.float
@@ -86,6 +87,10 @@ class GetStatusResponse(message.Message):
     def policy(self) -> PolicyStatus:
         """What decides on level, node and order."""
 
+    @builtins.property
+    def quality(self) -> QualityStatus:
+        """How live pictures compare with the reference level's; absent where none are compared."""
+
     def __init__(
         self,
         *,
@@ -100,10 +105,155 @@ class GetStatusResponse(message.Message):
         counters: Counters | None = ...,
         cache: CacheStatus | None = ...,
         policy: PolicyStatus | None = ...,
+        quality: QualityStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "counters", b"counters", "policy", b"policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "counters", b"counters", "policy", b"policy", "quality", b"quality"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["argus_version", b"argus_version", "cache", b"cache", "capacity", b"capacity", "counters", b"counters", "in_flight", b"in_flight", "levels", b"levels", "nodes", b"nodes", "policy", b"policy", "queued", b"queued", "uptime_s", b"uptime_s", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["argus_version", b"argus_version", "cache", b"cache", "capacity", b"capacity", "counters", b"counters", "in_flight", b"in_flight", "levels", b"levels", "nodes", b"nodes", "policy", b"policy", "quality", b"quality", "queued", b"queued", "uptime_s", b"uptime_s", "variants", b"variants"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class QualityStatus(message.Message):
+    """What comparing live pictures with the reference level's has shown."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SHADOW_SHARE_FIELD_NUMBER: builtins.int
+    SCORER_FIELD_NUMBER: builtins.int
+    TROUBLE_FIELD_NUMBER: builtins.int
+    SAMPLED_FIELD_NUMBER: builtins.int
+    COMPARED_FIELD_NUMBER: builtins.int
+    UNDEFINED_FIELD_NUMBER: builtins.int
+    WITHDRAWN_FIELD_NUMBER: builtins.int
+    DROPPED_FIELD_NUMBER: builtins.int
+    FAILED_FIELD_NUMBER: builtins.int
+    WAITING_FIELD_NUMBER: builtins.int
+    IN_FLIGHT_FIELD_NUMBER: builtins.int
+    RESIDUAL_FIELD_NUMBER: builtins.int
+    LEVELS_FIELD_NUMBER: builtins.int
+    ALARMS_FIELD_NUMBER: builtins.int
+    MARGIN_FIELD_NUMBER: builtins.int
+    HELD_FIELD_NUMBER: builtins.int
+    BOUNDS_JUDGED_FIELD_NUMBER: builtins.int
+    shadow_share: builtins.float
+    """Share of the pictures made below the reference level that is made again."""
+    scorer: builtins.str
+    """Name of what scores."""
+    trouble: builtins.str
+    """Why pictures cannot be made again or scored; empty while they can."""
+    sampled: builtins.int
+    """Pictures taken since the start."""
+    compared: builtins.int
+    """Of these, made again and scored."""
+    undefined: builtins.int
+    """Made again, but without a relative quality."""
+    withdrawn: builtins.int
+    """Times that one gave way to a client's request."""
+    dropped: builtins.int
+    """Let go, since no idle moment came in time."""
+    failed: builtins.int
+    """Not compared because of an error."""
+    waiting: builtins.int
+    """Waiting for an idle moment."""
+    in_flight: builtins.int
+    """Being made again or scored."""
+    residual: builtins.float
+    """Mean of observed less predicted relative quality over the last pictures."""
+    margin: builtins.float
+    """By how much lower bounds of quality are lowered."""
+    held: builtins.float
+    """Share of the last pictures that held their lower bound; 1 where none was stated."""
+    bounds_judged: builtins.int
+    """Pictures for which a bound was stated."""
+    @builtins.property
+    def levels(self) -> containers.RepeatedCompositeFieldContainer[LevelResidual]:
+        """The same by level, sorted by name."""
+
+    @builtins.property
+    def alarms(self) -> containers.RepeatedCompositeFieldContainer[DriftAlarm]:
+        """Alarms that stand, over all levels first."""
+
+    def __init__(
+        self,
+        *,
+        shadow_share: builtins.float = ...,
+        scorer: builtins.str = ...,
+        trouble: builtins.str = ...,
+        sampled: builtins.int = ...,
+        compared: builtins.int = ...,
+        undefined: builtins.int = ...,
+        withdrawn: builtins.int = ...,
+        dropped: builtins.int = ...,
+        failed: builtins.int = ...,
+        waiting: builtins.int = ...,
+        in_flight: builtins.int = ...,
+        residual: builtins.float = ...,
+        levels: abc.Iterable[LevelResidual] | None = ...,
+        alarms: abc.Iterable[DriftAlarm] | None = ...,
+        margin: builtins.float = ...,
+        held: builtins.float = ...,
+        bounds_judged: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["alarms", b"alarms", "bounds_judged", b"bounds_judged", "compared", b"compared", "dropped", b"dropped", "failed", b"failed", "held", b"held", "in_flight", b"in_flight", "levels", b"levels", "margin", b"margin", "residual", b"residual", "sampled", b"sampled", "scorer", b"scorer", "shadow_share", b"shadow_share", "trouble", b"trouble", "undefined", b"undefined", "waiting", b"waiting", "withdrawn", b"withdrawn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class LevelResidual(message.Message):
+    """How a level's pictures compare with what was predicted."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    LEVEL_FIELD_NUMBER: builtins.int
+    RESIDUAL_FIELD_NUMBER: builtins.int
+    level: builtins.str
+    """Its name."""
+    residual: builtins.float
+    """Mean of observed less predicted relative quality over its last pictures."""
+    def __init__(
+        self,
+        *,
+        level: builtins.str = ...,
+        residual: builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["level", b"level", "residual", b"residual"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class DriftAlarm(message.Message):
+    """Pictures are not as predicted."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    LEVEL_FIELD_NUMBER: builtins.int
+    WORSE_FIELD_NUMBER: builtins.int
+    RESIDUAL_FIELD_NUMBER: builtins.int
+    PICTURES_FIELD_NUMBER: builtins.int
+    level: builtins.str
+    """Name of the level; empty: all levels together."""
+    worse: builtins.bool
+    """Whether they are worse; else they are better."""
+    residual: builtins.float
+    """Mean of observed less predicted relative quality over the last pictures."""
+    pictures: builtins.int
+    """How many those are."""
+    def __init__(
+        self,
+        *,
+        level: builtins.str = ...,
+        worse: builtins.bool = ...,
+        residual: builtins.float = ...,
+        pictures: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["level", b"level", "pictures", b"pictures", "residual", b"residual", "worse", b"worse"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -170,6 +320,10 @@ class Counters(message.Message):
     REUSED_FIELD_NUMBER: builtins.int
     STATE_MISSES_FIELD_NUMBER: builtins.int
     STEPS_SAVED_FIELD_NUMBER: builtins.int
+    QUALITY_SUM_FIELD_NUMBER: builtins.int
+    ON_TIME_QUALITY_SUM_FIELD_NUMBER: builtins.int
+    DEADLINE_MET_FIELD_NUMBER: builtins.int
+    DEADLINE_MISSED_FIELD_NUMBER: builtins.int
     accepted: builtins.int
     """Accepted."""
     answered: builtins.int
@@ -190,6 +344,14 @@ class Counters(message.Message):
     """Meant to start from a state that was missing, late or damaged, and ran every step."""
     steps_saved: builtins.int
     """Steps not run because of cached states."""
+    quality_sum: builtins.float
+    """Predicted relative quality, summed over the images answered."""
+    on_time_quality_sum: builtins.float
+    """The same over those answered before their deadline, or without one."""
+    deadline_met: builtins.int
+    """Accepted with a deadline and answered before it."""
+    deadline_missed: builtins.int
+    """Accepted with a deadline, and ended without an image in time by anyone but the client."""
     def __init__(
         self,
         *,
@@ -203,10 +365,14 @@ class Counters(message.Message):
         reused: builtins.int = ...,
         state_misses: builtins.int = ...,
         steps_saved: builtins.int = ...,
+        quality_sum: builtins.float = ...,
+        on_time_quality_sum: builtins.float = ...,
+        deadline_met: builtins.int = ...,
+        deadline_missed: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "answered", b"answered", "cancelled", b"cancelled", "failed", b"failed", "on_time", b"on_time", "refused", b"refused", "replayed", b"replayed", "reused", b"reused", "state_misses", b"state_misses", "steps_saved", b"steps_saved"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "answered", b"answered", "cancelled", b"cancelled", "deadline_met", b"deadline_met", "deadline_missed", b"deadline_missed", "failed", b"failed", "on_time", b"on_time", "on_time_quality_sum", b"on_time_quality_sum", "quality_sum", b"quality_sum", "refused", b"refused", "replayed", b"replayed", "reused", b"reused", "state_misses", b"state_misses", "steps_saved", b"steps_saved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -309,6 +309,11 @@ class Heartbeat(message.Message):
     RESIDENT_FIELD_NUMBER: builtins.int
     SLOWNESS_FIELD_NUMBER: builtins.int
     CACHE_FIELD_NUMBER: builtins.int
+    DECODE_WAITING_FIELD_NUMBER: builtins.int
+    ENCODING_FIELD_NUMBER: builtins.int
+    STEP_TIMES_FIELD_NUMBER: builtins.int
+    DECODE_TIMES_FIELD_NUMBER: builtins.int
+    ENCODE_TIMES_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """Counts up from 1."""
     rows: builtins.int
@@ -329,6 +334,10 @@ class Heartbeat(message.Message):
     """Largest number of lanes in a forward over the last ten seconds."""
     slowness: builtins.float
     """Seconds that steps take lately, relative to what was measured at the start."""
+    decode_waiting: builtins.int
+    """Finished images and previews that wait for the decoder."""
+    encoding: builtins.int
+    """Pictures that wait for an encoder, or are in one."""
     @builtins.property
     def resident(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Variants whose weights are on the device; the others are parked until rows want them."""
@@ -336,6 +345,18 @@ class Heartbeat(message.Message):
     @builtins.property
     def cache(self) -> containers.RepeatedCompositeFieldContainer[CacheTier]:
         """What its cache of states holds and did, by tier; nothing where the cache is off."""
+
+    @builtins.property
+    def step_times(self) -> containers.RepeatedCompositeFieldContainer[StepTimes]:
+        """Seconds of single steps by variant, since the daemon started."""
+
+    @builtins.property
+    def decode_times(self) -> Spread:
+        """Seconds of decoding calls, since the daemon started."""
+
+    @builtins.property
+    def encode_times(self) -> Spread:
+        """Seconds of encoding pictures, since the daemon started."""
 
     def __init__(
         self,
@@ -352,10 +373,77 @@ class Heartbeat(message.Message):
         resident: abc.Iterable[builtins.str] | None = ...,
         slowness: builtins.float = ...,
         cache: abc.Iterable[CacheTier] | None = ...,
+        decode_waiting: builtins.int = ...,
+        encoding: builtins.int = ...,
+        step_times: abc.Iterable[StepTimes] | None = ...,
+        decode_times: Spread | None = ...,
+        encode_times: Spread | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["decode_times", b"decode_times", "encode_times", b"encode_times"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "decode_times", b"decode_times", "decode_waiting", b"decode_waiting", "device_idle_s", b"device_idle_s", "encode_times", b"encode_times", "encoding", b"encoding", "images_total", b"images_total", "lanes", b"lanes", "peak_lanes", b"peak_lanes", "resident", b"resident", "rows", b"rows", "sequence", b"sequence", "slots_free", b"slots_free", "slowness", b"slowness", "step_times", b"step_times", "steps_total", b"steps_total", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Spread(message.Message):
+    """How measurements spread."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    BOUNDS_FIELD_NUMBER: builtins.int
+    COUNTS_FIELD_NUMBER: builtins.int
+    SUM_FIELD_NUMBER: builtins.int
+    sum: builtins.float
+    """All of them summed."""
+    @builtins.property
+    def bounds(self) -> containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Upper bounds of the buckets, ascending; the last bucket has none."""
+
+    @builtins.property
+    def counts(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Measurements in each bucket, one more than bounds."""
+
+    def __init__(
+        self,
+        *,
+        bounds: abc.Iterable[builtins.float] | None = ...,
+        counts: abc.Iterable[builtins.int] | None = ...,
+        sum: builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "device_idle_s", b"device_idle_s", "images_total", b"images_total", "lanes", b"lanes", "peak_lanes", b"peak_lanes", "resident", b"resident", "rows", b"rows", "sequence", b"sequence", "slots_free", b"slots_free", "slowness", b"slowness", "steps_total", b"steps_total", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bounds", b"bounds", "counts", b"counts", "sum", b"sum"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class StepTimes(message.Message):
+    """What steps of a variant took."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    VARIANT_FIELD_NUMBER: builtins.int
+    SECONDS_FIELD_NUMBER: builtins.int
+    LANES_TOTAL_FIELD_NUMBER: builtins.int
+    variant: builtins.str
+    """Its name."""
+    lanes_total: builtins.int
+    """Lanes of all of them summed, padding not counted."""
+    @builtins.property
+    def seconds(self) -> Spread:
+        """Seconds of each step."""
+
+    def __init__(
+        self,
+        *,
+        variant: builtins.str = ...,
+        seconds: Spread | None = ...,
+        lanes_total: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["seconds", b"seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["lanes_total", b"lanes_total", "seconds", b"seconds", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,3 +40,13 @@ def cluster(model_flags: list[str]) -> Iterator[LocalCluster]:
     """Two nodes with two tiny random pipelines, shared by the tests that break nothing."""
     with LocalCluster(2, model_flags) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def bundled() -> Iterator[LocalCluster]:
+    """One node with the bundled models, and a gateway; shared by the tests that break nothing."""
+    # Few lanes, since warming up measures each number of them; one thread, since several that wait
+    # for each other crawl where cores are shared.
+    extra = ["--max-lanes", "2", "--threads", "1"]
+    with LocalCluster(1, extra, ready_timeout_s=600, http=True) as cluster:
+        yield cluster

@@ -226,7 +226,7 @@ def test_children_die_with_a_killed_parent(model_flags: list[str]) -> None:
 
 
 def test_help_is_there_for_every_command() -> None:
-    for command in ("up", "coordinator", "node", "generate", "status", "drain"):
+    for command in ("up", "coordinator", "node", "gateway", "generate", "status", "drain"):
         said = subprocess.run(
             [sys.executable, "-P", "-m", "argus.cli.main", command, "--help"],
             capture_output=True,

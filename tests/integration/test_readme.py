@@ -7,7 +7,6 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,6 @@ def block(name: str) -> str:
     found = re.search(rf"<!-- tested: {name} -->\n```\w+\n(.*?)```", README.read_text(), re.S)
     assert found, name
     return found[1]
-
-
-@pytest.fixture(scope="module")
-def bundled() -> Iterator[LocalCluster]:
-    with LocalCluster(1) as cluster:
-        yield cluster
 
 
 def test_commands(bundled: LocalCluster, tmp_path: Path) -> None:

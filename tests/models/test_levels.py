@@ -33,11 +33,12 @@ def reuse(*levels: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_file_in_the_package_is_made_of_the_measurements_beside_it() -> None:
-    folder = bundled_dir()
-    measured = json.loads((folder / "evaluation.json").read_text())
-    path = folder / "reuse.json"
-    found = json.loads(path.read_text()) if path.is_file() else None
-    assert json.loads((folder / "levels.json").read_text()) == ladder(measured, found)
+    paths = ("evaluation.json", "reuse.json", "profile/summary.json")
+    measured = [
+        json.loads(path.read_text()) if path.is_file() else None
+        for path in (bundled_dir() / name for name in paths)
+    ]
+    assert json.loads((bundled_dir() / "levels.json").read_text()) == ladder(*measured)
 
 
 def test_what_was_harmless_becomes_levels_and_thresholds() -> None:
@@ -49,6 +50,18 @@ def test_what_was_harmless_becomes_levels_and_thresholds() -> None:
     found = {x.name: (x.skip_fraction, x.quality) for x in profile.levels if x.skip_fraction}
     assert found == {"base-skip-10": (0.1, 1.0), "base-skip-30": (0.3, 0.98)}
     assert profile.reuse == SimilarityThresholds((0.5, 0.9), (0.1, 0.3))
+
+
+def test_a_profile_says_the_qualities_and_adds_its_levels() -> None:
+    names = [*(name for name, _, _ in LEVELS), "base-skip-10", "base-skip-20"]
+    levels = [{"name": name, "quality": 1 - 0.01 * i} for i, name in enumerate(names)]
+    summary = {"main": "facts", "prompts": 700, "levels": levels}
+    near = {"skip_fraction": 0.1, "quality": 0.99, "pairs": 150, "above": 0.8}
+    profile = parse_profile(json.dumps(ladder(None, reuse(near), summary)), "levels.json")
+    found = {level.name: level.quality for level in profile.levels}
+    wanted = {level["name"]: pytest.approx(level["quality"]) for level in levels}
+    assert found == wanted | {"base-skip-10": 0.99}
+    assert profile.reuse == SimilarityThresholds((0.8,), (0.1,))
 
 
 @pytest.mark.parametrize("measured", [None, reuse()])

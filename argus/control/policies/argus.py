@@ -72,6 +72,7 @@ class ArgusPolicy:
         choices = self._choices(task, fleet)
         remaining_s = task.deadline_at_s - now_s
         check_possible(None if choices is None else choices.idle_s, remaining_s)
+        assert choices is not None, "check_possible raises where there are none"
         entry = Waiting(task, choices, urgency(task))
         if self._options.shed and remaining_s < math.inf:
             self._make_way(entry, moment)

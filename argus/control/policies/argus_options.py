@@ -22,7 +22,7 @@ class ArgusOptions:
         predictor: off: every prompt counts as the average.
     """
 
-    memory_s: float = 20.0
+    memory_s: float = 8.0
     curve_s: float = 30.0
     burst: float = 1.0
     margin_share: float = 0.995

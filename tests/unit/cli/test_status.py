@@ -102,3 +102,43 @@ def test_the_cache_has_a_line_where_there_is_one() -> None:
     assert not any(line.startswith("cache") for line in describe(admin_pb2.GetStatusResponse()))
     idle = describe(admin_pb2.GetStatusResponse(cache=admin_pb2.CacheStatus()))
     assert any(line.startswith("cache: not in use") for line in idle)
+
+
+def test_what_comparing_live_pictures_shows_comes_before_the_nodes() -> None:
+    quality = admin_pb2.QualityStatus(
+        shadow_share=0.01,
+        scorer="facts",
+        sampled=140,
+        compared=120,
+        undefined=3,
+        withdrawn=9,
+        dropped=12,
+        failed=1,
+        waiting=4,
+        residual=-0.0512,
+        alarms=[
+            admin_pb2.DriftAlarm(worse=True, residual=-0.0512, pictures=100),
+            admin_pb2.DriftAlarm(level="base-tenth", residual=0.21, pictures=34),
+        ],
+        margin=0.043,
+        held=0.915,
+        bounds_judged=120,
+        trouble="no such folder",
+    )
+    lines = describe(admin_pb2.GetStatusResponse(argus_version="0", quality=quality))
+    start = next(i for i, line in enumerate(lines) if line.startswith("quality"))
+    assert lines[start:] == [
+        "quality: 120 of 140 sampled pictures compared by facts (4 waiting, 9 withdrawn,",
+        "    12 dropped, 3 undefined, 1 failed); observed - predicted -0.051; 92% held",
+        "    their bound, margin 0.043",
+        "  ALARM: all levels: pictures are worse than predicted, -0.051 on average of the",
+        "    last 100",
+        "  ALARM: level base-tenth: pictures are better than predicted, +0.210 on average",
+        "    of the last 34",
+        "  TROUBLE: no such folder",
+        "",
+        "no node",
+        "",
+        "levels",
+        "  quality  steps  answered  level",
+    ]

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import urllib.request
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -35,6 +36,12 @@ async def start(*arguments: str) -> Process:
 async def within(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 - processes set no event
+            await asyncio.sleep(0.05)
+
+
+async def within_thread(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - processes set no event
             await asyncio.sleep(0.05)
 
 
@@ -71,7 +78,7 @@ class Up:
 
 @asynccontextmanager
 async def running(*arguments: str) -> AsyncGenerator[Up, None]:
-    process = await start("up", "--bind", "127.0.0.1:0", *arguments)
+    process = await start("up", "--bind", "127.0.0.1:0", "--http", "off", *arguments)
     assert process.stdout is not None
     try:
         line = await asyncio.wait_for(process.stdout.readline(), PATIENCE_S)
@@ -180,7 +187,7 @@ async def failed(*arguments: str) -> tuple[int | None, str]:
 
 
 async def test_a_broken_model_ends_everything_with_its_reason() -> None:
-    code, errors = await failed("up", "--bind", "127.0.0.1:0", "--model", "broken")
+    code, errors = await failed("up", "--bind", "127.0.0.1:0", "--http", "off", "--model", "broken")
     assert code == 1
     assert errors.splitlines() == [
         "argus: broken: no model_index.json",
@@ -206,7 +213,7 @@ async def test_a_port_in_use_is_told_in_plain_words() -> None:
         reason = f"argus: coordinator.bind: cannot listen on {bind}: address already in use"
         code, errors = await failed("coordinator", "--bind", bind)
         assert (code, errors.splitlines()) == (1, [reason])
-        code, errors = await failed("up", "--bind", bind)
+        code, errors = await failed("up", "--bind", bind, "--http", "off")
         assert code == 1
         assert errors.splitlines()[0] == reason
 
@@ -227,6 +234,37 @@ async def test_settings_come_from_the_file_too(tmp_path: Path) -> None:
     file.write_text("[node]\nthreads = 5\ndevice = 'cpu'\n")
     async with running("--config", str(file)) as up:
         assert await up.members() == {"node-0": "cpu 5"}
+
+
+async def test_the_gateway_is_announced_and_comes_back_where_it_was() -> None:
+    async with running("--http", "127.0.0.1:0") as up:
+        assert up.process.stdout is not None
+        line = await asyncio.wait_for(up.process.stdout.readline(), PATIENCE_S)
+        word, address = line.decode().split()
+        assert word == "http"
+
+        def answers() -> bool:
+            try:
+                with urllib.request.urlopen(f"http://{address}/livez", timeout=5) as answer:
+                    return bool(answer.status == 200)
+            except OSError:
+                return False
+
+        await within_thread(answers)
+        killed = up.child("gateway")
+        killed.kill()
+        await within(lambda: not killed.is_running())
+        await within_thread(answers)
+
+
+async def test_a_port_for_http_that_is_taken_ends_everything() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        http = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, errors = await failed("up", "--bind", "127.0.0.1:0", "--http", http)
+    assert code == 1
+    assert f"argus: gateway.bind: cannot listen on {http}: address already in use" in errors
 
 
 async def test_ending_while_children_start_leaves_none() -> None:

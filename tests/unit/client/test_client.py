@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from argus.client import (
     AsyncClient,
     Client,
     Event,
+    Failure,
     Image,
     Preview,
     Queued,
@@ -417,6 +419,45 @@ async def test_map_stops_at_the_first_failure_and_cancels_the_rest(
     with pytest.raises(InvalidArgumentError):
         await asyncio.wait_for(do(scripted.address, "map", ["", "slow"], concurrency=2), 5)
     await all_ended(scripted)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_map_can_yield_failures_and_lose_nothing(
+    do: Either, scripted: Scripted, ordered: bool
+) -> None:
+    prompts = ["a", "", "c", "x" * 4001, "e"]
+    options = {"concurrency": 2, "ordered": ordered, "errors": "yield"}
+    results = await do(scripted.address, "map", prompts, **options)
+    failures = {r.position: r for r in results if isinstance(r, Failure)}
+    assert sorted(r.prompt for r in results if not isinstance(r, Failure)) == ["a", "c", "e"]
+    assert sorted(failures) == [1, 3]
+    for position, failure in failures.items():
+        assert failure.prompt == prompts[position]
+        assert isinstance(failure.error, InvalidArgumentError)
+        assert failure.error.field == "prompt"
+    if ordered:
+        assert [r.prompt for r in results] == prompts
+
+
+async def test_map_does_not_guess_what_to_do_with_errors(do: Either, scripted: Scripted) -> None:
+    with pytest.raises(ValueError, match="'raise' or 'yield'"):
+        await do(scripted.address, "map", ["p"], errors="ignore")
+
+
+async def test_map_shows_a_bar_on_a_terminal(
+    do: Either,
+    scripted: Scripted,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    await do(scripted.address, "map", ["a"], progress=True)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich take stderr for a terminal
+    await do(scripted.address, "map", ["a", "", "c"], errors="yield", progress=True)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "3/3" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.err)
+    assert "1 failed" in shown.err
 
 
 async def test_map_needs_room_for_one(do: Either, scripted: Scripted) -> None:

@@ -55,6 +55,15 @@ def test_a_full_server_is_not_asked_earlier_than_it_said() -> None:
     assert 7.0 <= trying.wait_s(OverloadedError("full", 7.0)) <= 7.2
 
 
+def test_who_would_rather_be_told_is_told_that_a_server_is_full() -> None:
+    trying, _ = attempts(when_full=False)
+    full = OverloadedError("full", 0.1)
+    with pytest.raises(OverloadedError) as caught:
+        trying.wait_s(full)
+    assert caught.value is full
+    assert trying.wait_s(AWAY) > 0
+
+
 @pytest.mark.parametrize("error", NEVER_AGAIN, ids=lambda e: type(e).__name__)
 def test_nothing_else_is_tried_again(error: ArgusError) -> None:
     trying, _ = attempts()

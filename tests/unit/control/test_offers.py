@@ -7,7 +7,7 @@ import pytest
 
 from argus.control.levels import Ladder, LevelProfile
 from argus.control.offers import Offer, make_offers
-from argus.control.predictor import LevelMeans
+from argus.control.predictor import Expectation, LevelMeans, PromptView
 from argus.errors import InvalidArgumentError, NotFoundError
 from argus.types import ImageRequest, Level, VariantInfo
 from tests.unit.control.build import variant
@@ -174,3 +174,45 @@ def test_a_named_variant_without_a_deadline_runs_all_its_steps() -> None:
     request = ImageRequest("r", "a star", variant="small")
     (offer,) = make_offers(request, ladder, {"base": BASE, "small": SMALL}, LevelMeans())
     assert (offer.level.name, offer.steps) == ("small-50", 50)
+
+
+class Cautious:
+    """Expects much of every level, and promises little of those that are not the reference."""
+
+    embedder = ""
+    variants = frozenset({"base"})
+
+    def __init__(self) -> None:
+        self.seen: list[PromptView] = []
+
+    def predict(
+        self, prompts: Sequence[PromptView], levels: Sequence[Level]
+    ) -> tuple[tuple[Expectation, ...], ...]:
+        self.seen += prompts
+        row = tuple(Expectation(x.quality, x.quality**4) for x in levels)
+        return (row,) * len(prompts)
+
+
+def cautious(predictor: Cautious, **fields: Any) -> tuple[Offer, ...]:
+    values: dict[str, Any] = {"request_id": "r", "prompt": "a star", "deadline_s": 5.0}
+    request = ImageRequest(**(values | fields))
+    variants = {"base": BASE, "small": SMALL}
+    return make_offers(request, LADDER, variants, predictor, prompt=PromptView("seen", None, 0.7))
+
+
+def test_min_quality_is_held_against_the_lower_bound_and_quality_is_what_is_expected() -> None:
+    found = cautious(Cautious(), min_quality=0.7)
+    assert [o.level.name for o in found] == ["base-50", "base-25"]
+    assert [o.quality for o in found] == [1.0, 0.98]
+    assert [o.lower for o in found] == pytest.approx([1.0, 0.98**4])
+
+
+def test_a_floor_above_every_lower_bound_is_refused_with_the_best_of_them() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"0\.5 is out of reach.*0\.4096, as the lower"):
+        cautious(Cautious(), min_quality=0.5, variant="small")
+
+
+def test_the_predictor_sees_what_is_known_of_the_prompt() -> None:
+    predictor = Cautious()
+    cautious(predictor)
+    assert [(p.text, p.similarity) for p in predictor.seen] == [("seen", 0.7)]

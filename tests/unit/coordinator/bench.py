@@ -9,7 +9,7 @@ from argus.clock import ManualClock
 from argus.config import CacheConfig, CoordinatorConfig
 from argus.control import policies
 from argus.control.levels import LevelProfile
-from argus.control.predictor import LevelMeans
+from argus.control.predictor import LevelMeans, QualityPredictor
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.membership import Member, Membership
@@ -67,6 +67,7 @@ class Bench:
         self,
         profile: LevelProfile | None = PROFILE,
         cache: CacheConfig | None = None,
+        predictor: QualityPredictor | None = None,
         **settings: Any,
     ) -> None:
         self.clock = ManualClock(100.0)
@@ -79,7 +80,7 @@ class Bench:
             self.config,
             self.membership,
             self.catalog,
-            LevelMeans(),
+            predictor or LevelMeans(),
             policies.make(self.config.policy),
             self.reuse,
         )

@@ -70,6 +70,36 @@ def test_a_row_tells_its_life_in_order(engine: Engine) -> None:
     assert done.running_s > 0
 
 
+def test_what_steps_and_pictures_took_is_counted(engine: Engine) -> None:
+    def counted() -> dict[str, tuple[int, int]]:
+        times = engine.stats().step_times
+        return {name: (sum(t.seconds.counts), t.lanes) for name, t in times.items()}
+
+    def pictures() -> tuple[int, int]:
+        decode = engine.stats().decode
+        return sum(decode.decode_s.counts), sum(decode.encode_s.counts)
+
+    def settled() -> bool:
+        decode = engine.stats().decode
+        return decode.waiting == decode.encoding == 0
+
+    wait_until(settled)
+    before, decoded = counted(), pictures()
+    requests = [
+        make_request("guided", steps=3, guidance=5.0, variant="tiny-eps"),
+        make_request("plain", steps=2, guidance=1.0, variant="tiny-v"),
+    ]
+    collect(engine, requests)
+    wait_until(settled)
+    stats, after = engine.stats(), counted()
+    for name, steps, lanes in (("tiny-eps", 3, 6), ("tiny-v", 2, 2)):
+        old = before.get(name, (0, 0))
+        assert (after[name][0] - old[0], after[name][1] - old[1]) == (steps, lanes)
+        assert stats.step_times[name].seconds.total > 0
+    # Of two variants, so neither was decoded with the other.
+    assert pictures() == (decoded[0] + 2, decoded[1] + 2)
+
+
 def test_mixed_batches_give_every_row_the_picture_it_has_alone(engine: Engine) -> None:
     assert all(buckets.exact for buckets in engine.buckets.values())
     rng = random.Random(1)

@@ -12,12 +12,13 @@ import pytest
 import argus
 
 ROOT = Path(argus.__file__).parent
-LEAVES = {"types", "errors", "clock"}
+LEAVES = {"types", "errors", "clock", "histogram"}
 """Modules every room may use."""
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
     "clock": set(),
+    "histogram": set(),
     "v1": {"v1"},
     "config": LEAVES,
     "cache": LEAVES | {"config", "cache"},
@@ -27,23 +28,18 @@ ALLOWED: dict[str, set[str]] = {
     "rpc": LEAVES | {"config", "rpc", "v1"},
     "client": LEAVES | {"client", "rpc", "v1"},
     "sim": LEAVES | {"control", "engine", "sim"},
-    "coordinator": LEAVES | {"config", "coordinator", "control", "cache", "rpc", "v1", "models"},
+    "web": LEAVES | {"rpc", "web"},
+    "metrics": LEAVES | {"metrics", "rpc", "v1", "web"},
+    "gateway": LEAVES | {"config", "client", "gateway", "metrics", "rpc", "v1", "web"},
+    "coordinator": LEAVES
+    | {"config", "coordinator", "control", "cache", "metrics", "rpc", "v1", "models", "quality"},
     "node": LEAVES
-    | {"config", "node", "control", "cache", "engine", "diffusion", "rpc", "v1", "models"},
+    | {"config", "node", "control", "cache", "engine", "diffusion", "rpc", "v1", "models"}
+    | {"metrics"},
+    "quality": LEAVES | {"config", "control", "cache", "client", "rpc", "v1", "models", "quality"},
     "cli": LEAVES
-    | {
-        "config",
-        "cli",
-        "client",
-        "rpc",
-        "v1",
-        "control",
-        "coordinator",
-        "node",
-        "models",
-        "cache",
-        "sim",
-    },
+    | {"config", "cli", "client", "rpc", "v1", "coordinator", "node", "models", "cache"}
+    | {"control", "quality", "gateway", "web", "sim"},
 }
 
 
@@ -98,9 +94,11 @@ def test_every_rule_names_a_room_that_exists() -> None:
         ("argus.control.strategy", {"torch", "numpy", "scipy"}),
         ("argus.control.router", {"torch", "grpc", "diffusers"}),
         ("argus.control.profile", {"torch", "grpc", "diffusers"}),
+        ("argus.control.drift", {"torch", "grpc", "numpy"}),
         ("argus.coordinator.service", {"torch", "diffusers", "psycopg"}),
         ("argus.kernels", {"torch", "triton", "numpy"}),
         ("argus.models", {"torch"}),
+        ("argus.gateway.service", {"torch", "numpy", "diffusers", "PIL"}),
         ("argus.node.daemon", {"torch", "diffusers", "psycopg"}),
         ("argus.node.cache", {"torch", "psycopg"}),
         ("argus.cli.main", {"torch", "diffusers", "cvxpy"}),

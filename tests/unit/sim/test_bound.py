@@ -64,6 +64,16 @@ def test_ample_nodes_give_every_request_its_best_level() -> None:
     assert bound.mean_quality == pytest.approx(2.8 / 3)
 
 
+def test_what_is_gained_by_work_is_the_concave_hull_of_the_levels() -> None:
+    # Levels of 4, 2 and 1 s; the middle one of the first is below the line of its neighbours, and
+    # the best one of the second is no better than its middle one.
+    quality = [[1.0, 0.5, 0.4], [0.9, 0.9, 0.3]]
+    # 4 s in all: 1 s gives .4 for the first, 2 s .9 for the second; the fourth goes on with the
+    # first towards its best level, at (1 − .4) / 3 a second.
+    bound = clairvoyant_bound([0, 0], [4, 4], quality, [4.0, 2.0, 1.0], nodes=1)
+    assert bound.quality == pytest.approx(1.3 + 0.2)
+
+
 def test_a_crowd_at_once_shares_what_can_be_done_before_its_deadline() -> None:
     # 100 at once, one node, 60 seconds: 10 at 2 s and 40 at 1 s would be as good as 50 at 1 s and
     # so on; per second the fast level gives .9 and the slow one .5, so 60 are made fast.
@@ -76,6 +86,12 @@ def test_a_crowd_at_once_shares_what_can_be_done_before_its_deadline() -> None:
 def test_what_no_node_makes_in_time_is_worth_nothing() -> None:
     bound = clairvoyant_bound([0.0], [1.5], [[1.0, 0.4]], [2.0, 1.0], nodes=5)
     assert bound.quality == pytest.approx(0.4)
+
+
+def test_worths_next_to_nothing_still_give_a_bound() -> None:
+    quality = [[0.0, 1e-17], [1e-300, 0.0], [0.0, 0.0], [0.5, 0.5]]
+    bound = clairvoyant_bound(np.zeros(4), np.full(4, 9.0), quality, [2.0, 1.0], nodes=1)
+    assert bound.quality == pytest.approx(0.5)
 
 
 def test_windows_in_any_order_still_give_a_bound() -> None:

@@ -1,0 +1,1 @@
+"""Prometheus metrics: how they are put together and shown."""

@@ -1,0 +1,82 @@
+"""Metrics as Prometheus reads them, and the server that a daemon shows them with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from prometheus_client import Metric, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from argus.types import OFF
+from argus.web.server import WebServer, listen
+
+log = logging.getLogger(__name__)
+
+DEFAULT_BIND = "127.0.0.1:7422"
+
+# A second series for each counter that says when it began; nobody here reads it.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Source(Protocol):
+    """Where metrics come from, computed when they are asked for."""
+
+    def families(self) -> AsyncIterable[Metric]: ...
+
+
+class Gathered(Collector):
+    """Metrics that were computed a moment ago, as the encoder wants them."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterable[Metric]:
+        """Return them."""
+        return self._families
+
+
+def exposed(collector: Collector, accept: str) -> Response:
+    """Return the answer that shows metrics in the form that `accept`, a header, asks for."""
+    encode, media_type = choose_encoder(accept)
+    return Response(encode(collector), headers={"Content-Type": media_type})
+
+
+@asynccontextmanager
+async def shown_metrics(
+    source: Source, bind: str, setting: str
+) -> AsyncGenerator[str | None, None]:
+    """Show the metrics of `source` at /metrics inside the block, in the running event loop.
+
+    Yields HOST:PORT, or None where they are not shown.
+
+    Args:
+        source: of the metrics.
+        bind: HOST:PORT; off: they are not shown; empty: the default, or the next free port.
+        setting: name of the setting that holds `bind`.
+
+    Raises:
+        ConfigError: the address cannot be listened on; names `setting`.
+    """
+    if bind == OFF:
+        yield None
+        return
+
+    async def show(request: Request) -> Response:
+        families = [family async for family in source.families()]
+        return exposed(Gathered(families), request.headers.get("accept", ""))
+
+    server = WebServer(Starlette(routes=[Route("/metrics", show)]))
+    address = await server.start(listen(bind, setting, DEFAULT_BIND))
+    log.info("metrics at http://%s/metrics", address)
+    try:
+        yield address
+    finally:
+        await server.stop()

@@ -1,0 +1,1 @@
+"""What an approximation costs, prompt by prompt: measured, scored, learned."""

@@ -1,0 +1,1 @@
+"""From a profile to a predictor: fitted, chosen, calibrated and judged on prompts held out."""

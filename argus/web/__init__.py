@@ -1,0 +1,1 @@
+"""HTTP servers in the process's one event loop."""
