@@ -13,8 +13,8 @@ import control_search as search
 from control_cells import Contender, Job, Predictions, Row, Scenario, mean_and_half
 
 SHAPES = ("poisson", "diurnal", "azure", "burst", "bursty")
-"""The bars are for the first four. At the published heights, the last, the peak is beyond the fastest
-level from a load of 0.84 on: what no schedule can make in time is more than the bars permit."""
+"""The bars are for the first four. At the published heights, the last, the peak is beyond the
+fastest level from a load of 0.84 on: no schedule can be on time as often as the bars ask."""
 LOADS = (0.6, 0.8, 1.0, 1.2)
 FIRST_SEED = 1001
 """The search uses others."""

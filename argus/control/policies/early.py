@@ -44,10 +44,10 @@ class EarlyPolicy(ABC):
         """Whether a node that has room is given another row."""
         return True
 
-    def arrived(self, task: Task) -> None:
+    def arrived(self, task: Task) -> None:  # noqa: B027 (not every policy counts)
         """Note a new task, whose levels were seen."""
 
-    def nodes_changed(self, fleet: Fleet, now_s: float) -> None:
+    def nodes_changed(self, fleet: Fleet, now_s: float) -> None:  # noqa: B027 (nor plans)
         """Note that nodes came, went or drain."""
 
     # -- the protocol ---------------------------------------------------------------------------
