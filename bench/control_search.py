@@ -12,8 +12,8 @@ from control_cells import Contender, Job, Row, Scenario, mean_and_half
 
 from argus.control.policies import PolicyOptions
 
-PERIODS_S = (5.0, 15.0, 60.0)
-HEADROOMS = (1.0, 1.1, 1.25, 1.5)
+PERIODS_S = (2.0, 5.0, 20.0)
+HEADROOMS = (0.85, 1.0, 1.1, 1.25, 1.5, 2.0)
 SHAPES = ("markov", "step")
 LOADS = (0.6, 0.8, 1.0, 1.2)
 SEEDS = (11,)

@@ -9,6 +9,7 @@ from argus.control.policy import Task
 from argus.control.router import idle_finish_s
 from argus.errors import DeadlineError, OverloadedError, UnavailableError
 
+NO_NODE = "no node that could make this image is connected"
 SHORTEST_RETRY_S = 0.1
 """Nobody is told to come back sooner: at once means a busy loop."""
 
@@ -25,7 +26,7 @@ def check_possible(idle_s: float | None, remaining_s: float) -> None:
         DeadlineError: not even an idle cluster could be on time.
     """
     if idle_s is None:
-        raise UnavailableError("no node that could make this image is connected")
+        raise UnavailableError(NO_NODE)
     if idle_s > remaining_s:
         raise DeadlineError(
             f"deadline_s: {remaining_s:g} s is too short; the fastest acceptable level takes "

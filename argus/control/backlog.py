@@ -96,7 +96,7 @@ class NodeBacklog:
     def watch(self, on_change: Callable[[str], None]) -> None:
         """Have `on_change` called with the node's name whenever its work or its room changes.
 
-        Progress does not count: it is what was predicted.
+        Progress and the start of a row that has a slot do not count: they were expected.
         """
         self._on_change = on_change
 
@@ -160,8 +160,12 @@ class NodeBacklog:
         """Note that a row holds a slot; an unknown row is ignored."""
         row = self._rows.get(row_id)
         if row is not None and not row.started:
+            expected = row.holds_slot
             row.started = row.holds_slot = True
-            self._changed()
+            if expected:
+                self._moved()
+            else:
+                self._changed()
 
     def progress(self, row_id: str, steps_done: int) -> None:
         """Note that a row has done `steps_done` steps in all; an unknown row is ignored."""

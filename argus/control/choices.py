@@ -52,8 +52,7 @@ class Choices:
         self.least_s = min(self.works_s)
         least = self.works_s.index(self.least_s)
         self.least_quality = self.qualities[least]
-        fetches = [offer.fetch_s for offer in offers]
-        self.fastest_s = min([c.busy_s + f for c, f in zip(costs, fetches, strict=True)])
+        self.fastest_s = min([c.busy_s + o.fetch_s for c, o in zip(costs, offers, strict=True)])
         self.idle_s = min([c.idle_s for c in costs])
         self._table = np.array([qualities, self.works_s, [c.busy_s for c in costs]])
         self._at: Floats | None = None
@@ -103,7 +102,7 @@ def choices_of(
             if offer.fallback is not fallback:
                 continue
             cost = fleet.costs(offer.row)
-            if cost is None or not _reachable(offer, fleet):
+            if cost is None or (offer.near is not None and not _reachable(offer, fleet)):
                 continue
             kept.append(offer)
             worths.append(quality)

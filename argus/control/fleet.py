@@ -111,11 +111,10 @@ class Fleet:
 
     def costs(self, shape: RowShape) -> ShapeCosts | None:
         """Return what a row costs; None where no node takes it. As of the last `refresh`."""
-        try:
-            return self._costs[shape]
-        except KeyError:
+        costs = self._costs.get(shape)
+        if costs is None and shape not in self._costs:
             costs = self._costs[shape] = self._measure(shape)
-            return costs
+        return costs
 
     def _measure(self, shape: RowShape) -> ShapeCosts | None:
         able = [x for x in self._nodes.values() if not x.draining and x.holds(shape.variant)]

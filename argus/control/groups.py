@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,11 @@ class Group:
         return float(np.maximum(self._ends_s - now_s, 0.0).sum())
 
     def candidates(
-        self, now_s: float, within: frozenset[str] | None, avoid: Collection[str]
+        self,
+        now_s: float,
+        within: frozenset[str] | None,
+        avoid: Collection[str],
+        held: Mapping[str, float],
     ) -> Iterator[tuple[NodeBacklog, float, bool]]:
         """Yield the nodes that may be done first, when, and whether each has room.
 
@@ -78,27 +82,38 @@ class Group:
             now_s: on the clock of `update`.
             within: names of the nodes that can; None: all.
             avoid: names of nodes that are left out.
+            held: device seconds that wait for one node each, by its name.
         """
         soonest = np.inf
         if self.open:
-            found = self._best(np.maximum(self._open_ends_s, now_s), within, avoid, self._asked)
+            ends_s = np.maximum(self._open_ends_s, now_s)
+            found = self._best(ends_s, within, avoid, held)
             soonest = min((end_s for _, end_s in found), default=np.inf)
             for node, end_s in found:
                 yield node, end_s, True
         if self.open < self.taking:
-            for node, end_s in self._best(self._closed_ends_s, within, avoid, self._asked):
+            for node, end_s in self._best(self._closed_ends_s, within, avoid, held):
                 if end_s < soonest:
                     yield node, end_s, False
 
     def _best(
-        self, ends_s: Floats, within: frozenset[str] | None, avoid: Collection[str], count: int
+        self,
+        ends_s: Floats,
+        within: frozenset[str] | None,
+        avoid: Collection[str],
+        held: Mapping[str, float],
     ) -> list[tuple[NodeBacklog, float]]:
+        """Return the nodes that end first, and when, with what waits for them done, too."""
+        count = self._asked
         mask = None if within is None else self._mask(within)
-        if count > 1 or mask is not None or avoid:
+        if count > 1 or mask is not None or avoid or held:
             ends_s = ends_s.copy() if mask is None else np.where(mask, ends_s, np.inf)
         for name in avoid:
             if name in self._index:
                 ends_s[self._index[name]] = np.inf
+        for name, seconds in held.items():
+            if name in self._index:
+                ends_s[self._index[name]] += seconds
         found: list[tuple[NodeBacklog, float]] = []
         for _ in range(count):
             i = int(ends_s.argmin())

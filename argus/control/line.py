@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from argus.control.backlog import due_s
 from argus.control.choices import Choices
 from argus.control.policy import Task
+from argus.control.router import Decision
 
 Floats = NDArray[np.float64]
 Urgency = tuple[bool, float, int]
@@ -36,6 +37,8 @@ class Waiting:
     task: Task
     choices: Choices
     key: Urgency
+    bound: Decision | None = None
+    """Where level and node were settled on arrival."""
 
 
 class WaitingLine:

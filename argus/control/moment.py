@@ -30,7 +30,7 @@ class Moment:
         has_room: whether some node takes another row.
     """
 
-    __slots__ = ("_running_s", "fleet", "groups", "has_room", "nodes", "now_s")
+    __slots__ = ("_changes", "_running_s", "fleet", "groups", "has_room", "nodes", "now_s")
 
     def __init__(self, fleet: Fleet, now_s: float) -> None:
         self.fleet = fleet
@@ -39,6 +39,11 @@ class Moment:
         self.nodes = sum([group.taking for group in self.groups])
         self.has_room = any(group.open for group in self.groups)
         self._running_s: float | None = None
+        self._changes = fleet.changes
+
+    def is_of(self, fleet: Fleet, now_s: float) -> bool:
+        """Whether nothing has changed since."""
+        return self.fleet is fleet and self.now_s == now_s and self._changes == fleet.changes
 
     @property
     def running_s(self) -> float:
@@ -69,15 +74,14 @@ def soonest(
     for group in moment.groups:
         if not group.nodes[0].holds(offer.row.variant):
             continue
-        for node, end_s, has_room in group.candidates(moment.now_s, within, avoid):
+        for node, end_s, has_room in group.candidates(moment.now_s, within, avoid, held):
             name = node.info.name
-            if not len(node):
-                finish_s = node.idle_s(offer.row)
-            elif group.serial and len(node) == 1:
+            if group.serial and len(node) <= 1:
                 finish_s = max(0.0, end_s - moment.now_s) + node.idle_s(offer.row)
+            elif not len(node):
+                finish_s = node.idle_s(offer.row) + held.get(name, 0.0)
             else:
-                finish_s = node.finish_s(offer.row, row_due_s)
-            finish_s += held.get(name, 0.0)
+                finish_s = node.finish_s(offer.row, row_due_s) + held.get(name, 0.0)
             if best is None or (finish_s, name) < best[:2]:
                 best = finish_s, name, has_room
     if best is None:

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-WAITS = 48
-LOADS: Floats = np.geomspace(0.5, 4.0, 12)
+WAITS = 40
+LOADS: Floats = np.geomspace(0.5, 4.0, 10)
 """Rates that curves are kept for, relative to what the cluster serves without approximation."""
 MOST_ROUNDS = 12
 ENOUGH = 1e-6
@@ -89,7 +89,7 @@ def solve_curve(
     reach_s = max(mix.slack_s, 2.0 * float(steps[0])) + float(steps[0])
     waits = np.linspace(0.0, reach_s, WAITS)
     rates = LOADS * nodes / float(mix.works_s[0]) / burst
-    falls = np.stack([_falls(waits, rate) for rate in rates])
+    falls = _falls(waits, rates)
     possible = waits[:, None] + mix.busy_s <= mix.slack_s
     gains = np.where(possible, mix.qualities * burst, _IMPOSSIBLE)
     gains = np.column_stack([gains, np.zeros(WAITS)])
@@ -142,17 +142,22 @@ def _between(grid: Floats, points: Floats) -> tuple[NDArray[np.intp], Floats]:
     return low, place - low
 
 
-def _falls(waits: Floats, rate: float) -> Floats:
-    """Return (waits, waits) the weights of E[h((v − T)⁺)], T ~ Exp(rate), h linear between."""
-    x = rate * float(waits[1] - waits[0])
-    stay = float(np.exp(-x))
-    # In the cell below a wait h falls from its upper to its lower end: ∫ r e^{−rt} (1 − t/w) dt.
-    upper = 1.0 - (1.0 - stay) / x
-    lower = (1.0 - stay) - upper
-    cells = np.arange(len(waits))[:, None] - np.arange(len(waits))
-    weights = np.where(cells >= 0, upper * np.exp(-x * np.maximum(cells, 0)), 0.0)
-    weights += np.where(cells >= 1, lower * np.exp(-x * np.maximum(cells - 1, 0)), 0.0)
-    # Whatever falls below no wait stays there.
-    weights[:, 0] = np.exp(-x * np.arange(len(waits)))
-    weights[1:, 0] += lower * np.exp(-x * np.arange(len(waits) - 1))
+def _falls(waits: Floats, rates: Floats) -> Floats:
+    """Return (rates, waits, waits) the weights of E[h((v − T)⁺)], T ~ Exp(rate), h linear between.
+
+    In a cell that the fall ends in, h goes from its upper to its lower end: the upper one weighs
+    ∫ r e^{−rt} (1 − t/w) dt, the lower one the rest. What falls below no wait stays there.
+    """
+    count = len(waits)
+    x = rates * float(waits[1] - waits[0])
+    stay = np.exp(-x[:, None] * np.arange(count))  # of passing so many cells
+    upper = 1.0 - (1.0 - stay[:, 1]) / x
+    lower = (1.0 - stay[:, 1]) - upper
+    cells = np.arange(count)[:, None] - np.arange(count)
+    passed = stay[:, np.maximum(cells, 0)]
+    weights = np.where(cells >= 0, upper[:, None, None] * passed, 0.0)
+    passed = stay[:, np.maximum(cells - 1, 0)]
+    weights += np.where(cells >= 1, lower[:, None, None] * passed, 0.0)
+    weights[:, :, 0] = stay
+    weights[:, 1:, 0] += lower[:, None] * stay[:, :-1]
     return np.asarray(weights)

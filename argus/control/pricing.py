@@ -17,12 +17,13 @@ RELATIVE_PRICES: Floats = np.concatenate(([0.0], np.geomspace(0.003, 4.0, 39)))
 """Prices that are looked at, relative to one unit of quality for the work of a whole request."""
 _REMEMBERED = 192
 _FEWEST = 16
-"""Requests with a deadline that are seen before anything has a price."""
+"""Requests with a deadline that are seen before the first curve, and between two."""
 _SILENCE_S = 10.0
 _YOUNG_S = 5.0
 """Time between two curves while little was seen."""
 _EVERY = 3
 """Of the prices looked at, the curve is made of so many less."""
+_PLANNED_LOAD = 0.95
 _LEAST_LOAD, _LOAD_STEP = 0.01, 0.02
 _EWMA_OF_SLACK = 0.02
 
@@ -72,6 +73,8 @@ class Pricing:
     def __init__(self, memory_s: float, period_s: float, burst: float) -> None:
         self.rate = Rate(memory_s)
         self.curve: PriceCurve | None = None
+        self.planned_price = 0.0
+        """Price at which the nodes can just make what was expected to come at the last plan."""
         self._period_s = period_s
         self._burst = burst
         self._prices: Floats = np.zeros(0)
@@ -79,7 +82,7 @@ class Pricing:
         self._waiting: Floats = np.zeros(0)
         self._works_s: dict[Choices, Floats] = {}
         self._slack_s = 0.0
-        self._bound = 0
+        self._new = 0
         self._whole_s = 0.0
         self._nodes = 0
         self._solved_s = 0.0
@@ -94,7 +97,7 @@ class Pricing:
         self.rate.arrive(now_s)
         self._recent.append(choices.at(self._prices))
         if slack_s < math.inf:
-            self._bound += 1
+            self._new += 1
             old = self._slack_s or slack_s
             self._slack_s = old + _EWMA_OF_SLACK * (slack_s - old)
 
@@ -123,24 +126,29 @@ class Pricing:
 
     def plan(self, nodes: int, now_s: float) -> float:
         """Solve for a new curve; return when to do so again."""
-        if self._bound < _FEWEST or nodes <= 0:
-            return now_s + _YOUNG_S
+        young = len(self._recent) < _REMEMBERED
+        if self._new < _FEWEST or nodes <= 0:
+            return now_s + (_YOUNG_S if young else self._period_s)
+        self._new = 0
         qualities, works, busy = np.mean(self._recent, axis=0)
         self._whole_s = float(works[0])
         points = slice(None, None, _EVERY)
         mix = Mix(works[points], qualities[points], busy[points], self._slack_s)
         self.curve = solve_curve(mix, nodes, self.curve, self._burst)
         self._nodes, self._solved_s = nodes, now_s
+        enough = works * self.rate.at(now_s) <= _PLANNED_LOAD * nodes
+        self.planned_price = float(self._prices[enough.argmax() if enough.any() else -1])
         self._rows.clear()
-        young = len(self._recent) < _REMEMBERED
         return now_s + (min(self._period_s, _YOUNG_S) if young else self._period_s)
 
-    def price(self, running_s: float, nodes: int, now_s: float) -> float:
-        """Return the price at which what waits would be chosen now.
+    def price(self, choices: Choices, running_s: float, nodes: int, now_s: float) -> float:
+        """Return the price at which a task is to choose now.
 
-        The smallest price at which the wait, all who wait choosing by it, asks for no higher one.
+        The smallest price at which the wait, all others who wait choosing by it, asks for no
+        higher one.
 
         Args:
+            choices: of the task, which may be in the line or not.
             running_s: device seconds that started rows still take.
             nodes: how many there are.
             now_s: the time.
@@ -150,19 +158,21 @@ class Pricing:
         asked = self._row(self.rate.at(now_s) * self._whole_s / nodes)
         # Rows that run side by side end one after the other: a new one waits less than their sum.
         base_s = running_s - 0.5 * (nodes - 1) * self._whole_s
+        own = self._works_s.get(choices)
+        waiting = self._waiting if own is None else self._waiting - own
         per_cell_s = nodes * self.curve.width_s
         low, high = 0, len(self._prices) - 1
         while low < high:
             middle = (low + high) // 2
-            if self._over(middle, base_s, per_cell_s, asked) <= 0:
+            if self._over(middle, base_s, waiting, per_cell_s, asked) <= 0:
                 high = middle
             else:
                 low = middle + 1
-        over = self._over(low, base_s, per_cell_s, asked)
+        over = self._over(low, base_s, waiting, per_cell_s, asked)
         if low == 0 or over > 0:
             return float(self._prices[low])
         # Linear between the two prices around the crossing.
-        before = self._over(low - 1, base_s, per_cell_s, asked)
+        before = self._over(low - 1, base_s, waiting, per_cell_s, asked)
         share = before / (before - over)
         return float(self._prices[low - 1] + share * (self._prices[low] - self._prices[low - 1]))
 
@@ -175,9 +185,11 @@ class Pricing:
             row = self._rows[key] = self.curve.at_load(math.exp(key * _LOAD_STEP))
         return row
 
-    def _over(self, i: int, base_s: float, per_cell_s: float, asked: list[float]) -> float:
+    def _over(
+        self, i: int, base_s: float, waiting: Floats, per_cell_s: float, asked: list[float]
+    ) -> float:
         """Return by how much the wait at a price asks for a higher one."""
-        place = (base_s + float(self._waiting[i])) / per_cell_s
+        place = (base_s + float(waiting[i])) / per_cell_s
         if place <= 0:
             return asked[0] - float(self._prices[i])
         cell = int(place)

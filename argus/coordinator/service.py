@@ -25,6 +25,7 @@ from argus.coordinator.judge import Judge
 from argus.coordinator.live import open_watch, watched
 from argus.coordinator.membership import Membership
 from argus.coordinator.metrics import Metrics
+from argus.coordinator.policy_metrics import policy_families
 from argus.coordinator.predictors import load_predictor
 from argus.coordinator.prompts import PromptReader
 from argus.coordinator.reuse import Reuse
@@ -136,6 +137,7 @@ class Coordinator:
         settings = cache or CacheConfig()
         self._embedding = Embedding(lambda: open_embedder(settings))
         self._reuse = Reuse(settings, self._membership, clock, self._embedding) if cached else None
+        policy = make_policy(config.policy)
         predictor = load_predictor(config)
         watch = open_watch(quality, predictor) if quality and quality.shadow_share > 0 else None
         if watch is not None:
@@ -147,7 +149,7 @@ class Coordinator:
             self._membership,
             catalog,
             predictor,
-            make_policy(config.policy),
+            policy,
             self._reuse,
         )
         self._shadow = (
@@ -171,6 +173,7 @@ class Coordinator:
             self._membership,
             self._reuse,
         )
+        self.metrics.add(lambda: policy_families(policy, clock))
         self._watchdog = Watchdog(clock, self._membership, self._dispatcher, config.node_wait_s)
         keys = security.keys
         guard = Guard(None if keys is None else keys.current, clock.now)

@@ -13,15 +13,16 @@ wait cannot be on time, the one that loses least quality for the device seconds 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from argus.control.admission import SHORTEST_RETRY_S, check_possible
+from argus.control.admission import NO_NODE, SHORTEST_RETRY_S, check_possible
 from argus.control.choices import Choices, choices_of
 from argus.control.fleet import Fleet
-from argus.control.line import Waiting, WaitingLine, urgency
+from argus.control.line import Urgency, Waiting, WaitingLine, urgency
 from argus.control.margins import Margins
 from argus.control.moment import NOTHING_HELD, Held, Moment, Place, avoided, soonest
+from argus.control.outlook import Outlook
 from argus.control.policies.argus_options import ArgusOptions
 from argus.control.policies.options import PolicyOptions, Recalibrator
 from argus.control.policy import Figures, GiveUp, Start, Task
@@ -29,6 +30,8 @@ from argus.control.pricing import Pricing
 from argus.control.router import Decision
 from argus.control.slack import Slack
 from argus.errors import DeadlineError, OverloadedError, UnavailableError
+
+WORTH_LEAST = "not all who wait can be on time, and this one is worth least"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +48,19 @@ class ArgusPolicy:
     Args:
         options: settings; None: the defaults.
         recalibrate: expected qualities of predicted ones; None: predictions are taken as they are.
+        order: where a task stands among those that wait, the smallest first; tenants that are to
+            share by weight come in here.
     """
 
     def __init__(
-        self, options: ArgusOptions | None = None, recalibrate: Recalibrator | None = None
+        self,
+        options: ArgusOptions | None = None,
+        recalibrate: Recalibrator | None = None,
+        order: Callable[[Task], Urgency] = urgency,
     ) -> None:
         self._options = options or ArgusOptions()
         self._recalibrate = recalibrate
+        self._order = order
         self._line = WaitingLine()
         self._entries: dict[str, Waiting] = {}
         self._started: dict[str, _Started] = {}
@@ -59,7 +68,9 @@ class ArgusPolicy:
         self._margins = Margins(self._options.margin_share)
         self._slack = Slack(self._line, self._margins, self._options.relax)
         self._pricing = Pricing(self._options.memory_s, self._options.curve_s, self._options.burst)
+        self._outlook = Outlook(self._line, self._pricing)
         self._fresh: tuple[Task, tuple[float, int], Place] | None = None
+        self._now: Moment | None = None
         self._epoch = -1
         self.price = 0.0
         """Worth of a device second in units of quality, as of the last decision."""
@@ -73,22 +84,42 @@ class ArgusPolicy:
         remaining_s = task.deadline_at_s - now_s
         check_possible(None if choices is None else choices.idle_s, remaining_s)
         assert choices is not None, "check_possible raises where there are none"
-        entry = Waiting(task, choices, urgency(task))
-        if self._options.shed and remaining_s < math.inf:
-            self._make_way(entry, moment)
+        entry = Waiting(task, choices, self._order(task))
         self._pricing.arrive(choices, remaining_s, now_s)
-        decision = self._expected(entry, moment)
+        decision = self._at_once(entry, moment)
+        if decision is None:
+            if self._options.shed and remaining_s < math.inf:
+                self._make_way(entry, moment)
+            decision = self._expected(entry, moment)
+        if not self._options.late_binding:
+            entry.bound = decision
         self._add(entry)
         return decision
 
+    def _at_once(self, entry: Waiting, moment: Moment) -> Decision | None:
+        """Return the decision for a task that can be started now, in time, if it can."""
+        if len(self._line) or not moment.has_room:
+            return None
+        place = self._choose(entry, 0, moment, NOTHING_HELD)
+        if not isinstance(place, Place) or not place.has_room:
+            return None
+        if place.decision.predicted_finish_s > entry.task.deadline_at_s - moment.now_s:
+            return None
+        self._fresh = entry.task, (moment.now_s, moment.fleet.changes), place
+        return place.decision
+
     def withdraw(self, task: Task) -> None:
         """Forget a task that waits."""
+        for given_up in self._let_go:
+            if given_up.task is task:
+                self._let_go.remove(given_up)
+                return
         self._remove(self._entries[task.id])
 
     def put_back(self, task: Task) -> None:
         """Take a started task back."""
         started = self._started.pop(task.id)
-        self._add(Waiting(task, started.entry.choices, urgency(task)))
+        self._add(Waiting(task, started.entry.choices, self._order(task)))
 
     def ended(self, task: Task, now_s: float) -> None:
         """Note that a started task is done, failed or cancelled."""
@@ -116,9 +147,10 @@ class ArgusPolicy:
         while self._let_go:
             yield self._let_go.pop()
         held: dict[str, float] = {}
-        moment = self._moment(fleet, now_s)
         index = 0
+        moment: Moment | None = None
         while index < len(self._line):
+            moment = moment or self._moment(fleet, now_s)
             if not moment.has_room:
                 return
             entry = self._line[index]
@@ -133,7 +165,7 @@ class ArgusPolicy:
                     entry, kind, now_s, act.decision.predicted_finish_s
                 )
             yield act
-            moment = self._moment(fleet, now_s)
+            moment = None
 
     def _act(
         self, entry: Waiting, index: int, moment: Moment, held: dict[str, float]
@@ -149,10 +181,23 @@ class ArgusPolicy:
         held[name] = held.get(name, 0.0) + cost_s
         return None
 
+    def _bound_s(self, moment: Moment) -> Held:
+        """Return the device seconds that are bound already to each node, by its name."""
+        held: dict[str, float] = {}
+        for entry in self._line:
+            if entry.bound is not None and entry.bound.node in moment.fleet:
+                cost_s = moment.fleet[entry.bound.node].device_s(entry.bound.offer.row)
+                held[entry.bound.node] = held.get(entry.bound.node, 0.0) + cost_s
+        return held
+
     def _place(
         self, entry: Waiting, index: int, moment: Moment, held: Held
     ) -> Place | GiveUp | None:
         """Return the choice for a task; the one just made on its arrival, where nothing changed."""
+        if entry.bound is not None and entry.bound.node in moment.fleet:
+            if entry.choices.idle_s > entry.task.deadline_at_s - moment.now_s:
+                return self._last_resort(entry, moment, set(), held)
+            return Place(entry.bound, moment.fleet.has_room(entry.bound.node))
         fresh, self._fresh = self._fresh, None
         if fresh is not None and len(self._line) == 1:
             task, state, place = fresh
@@ -172,7 +217,7 @@ class ArgusPolicy:
         most_s = choices.least_s
         if self._options.slack:
             most_s += max(0.0, self._slack.behind_s(entry, index, moment))
-        for i in choices.by_worth(self._price(moment)):
+        for i in choices.by_worth(self._price(choices, moment)):
             cost = choices.costs[i]
             if cost.idle_s > remaining_s or (self._options.slack and cost.work_s > most_s):
                 continue
@@ -195,46 +240,15 @@ class ArgusPolicy:
         return min(places, key=lambda p: p.decision.predicted_finish_s, default=None)
 
     def _expected(self, entry: Waiting, moment: Moment) -> Decision:
-        """Return what a new task would get now, for its client to know."""
-        waiting = len(self._line)
-        if waiting and not moment.has_room:
-            return self._queued(entry, moment)
-        place = self._choose(entry, waiting, moment, NOTHING_HELD)
-        if place is None:
-            raise UnavailableError("no node that could make this image is connected")
-        if isinstance(place, GiveUp):
-            raise place.error
-        if not waiting:
-            self._fresh = entry.task, (moment.now_s, moment.fleet.changes), place
-            return place.decision
-        finish_s = place.decision.predicted_finish_s + self._wait_s(entry, moment)
-        return Decision(place.decision.offer, place.decision.node, finish_s)
-
-    def _queued(self, entry: Waiting, moment: Moment) -> Decision:
-        """Return what a task would get behind those who wait, as far as it can be told."""
-        choices = entry.choices
-        remaining_s = entry.task.deadline_at_s - moment.now_s
-        wait_s = self._wait_s(entry, moment)
-        avoid = avoided(entry.task, choices.offers, moment)
-        best: Decision | None = None
-        for i in choices.by_worth(self.price if remaining_s < math.inf else 0.0):
-            place = soonest(choices.offers[i], entry.task, moment, avoid)
-            if place is None:
-                continue
-            finish_s = wait_s + place.decision.predicted_finish_s
-            if best is None or finish_s < best.predicted_finish_s:
-                best = Decision(choices.offers[i], place.decision.node, finish_s)
-            if finish_s <= remaining_s:
-                return Decision(choices.offers[i], place.decision.node, finish_s)
-        if best is None:
-            raise UnavailableError("no node that could make this image is connected")
-        return best
-
-    def _wait_s(self, entry: Waiting, moment: Moment) -> float:
-        """Return the seconds in which those before a new task would be worked through."""
-        all_s = self._pricing.waiting_s(self.price)
-        before = self._line.share_before(entry.key)
-        return before * all_s / moment.nodes if moment.nodes else 0.0
+        """Return what a task that waits first would get now, for its client to know."""
+        if not self._options.late_binding:
+            place = self._choose(entry, len(self._line), moment, self._bound_s(moment))
+            found = place.decision if isinstance(place, Place) else None
+        else:
+            found = self._outlook.queued(entry, self.price, moment)
+        if found is None:
+            raise UnavailableError(NO_NODE)
+        return found
 
     def _make_way(self, entry: Waiting, moment: Moment) -> None:
         """Let tasks go until all can be on time at their fastest levels, the new one with them.
@@ -242,13 +256,19 @@ class ArgusPolicy:
         Raises:
             OverloadedError: the new task is the one that is worth least.
         """
-        finish_s = self._fastest_s(entry, moment)
+        if self._slack.is_ample(entry, moment):
+            return
+        finish_s = self._outlook.fastest_s(entry, moment)
+        made_way: list[tuple[Waiting, float]] = []
         while (short := self._slack.short(entry, finish_s, moment)) is not None:
             able = (self._line[i] for i in range(min(short.before, len(self._line))))
             others = [x for x in able if x.task.deadline_at_s < math.inf and not x.task.lost]
             least = min(others, key=_density, default=entry)
             retry_s = max(SHORTEST_RETRY_S, short.seconds)
-            if _density(least) >= _density(entry):
+            lost = sum(x.choices.least_quality for x, _ in [*made_way, (least, retry_s)])
+            if _density(least) >= _density(entry) or lost >= entry.choices.least_quality:
+                for other, _ in made_way:
+                    self._add(other)
                 remaining_s = entry.task.deadline_at_s - moment.now_s
                 raise OverloadedError(
                     f"no acceptable level can be done in {remaining_s:g} s now; the fastest needs "
@@ -256,26 +276,10 @@ class ArgusPolicy:
                     retry_after_s=retry_s,
                 )
             self._remove(least)
-            worth_less = "not all who wait can be on time, and this one is worth least"
-            self._let_go.append(
-                GiveUp(least.task, OverloadedError(worth_less, retry_after_s=retry_s))
-            )
-
-    def _fastest_s(self, entry: Waiting, moment: Moment) -> float:
-        """Return the predicted seconds of the fastest level, were it next."""
-        avoid = avoided(entry.task, entry.choices.offers, moment)
-        remaining_s = entry.task.deadline_at_s - moment.now_s
-        best_s = math.inf
-        for offer in entry.choices.by_speed():
-            place = soonest(offer, entry.task, moment, avoid)
-            if place is not None:
-                best_s = min(best_s, place.decision.predicted_finish_s)
-            if best_s + self._ahead_s(moment) <= remaining_s:
-                break
-        return best_s
-
-    def _ahead_s(self, moment: Moment) -> float:
-        return self._line.least_sum_s / moment.nodes
+            made_way.append((least, retry_s))
+        for other, retry_s in made_way:
+            error = OverloadedError(WORTH_LEAST, retry_after_s=retry_s)
+            self._let_go.append(GiveUp(other.task, error))
 
     def _with_margin_s(self, decision: Decision, moment: Moment) -> float:
         kind = moment.fleet[decision.node].info.device_name
@@ -284,15 +288,20 @@ class ArgusPolicy:
     # -- bookkeeping ----------------------------------------------------------------------------
 
     def _moment(self, fleet: Fleet, now_s: float) -> Moment:
-        moment = Moment(fleet, now_s)
+        if self._now is not None and self._now.is_of(fleet, now_s):
+            return self._now
+        moment = self._now = Moment(fleet, now_s)
         if fleet.epoch != self._epoch:
             self._epoch = fleet.epoch
             self._renew(fleet)
         return moment
 
-    def _price(self, moment: Moment) -> float:
-        if self._options.price:
-            self.price = self._pricing.price(moment.running_s, moment.nodes, moment.now_s)
+    def _price(self, choices: Choices, moment: Moment) -> float:
+        """Return the price for a task: that at the work of all others."""
+        if self._options.price and self._options.feedback:
+            self.price = self._pricing.price(choices, moment.running_s, moment.nodes, moment.now_s)
+        elif self._options.price:
+            self.price = self._pricing.planned_price
         return self.price
 
     def _choices(self, task: Task, fleet: Fleet) -> Choices | None:

@@ -18,16 +18,21 @@ class ArgusOptions:
             at all, so that nothing can go wrong; 1, as they do on average.
         shed: whether tasks are let go when not all can be on time.
         price: off: the best level that can be on time, whatever the backlog.
+        feedback: off: the price is that of the last plan, at which the nodes can just make what
+            is expected to come, whatever waits.
+        late_binding: off: level and node are settled on arrival.
         slack: off: those behind are not looked at.
         predictor: off: every prompt counts as the average.
     """
 
     memory_s: float = 8.0
-    curve_s: float = 30.0
+    curve_s: float = 60.0
     burst: float = 1.0
     margin_share: float = 0.995
     relax: float = 0.5
     shed: bool = True
     price: bool = True
+    feedback: bool = True
+    late_binding: bool = True
     slack: bool = True
     predictor: bool = True

@@ -182,3 +182,85 @@ def test_a_node_that_comes_or_goes_changes_what_waiting_tasks_may_become() -> No
     starts = start_all(policy, fleet)
     assert [(s.task, s.decision.node) for s in starts] == [(waits, "b")]
     assert all(isinstance(s, Start) for s in starts)
+
+
+def test_with_level_and_node_settled_on_arrival_a_task_keeps_them() -> None:
+    """Late binding gives the one that waits the whole run that turned out to be possible."""
+    levels = {}
+    for late in (True, False):
+        policy = ArgusPolicy(ArgusOptions(late_binding=late))
+        fleet = fleet_of([serial()], limit=1)
+        first, second = task(BASE, 100.0), task(BASE, ALONE_S + 3.5)
+        policy.admit(first, fleet, 0.0)
+        start_all(policy, fleet)
+        policy.admit(second, fleet, 0.0)
+        fleet["n"].remove(first.id)  # it was cancelled
+        (start,) = start_all(policy, fleet, 1.0)
+        levels[late] = start.decision.offer.level.name
+    assert levels == {True: "base-50", False: "base-25"}
+
+
+def test_what_is_settled_on_arrival_is_spread_over_full_nodes() -> None:
+    policy = ArgusPolicy(ArgusOptions(late_binding=False))
+    fleet = fleet_of([serial("a"), serial("b")], limit=1)
+    nodes = []
+    for _ in range(6):
+        new = task(BASE[:1], 100.0)
+        nodes.append(policy.admit(new, fleet, 0.0).node)
+        start_all(policy, fleet)
+    assert nodes == ["a", "b"] * 3
+
+
+def test_without_feedback_the_price_is_that_of_the_plan_whatever_waits() -> None:
+    prices = set()
+    for waiting in (0, 10):
+        fleet, policy = fleet_of([serial()], limit=1), ArgusPolicy(ArgusOptions(feedback=False))
+        for i in range(40):
+            new = task(BASE, 1000.0, float(2 * i))
+            policy.admit(new, fleet, new.arrived_s)
+            policy.withdraw(new)
+        policy.plan(fleet, 80.0)
+        for _ in range(waiting + 1):
+            policy.admit(task(BASE, 1000.0, 80.0), fleet, 80.0)
+        prices.add(policy.price)
+    (price,) = prices
+    assert price > 0.0
+
+
+def test_who_goes_first_may_be_settled_by_others() -> None:
+    """Tenant b's tasks before tenant a's, whatever is due."""
+    policy = ArgusPolicy(order=lambda t: (t.tenant != "b", t.deadline_at_s, t.order))
+    fleet = fleet_of([serial()], limit=1)
+    soon, later = task(BASE, 50.0), replace(task(BASE, 60.0), tenant="b")
+    for new in (soon, later):
+        policy.admit(new, fleet, 0.0)
+    (start,) = start_all(policy, fleet)
+    assert start.task is later
+
+
+def test_nobody_is_let_go_for_a_task_that_is_refused_anyway() -> None:
+    """Room for the third could be made only by letting both others go, and one is worth more."""
+    fleet, policy = fleet_of([serial()], limit=1), ArgusPolicy()
+    running = task(BASE, 2.0)
+    policy.admit(running, fleet, 0.0)
+    start_all(policy, fleet)
+    poor = [replace(o, quality=o.quality * 0.5) for o in BASE]
+    middling = [replace(o, quality=o.quality * 0.7) for o in BASE]
+    waiting = [task(poor, 4.5), task(BASE, 4.4)]
+    for new in waiting:
+        policy.admit(new, fleet, 0.0)
+    with pytest.raises(OverloadedError):
+        policy.admit(task(middling, 2.5), fleet, 0.0)
+    assert list(policy.dispatch(fleet, 0.0)) == []
+    for each in waiting:
+        policy.withdraw(each)
+
+
+def test_a_task_that_was_let_go_may_end_otherwise_before_that_is_carried_out() -> None:
+    fleet, policy = fleet_of([serial()], limit=1), ArgusPolicy()
+    poor = [replace(o, quality=o.quality * 0.5) for o in BASE]
+    tasks = [task(BASE, 3.0), task(poor, 3.1), task(BASE, 3.2)]
+    for new in tasks:
+        policy.admit(new, fleet, 0.0)
+    policy.withdraw(tasks[1])
+    assert [type(act) for act in policy.dispatch(fleet_of([], 1), 0.0)] == []

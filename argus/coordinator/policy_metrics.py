@@ -1,0 +1,42 @@
+"""What the policy goes by, as metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from prometheus_client import Metric
+
+from argus.clock import Clock
+from argus.control.policy import Policy, Priced
+from argus.metrics.families import gauge
+
+
+def policy_families(policy: Policy, clock: Clock) -> Iterable[Metric]:
+    """Return the families of a policy that puts a price on device seconds; none of others."""
+    if not isinstance(policy, Priced):
+        return
+    figures = policy.figures(clock.now())
+    yield gauge(
+        "argus_price_quality_per_second",
+        "Worth of a device second in units of quality, as of the last decision.",
+        figures.price,
+    )
+    yield gauge(
+        "argus_demand_requests_per_second", "Arrivals a second expected.", figures.arrivals_per_s
+    )
+    yield gauge(
+        "argus_demand_load_ratio",
+        "Work expected without approximation, relative to what the nodes can do.",
+        figures.load,
+    )
+    yield gauge(
+        "argus_prediction_margin_ratio",
+        "Factor on predicted seconds, learned from rows that ended.",
+        figures.margin,
+    )
+    yield gauge(
+        "argus_plan_age_seconds",
+        "Age of what the price is read from; NaN before there is any.",
+        math.nan if figures.plan_age_s is None else figures.plan_age_s,
+    )
