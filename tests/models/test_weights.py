@@ -31,7 +31,8 @@ def test_both_variants_are_bundled_base_first() -> None:
 def test_weights_are_float16_and_at_most_40_megabytes() -> None:
     files = list(bundled_dir().rglob("*.safetensors"))
     assert sum(f.stat().st_size for f in files) <= 40e6
-    for path in files:
+    # The predictor's arrays are not a model's weights: numpy reads them as they are.
+    for path in (f for f in files if "predictor" not in f.parts):
         with safe_open(path, framework="pt") as tensors:
             kinds = {tensors.get_slice(k).get_dtype() for k in tensors.keys()}  # noqa: SIM118
         assert kinds <= {"F16", "I64"}, path
