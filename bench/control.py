@@ -1,7 +1,8 @@
 """Policies in virtual time: quality and violations against baselines and the clairvoyant bound.
 
 Sections, each with its own file in the folder of results: `search` (the settings of the baselines,
-which the others read), `judged`, `variants`, `ablations`, `failures`, `published`.
+which the others read), `judged`, `variants`, `ablations`, `failures`,
+`measured` (the bundled family's own costs and scores), `published`.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ SECTIONS = {
     "variants": Section(more.variant_jobs, more.variant_tables, 3, 2000),
     "ablations": Section(more.ablation_jobs, more.ablation_tables, 3, 2000),
     "failures": Section(more.failure_jobs, more.failure_tables, 5, 2500),
+    "measured": Section(more.measured_jobs, more.measured_tables, 3, 3000),
     "published": Section(published.jobs, published.tables, 5, 4000),
 }
 

@@ -11,6 +11,7 @@ from functools import cache
 from multiprocessing import get_context
 from typing import Any
 
+import control_measured as measured
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
@@ -27,7 +28,7 @@ from argus.sim.published import modelled_prompts, published_profile
 from argus.sim.report import bound
 from argus.sim.setting import SimSetting
 from argus.sim.shapes import draw_arrivals
-from argus.sim.types import Batching, PromptTable, SimProfile, Trace
+from argus.sim.types import PromptTable, SimProfile, Trace
 
 BINS = 40
 """Of a trace's time, for plots."""
@@ -52,7 +53,7 @@ class Scenario:
 
     Attributes:
         shape: of the arrivals.
-        load: mean arrivals relative to what the cluster makes at the best level, unbatched.
+        load: mean arrivals relative to what the cluster makes at the best level, in full batches.
         seed: of arrivals, prompts and chance.
         requests: on average.
         setting: the cluster.
@@ -71,7 +72,7 @@ class Scenario:
         """Arrivals a second on average."""
         profile = PROFILES[self.profile]()
         speed = sum(1 / self.setting.scale(node) for node in range(self.setting.nodes))
-        return self.load * profile.capacity(1) * speed
+        return self.load * profile.capacity(1) * speed / batch_share(profile)
 
     @property
     def seconds(self) -> int:
@@ -148,12 +149,8 @@ class Row:
 
 @cache
 def published_batched() -> SimProfile:
-    """Return the published ladder on nodes that step up to four rows at once.
-
-    The shape of the published DiffServe profile of SDXL (6.1 s alone, 10.65 for two, 20.92 for
-    four): a large model gains little by batching.
-    """
-    return published_profile(Batching((2, 4, 8), (1.0, 10.65 / 6.1, 20.92 / 6.1)))
+    """Return the published ladder with steps that are batched as the bundled family's were."""
+    return published_profile(measured.batching())
 
 
 @cache
@@ -166,18 +163,28 @@ def published_fast() -> SimProfile:
     return replace(profile, levels=levels)
 
 
+MEASURED = "the bundled family, measured"
 PROFILES: dict[str, Callable[[], SimProfile]] = {
     "published": cache(published_profile),
     "published, 1.65 times as fast": published_fast,
-    "published, up to four rows in a batch": published_batched,
+    "published, batched": published_batched,
+    MEASURED: measured.profile,
 }
+
+
+def draw_prompts(profile: str, count: int, seed: int) -> PromptTable:
+    """Return prompts for a profile's ladder."""
+    if profile == MEASURED:
+        return measured.prompts(count, seed)
+    return modelled_prompts(PROFILES[profile](), count, seed)
 
 
 @cache
 def recalibration(profile: str, predictions: Predictions) -> Recalibration:
     """Return what is learned of a predictor from scored prompts of their own."""
     ladder = PROFILES[profile]()
-    scored = modelled_prompts(ladder, SCORED, SCORED_SEED)
+    is_measured = profile == MEASURED
+    scored = measured.scored() if is_measured else draw_prompts(profile, SCORED, SCORED_SEED)
     told = scored.perfect() if predictions is Predictions.PERFECT else scored
     names = [level.name for level in ladder.levels]
     return Recalibration(names, told.predicted, told.quality)
@@ -188,7 +195,7 @@ def run(job: Job) -> list[Row]:
     scenario = job.scenario
     profile = PROFILES[scenario.profile]()
     arrivals = draw_arrivals(scenario.shape, scenario.rate, scenario.seconds, scenario.seed)
-    prompts = modelled_prompts(profile, max(1, len(arrivals)), scenario.seed + 500_000)
+    prompts = draw_prompts(scenario.profile, max(1, len(arrivals)), scenario.seed + 500_000)
     trace = Trace(arrivals, prompts.ids[: len(arrivals)])
     best = bound(trace, prompts, profile, scenario.setting) if job.bounds else math.nan
     least = _least_violations(trace, profile, scenario.setting) if job.bounds else math.nan
@@ -246,15 +253,20 @@ def mean_and_half(values: Iterable[float]) -> tuple[float, float]:
     return float(found.mean()), float(half)
 
 
+def batch_share(profile: SimProfile) -> float:
+    """Return the least device seconds of a row's step, relative to a step of it alone."""
+    batching = profile.batching
+    return min(
+        scale * batching.row_lanes / lanes
+        for lanes, scale in zip(batching.lanes, batching.seconds_scale, strict=True)
+    )
+
+
 def _least_violations(trace: Trace, profile: SimProfile, setting: SimSetting) -> float:
     """Return the share of requests that no schedule can make in time."""
     scales = [setting.scale(node) for node in range(setting.nodes)]
     fastest = min(scales)
-    share = min(
-        scale * profile.batching.row_lanes / lanes
-        for lanes, scale in zip(profile.batching.lanes, profile.batching.seconds_scale, strict=True)
-    )
-    least_s = min(level.seconds for level in profile.levels) * fastest * share
+    least_s = min(level.seconds for level in profile.levels) * fastest * batch_share(profile)
     slo_s = profile.slo_s if setting.slo_s is None else setting.slo_s
     found = clairvoyant_bound(
         trace.arrival_s,

@@ -11,6 +11,7 @@ from typing import Any
 
 import control_search as search
 from control_cells import (
+    MEASURED,
     Contender,
     Job,
     Predictions,
@@ -32,10 +33,10 @@ ARGUS = Contender("argus", "argus")
 VARIANTS = {
     "as judged": Scenario("poisson", 1.0, 0, 0),
     "10 % jitter": Scenario("poisson", 1.0, 0, 0, SimSetting(jitter=0.1)),
-    "batches": Scenario("poisson", 1.0, 0, 0, profile="published, up to four rows in a batch"),
+    "steps in batches": Scenario("poisson", 1.0, 0, 0, profile="published, batched"),
     "64 nodes": Scenario("poisson", 1.0, 0, 0, SimSetting(nodes=64)),
 }
-_MORE_REQUESTS = {"64 nodes": 4}
+_MORE_REQUESTS = {"64 nodes": 4, "steps in batches": 2}
 """Times as many, so that the trace is not over before anything happened."""
 
 
@@ -182,6 +183,52 @@ def ablation_tables(rows: Sequence[Row]) -> Tables:
         for shape, load in itertools.product(SHAPES, LOADS)
     ]
     return {"Over all traces and loads": sums, "Quality of all, violations %": cells}
+
+
+# -- the bundled family -------------------------------------------------------------------------
+
+MEASURED_LOADS = (2.0, 6.0, 12.0, 18.0)
+MEASURED_NODES = 2
+"""Its cheap levels are so good that whole runs are no measure of what the nodes can do."""
+
+
+def measured_jobs(out: Path, requests: int, seeds: int) -> list[Job]:
+    """Return Argus and all baselines on the bundled family's ladder, costs and scores."""
+    who = (ARGUS, *search.chosen(out))
+    base = Scenario("", 0, 0, requests, SimSetting(nodes=MEASURED_NODES), MEASURED)
+    return [
+        Job(replace(base, shape=shape, load=load, seed=FIRST_SEED + seed), who)
+        for shape, load, seed in itertools.product(
+            ("poisson", "burst"), MEASURED_LOADS, range(seeds)
+        )
+    ]
+
+
+def measured_tables(rows: Sequence[Row]) -> Tables:
+    """Return quality and violations by load."""
+    labels = list(dict.fromkeys(r.contender.label for r in rows))
+    tables: Tables = {}
+    for heading, field, limit in (
+        ("Quality of all %", "quality", "bound"),
+        ("Violations %", "violations", "least_violations"),
+    ):
+        tables[heading] = [
+            {
+                "trace": shape,
+                "load": load,
+                **{
+                    label: plus_minus(
+                        [getattr(r, field) for r in of_cell(rows, label, shape, load)], 1
+                    )
+                    for label in labels
+                },
+                "bound": plus_minus(
+                    [getattr(r, limit) for r in of_cell(rows, "argus", shape, load)], 1
+                ),
+            }
+            for shape, load in itertools.product(("poisson", "burst"), MEASURED_LOADS)
+        ]
+    return tables
 
 
 # -- failures -----------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ _COLOURS = dict(
 
 def over_load(rows: Sequence[Row], path: Path) -> None:
     """Draw violations and quality over load, a column for each trace."""
-    figure, axes = plt.subplots(2, len(SHAPES), figsize=(14, 7), sharex=True, sharey="row")
+    figure, axes = plt.subplots(2, len(SHAPES), figsize=(16, 7), sharex=True, sharey="row")
     for column, shape in enumerate(SHAPES):
         top, bottom = axes[0][column], axes[1][column]
         for label, colour in _COLOURS.items():
@@ -64,7 +64,7 @@ def over_load(rows: Sequence[Row], path: Path) -> None:
 def over_time(rows: Sequence[Row], path: Path, load: float = 1.0) -> None:
     """Draw one trace of each shape that moves: demand, violations and quality over time."""
     shapes = [shape for shape in SHAPES if shape != "poisson"]
-    figure, axes = plt.subplots(3, len(shapes), figsize=(14, 8), sharex="col", sharey="row")
+    figure, axes = plt.subplots(3, len(shapes), figsize=(16, 8), sharex="col", sharey="row")
     for column, shape in enumerate(shapes):
         for label, colour in _COLOURS.items():
             row = next((r for r in of_cell(rows, label, shape, load) if r.curve), None)

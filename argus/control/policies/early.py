@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 from argus.control.admission import check_possible
@@ -17,7 +18,7 @@ from argus.control.router import Decision
 from argus.errors import UnavailableError
 
 
-class EarlyPolicy:
+class EarlyPolicy(ABC):
     """First come first served on the node with the least to do, at a level that a subclass names.
 
     Args:
@@ -31,9 +32,9 @@ class EarlyPolicy:
 
     # -- what subclasses decide -----------------------------------------------------------------
 
+    @abstractmethod
     def level(self, task: Task, node: str) -> int:
         """Return the rank among the levels seen that a task is made at on a node."""
-        raise NotImplementedError
 
     def node(self, task: Task, able: list[str], now_s: float) -> str:
         """Return one of the nodes that can make a task: the one that is done first."""
@@ -43,10 +44,10 @@ class EarlyPolicy:
         """Whether a node that has room is given another row."""
         return True
 
-    def arrived(self, task: Task) -> None:
+    def arrived(self, task: Task) -> None:  # noqa: B027 (not every policy counts)
         """Note a new task, whose levels were seen."""
 
-    def nodes_changed(self, fleet: Fleet, now_s: float) -> None:
+    def nodes_changed(self, fleet: Fleet, now_s: float) -> None:  # noqa: B027 (nor plans)
         """Note that nodes came, went or drain."""
 
     # -- the protocol ---------------------------------------------------------------------------

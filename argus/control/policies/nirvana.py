@@ -19,18 +19,16 @@ class NirvanaPolicy(EarlyPolicy):
     def level(self, task: Task, node: str) -> int:
         """Return the rank of the level that skips the most steps of those that are allowed."""
         allowed = 0.0 if task.similarity is None else PUBLISHED(task.similarity)
-        own = self.seen.levels[0].variant
-        return max(
-            (
-                rank
-                for rank, level in enumerate(self.seen.levels)
-                if level.variant == own
-                and level.steps_fraction == self.seen.levels[0].steps_fraction
-                and level.skip_fraction <= allowed + 1e-9
-            ),
-            key=lambda rank: self.seen.levels[rank].skip_fraction,
-            default=0,
-        )
+        whole = task.offers[0].level
+        same = [
+            offer.level
+            for offer in task.offers
+            if (offer.level.variant, offer.level.steps_fraction)
+            == (whole.variant, whole.steps_fraction)
+            and offer.level.skip_fraction <= allowed + 1e-9
+        ]
+        best = max(same, key=lambda level: level.skip_fraction, default=whole)
+        return self.seen.rank(best.name)
 
 
 def make_nirvana(options: PolicyOptions) -> NirvanaPolicy:
