@@ -45,11 +45,6 @@ class ReportedBacklog(NodeBacklog):
         self._hear()
         return super().drained_s()
 
-    def work_s(self) -> float:
-        """Return the device seconds that its rows still take in full batches."""
-        self._hear()
-        return super().work_s()
-
     def next_free_s(self) -> float:
         """Return the seconds until the first row is done; 0 without rows."""
         self._hear()
