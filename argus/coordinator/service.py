@@ -101,7 +101,7 @@ def make_policy(name: str) -> Policy:
     try:
         return policies.make(name)
     except NotFoundError as error:
-        raise ConfigError(f"coordinator.policy: {error}") from error
+        raise ConfigError(f"coordinator.{error}") from error
 
 
 class Coordinator:
