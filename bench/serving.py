@@ -21,7 +21,7 @@ from typing import Any
 import record
 from replay import replay as replayed
 from serving_cells import CELLS, Cell, CellRun, draw, held_out, kept
-from serving_cluster import ServingCluster, processor_seconds, until_predicted
+from serving_cluster import ServingCluster, processor_seconds, until_predicted, write_config
 from serving_report import Judging, Results, plot
 
 from argus.client import AsyncClient
@@ -47,22 +47,6 @@ IN_FLIGHT = 2 * NODES * SLOTS
 """Rows asked for at a time where capacity is measured: every forward is full."""
 EDGE = IN_FLIGHT
 """Pictures at both ends of that measurement that do not count: batches are not full there."""
-
-CONFIG = """\
-[coordinator]
-levels = {levels}
-metrics = "off"
-drain_grace_s = 5.0
-lease_s = 10.0
-[node]
-threads = 1
-slots = {slots}
-max_lanes = {lanes}
-reconnect_s = 300.0
-[cache]
-mode = "off"
-"""
-"""Nodes are patient, since coordinators change; nothing is in flight when one ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +129,8 @@ class Run:
         settings = {"steps": STEPS, "seed": SEED, "extent": asdict(self._extent)}
         work = WorkFolder(self._folder / "references", settings)
         try:
-            async with ServingCluster(NODES, self._config()) as cluster:
+            config = write_config(self._folder, self._folder / "levels.json", SLOTS)
+            async with ServingCluster(NODES, config) as cluster:
                 async with cluster.coordinator("clipper-ha") as client:
                     measured = await self._references(client, work)
                 for repeat in range(self._extent.repeats):
@@ -239,13 +224,6 @@ class Run:
         after = processor_seconds()
         shares = {who: (after[who] - before[who]) / took_s for who in after}
         return CellRun(cell.name, kept(drawn, ended, self._scorer), shares)
-
-    def _config(self) -> Path:
-        """Write the settings of all processes and return their file."""
-        file = self._folder / "argus.toml"
-        levels = json.dumps(str((self._folder / "levels.json").resolve()))
-        file.write_text(CONFIG.format(levels=levels, slots=SLOTS, lanes=2 * SLOTS))
-        return file
 
     def _turn_file(self, policy: str, repeat: int) -> Path:
         return self._folder / f"turn-{policy}-{repeat}.json"

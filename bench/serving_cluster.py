@@ -7,6 +7,7 @@ decides. Every process is one that `argus up` would start.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,6 +27,36 @@ READY_S = 300.0
 """For models to load and warm up on a machine with other work."""
 EMBEDDED_S = 60.0
 POLL_S = 0.2
+
+CONFIG = """\
+[coordinator]
+levels = {levels}
+metrics = "off"
+drain_grace_s = 5.0
+lease_s = 10.0
+[node]
+threads = 1
+slots = {slots}
+max_lanes = {lanes}
+reconnect_s = 300.0
+[cache]
+mode = "off"
+"""
+"""Nodes are patient, since coordinators change; nothing is in flight when one ends."""
+
+
+def write_config(folder: Path, levels: Path, slots: int) -> Path:
+    """Write the settings of all processes and return their file.
+
+    Args:
+        folder: where it goes.
+        levels: the level file.
+        slots: rows that a node steps together.
+    """
+    file = folder / "argus.toml"
+    quoted = json.dumps(str(levels.resolve()))
+    file.write_text(CONFIG.format(levels=quoted, slots=slots, lanes=2 * slots), encoding="utf-8")
+    return file
 
 
 class ServingCluster:
