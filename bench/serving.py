@@ -69,8 +69,10 @@ class Extent:
     lead_s: float
 
 
-FULL = Extent(POLICIES, CELLS, 3, 159, 13, 3.0)
+FULL = Extent(POLICIES, CELLS, 3, 120, 12, 2.0)
 QUICK = Extent(POLICIES, (CELLS[2], CELLS[3]), 1, 48, 6, 1.0)
+WARM, WARM_S = Cell("poisson", 0.8), 7
+"""What each turn begins with and nobody counts: policies that plan have no plan before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,8 @@ class Run:
         pool = [job for job in self._plan.jobs() if job.key[1] == repeat]
         cells = self._extent.cells
         turned = (*cells[repeat % len(cells) :], *cells[: repeat % len(cells)])
+        warm = draw(WARM, measured.capacity, WARM_S, pool, seed=1000 * repeat + 999)
+        await replayed(client, [wanted for wanted, _ in warm], measured.slo_s, STEPS)
         return [await self._cell(client, cell, repeat, measured, pool) for cell in turned]
 
     async def _cell(

@@ -194,7 +194,7 @@ def test_simulated_rows_take_what_was_measured_of_full_batches() -> None:
     one = np.array([[1.0, 0.0, 0.0]])
     prompts = PromptTable(np.array(["p"]), np.array([0.0]), one, one)
     setting = SimSetting(nodes=2, lookahead=2, drop_late=True)
-    found = simulate(trace, prompts, profile_of(times, 100.0), make("clipper-ha"), setting)
+    found = simulate(trace, prompts, profile_of(times, 100.0), make("argus"), setting)
     assert found.finish_s.max() == pytest.approx(times.full_s - WAY_S, rel=0.01)
 
 
