@@ -117,6 +117,12 @@ class Run:
         )
         (self._scorer,) = open_scorers(("facts",))
 
+    def forget(self, policies: Sequence[str]) -> None:
+        """Let the turns of some policies be measured again."""
+        for policy in policies:
+            for repeat in range(self._extent.repeats):
+                self._turn_file(policy, repeat).unlink(missing_ok=True)
+
     def is_whole(self) -> bool:
         """Whether every turn was measured."""
         turns = (
@@ -130,6 +136,7 @@ class Run:
         """Measure what is missing."""
         settings = {"steps": STEPS, "seed": SEED, "extent": asdict(self._extent)}
         work = WorkFolder(self._folder / "references", settings)
+        after = self._folder / "after.json"
         try:
             config = write_config(self._folder, self._folder / "levels.json", SLOTS)
             async with ServingCluster(NODES, config) as cluster:
@@ -137,6 +144,8 @@ class Run:
                     measured = await self._references(client, work)
                 for repeat in range(self._extent.repeats):
                     await self._repeat(cluster, repeat, measured)
+                async with cluster.coordinator("clipper-ha") as client:
+                    _write(after, {"lone_s": await self._lone_s(client)})
         finally:
             work.close()
 
@@ -155,6 +164,10 @@ class Run:
                     turns.setdefault(policy, {})[repeat] = {run.cell: run for run in runs}
         return measured, Results(judging, self._extent.cells, turns)
 
+    def after_s(self) -> float:
+        """Return the seconds of a lone request when all turns were over."""
+        return float(_read(self._folder / "after.json")["lone_s"])
+
     # -- the reference level --------------------------------------------------------------------
 
     async def _references(self, client: AsyncClient, work: WorkFolder) -> Measured:
@@ -162,12 +175,7 @@ class Run:
         file = self._folder / "measured.json"
         if file.is_file():
             return Measured(**_read(file))
-        reference, prompt = self._levels[0].name, self._plan.prompts[0].text
-        lone = []
-        for seed in range(LONE):
-            began = time.perf_counter()
-            await client.generate(prompt, level=reference, steps=STEPS, seed=seed, tenant=WHOLE)
-            lone.append(time.perf_counter() - began)
+        lone_s = await self._lone_s(client)
         times: list[float] = []
         await make_pictures(
             self._plan,
@@ -182,11 +190,21 @@ class Run:
                 f"{work.path} has pictures of a run that was stopped before its capacity was "
                 "known; delete it"
             )
-        measured = Measured((len(inner) - 1) / (inner[-1] - inner[0]), median(lone[2:]))
+        measured = Measured((len(inner) - 1) / (inner[-1] - inner[0]), lone_s)
         _write(self._folder / "scores.json", _scores(self._plan, work, self._scorer))
         _write(file, asdict(measured))
         _say(f"capacity {measured.capacity:.2f}/s, deadline {measured.slo_s:.2f} s")
         return measured
+
+    async def _lone_s(self, client: AsyncClient) -> float:
+        """Return the median seconds of lone requests at the reference level."""
+        reference, prompt = self._levels[0].name, self._plan.prompts[0].text
+        taken = []
+        for seed in range(LONE):
+            began = time.perf_counter()
+            await client.generate(prompt, level=reference, steps=STEPS, seed=seed, tenant=WHOLE)
+            taken.append(time.perf_counter() - began)
+        return median(taken[2:])
 
     # -- turns ----------------------------------------------------------------------------------
 
@@ -287,7 +305,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     work = settings.work or Path("build/serving-quick" if settings.quick else "build/serving")
     out = settings.out or (work if settings.quick else Path("bench/results"))
     run = Run(extent, work, settings.only or POLICIES)
-    if settings.only is None and run.is_whole():
+    if run.is_whole() and settings.only is not None:
+        run.forget(settings.only)
+    elif run.is_whole():
         shutil.rmtree(work)
         run = Run(extent, work, POLICIES)
     asyncio.run(run.measure())
@@ -298,7 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "steps of the reference level": STEPS,
         "repeats": extent.repeats,
         "capacity of the reference level, pictures/s": round(measured.capacity, 2),
-        "a lone request of it, s": round(measured.lone_s, 3),
+        "a lone request of it before and after, s": f"{measured.lone_s:.3f}, {run.after_s():.3f}",
         "deadline, s": round(measured.slo_s, 3),
     }
     print(record.write(out, "serving", results.tables(), facts))
