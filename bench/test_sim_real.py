@@ -10,12 +10,12 @@ from sim_real import LEVELS, Compared, Pair, compare
 GOODPUT, QUALITY = 0.10, 0.01
 """How far the two may be apart."""
 TRACES, MOST = 4, 8
-"""Of one trace of 200 requests quality differs by half a point already where steps vary by 5 %
-from one to the next, which no profile foresees: several count together."""
-STEADY = 1.08
+"""Where rows vary by 5 % quality over one trace has a standard deviation of half a point, whatever
+the profile (bench/results/sim_spread.md): several count together."""
+STEADY = 1.05
 """Where full batches take that much longer or shorter after a trace than before it, other work on
-the machine may be what sets the two apart, and the trace does not count: nodes that are a tenth
-slower than their profile says lose more than a point."""
+the machine may be what sets the two apart, and the trace does not count: a profile that is 5 % off
+costs a point."""
 
 
 @pytest.mark.slow
