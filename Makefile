@@ -79,7 +79,7 @@ test-browser: venv  ## Use the dashboard in headless Chromium; screenshots go to
 	$(BIN)/pytest tests/browser
 
 .PHONY: test-sim-real
-test-sim-real: venv  ## Compare the simulator with two real CPU nodes (ten minutes on idle cores).
+test-sim-real: venv  ## Compare the simulator with two real CPU nodes (ten minutes on two idle cores).
 	$(BIN)/pytest -s bench/test_sim_real.py
 
 .PHONY: coverage
@@ -142,6 +142,10 @@ bench-router: venv  ## Measure decisions a second from 8 to 512 nodes (a minute)
 .PHONY: bench-control
 bench-control: venv  ## Compare policies in virtual time with each other and the bound (an hour of CPU).
 	PYTHONPATH=bench $(BIN)/python bench/control.py --out bench/results --processes 2
+
+.PHONY: bench-serving
+bench-serving: venv  ## Compare policies on real processes, open loop (twenty minutes on two idle cores).
+	PYTHONPATH=bench $(BIN)/python bench/serving.py --out bench/results
 
 .PHONY: profile
 profile: venv  ## Profile the bundled family anew: 18,000 pictures (an hour and a half on two cores).

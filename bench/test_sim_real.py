@@ -5,41 +5,57 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sim_real import Compared, compare
+from sim_real import LEVELS, Compared, Pair, compare
 
 GOODPUT, QUALITY = 0.10, 0.01
 """How far the two may be apart."""
-STEADY = 1.15
-"""Where a row takes that much longer or shorter after a trace than before it, other work on the
-machine may be what sets the two apart: another try is made."""
-TRIES = 3
+TRACES, MOST = 4, 8
+"""Where rows vary by 5 % quality over one trace has a standard deviation of half a point, whatever
+the profile (bench/results/sim_spread.md): several count together."""
+STEADY = 1.05
+"""Where full batches take that much longer or shorter after a trace than before it, other work on
+the machine may be what sets the two apart, and the trace does not count: a profile that is 5 % off
+costs a point."""
 
 
 @pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.parametrize("load", [0.8, 1.5])
-async def test_the_same_trace_ends_alike_on_real_nodes_and_in_the_simulator(
+async def test_the_same_traces_end_alike_on_real_nodes_and_in_the_simulator(
     tmp_path: Path, load: float
 ) -> None:
-    said = []
-    for seed in range(TRIES):
-        found = await compare(tmp_path, load, seconds=40.0, policy="argus", seed=seed)
-        said.append(describe(found))
-        print(said[-1])
-        if abs(found.goodput_ratio - 1) <= GOODPUT and abs(found.quality_gap) <= QUALITY:
-            return
-        if 1 / STEADY < found.drift < STEADY:
-            break
-    pytest.fail("\n".join(said))
+    found = await compare(tmp_path, load, 60.0, "argus", TRACES, MOST, STEADY)
+    for pair in found.pairs:
+        print(describe(pair))
+    assert len(found.pairs) == TRACES, (
+        f"only {len(found.pairs)} of {MOST} traces ran at a steady speed: other work on the machine"
+    )
+    print(summary(found))
+    assert abs(found.goodput_ratio - 1) <= GOODPUT, summary(found)
+    assert abs(found.quality_gap) <= QUALITY, summary(found)
 
 
-def describe(found: Compared) -> str:
-    """Return a line for people."""
-    real, simulated = found.real, found.simulated
-    scales = ", ".join(f"{s:.2f}" for s in found.profile.batching.seconds_scale)
+def summary(found: Compared) -> str:
+    """Return the comparison of all traces, for people."""
+    requests = sum(len(pair.real) for pair in found.pairs)
     return (
-        f"{len(real)} requests, {found.profile.levels[0].seconds:.2f} s alone, batches {scales}, "
-        f"drift {found.drift:.2f}: goodput {real.goodput:.3f}/s real, {simulated.goodput:.3f} "
+        f"{requests} requests: simulated goodput {found.goodput_ratio:.3f} of the real one; "
+        f"simulated quality {100 * found.quality_gap:+.2f} points from the real one, "
+        f"with a standard error of {100 * found.quality_error:.2f}"
+    )
+
+
+def describe(pair: Pair) -> str:
+    """Return a line for people on one trace."""
+    real, simulated = pair.real, pair.simulated
+    scales = ", ".join(f"{s:.2f}" for s in pair.profile.batching.seconds_scale)
+    used = "; ".join(
+        f"{name} {int((real.level == i).sum())} and {int((simulated.level == i).sum())}"
+        for i, name in enumerate(LEVELS)
+    )
+    return (
+        f"{len(real)} requests, {pair.profile.levels[0].seconds:.2f} s alone, batches {scales}, "
+        f"drift {pair.drift:.2f}: goodput {real.goodput:.3f}/s real, {simulated.goodput:.3f} "
         f"simulated; quality of all {real.quality_of_all:.4f} and {simulated.quality_of_all:.4f}; "
-        f"violations {real.violations} and {simulated.violations}"
+        f"violations {real.violations} and {simulated.violations}; {used}"
     )

@@ -31,6 +31,7 @@ from argus.coordinator.prompts import PromptReader
 from argus.coordinator.reuse import Reuse
 from argus.coordinator.security import Security, open_security
 from argus.coordinator.shadow import Shadow
+from argus.coordinator.shadow_metrics import shadow_families
 from argus.coordinator.watchdog import Watchdog
 from argus.errors import ConfigError, NotFoundError, UnavailableError
 from argus.metrics.exposition import shown_metrics
@@ -174,6 +175,8 @@ class Coordinator:
             self._reuse,
         )
         self.metrics.add(lambda: policy_families(policy, clock))
+        if (shadow := self._shadow) is not None:
+            self.metrics.add(lambda: shadow_families(shadow))
         self._watchdog = Watchdog(clock, self._membership, self._dispatcher, config.node_wait_s)
         keys = security.keys
         guard = Guard(None if keys is None else keys.current, clock.now)

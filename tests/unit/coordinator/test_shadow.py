@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from argus.config import QualityConfig
-from argus.control.drift import Drift
+from argus.control.drift import Drift, Outcome
 from argus.control.learned.bounds import Bounds
 from argus.control.learned.domain import Domain
 from argus.control.learned.features import Features, Lexicon
@@ -23,6 +23,7 @@ from argus.coordinator.judge import Columns, Judge, Scores
 from argus.coordinator.live import STATE, LiveLog, Watch
 from argus.coordinator.membership import Member
 from argus.coordinator.shadow import IDLE_S, RETRY_S, WAITING, Shadow
+from argus.coordinator.shadow_metrics import shadow_families
 from argus.errors import ArgusError, InternalError, InvalidArgumentError, UnavailableError
 from argus.quality.live import live_files
 from argus.quality.matrix import ScorerVersion
@@ -378,3 +379,50 @@ async def test_bounds_that_do_not_hold_are_lowered_until_they_do(watch: Make) ->
     assert bounds[0] == pytest.approx(0.8)
     assert bounds[-1] == pytest.approx(0.75)
     assert drift.coverage.held > 0.9
+
+
+def shown(shadow: Shadow) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Return the metrics' samples by name and the values of their labels."""
+    return {
+        (sample.name, tuple(sample.labels.values())): sample.value
+        for family in shadow_families(shadow)
+        for sample in family.samples
+    }
+
+
+async def test_metrics_say_what_was_found_and_that_it_drifts(watch: Make) -> None:
+    watched = watch()
+    node = watched.bench.join()
+    before = shown(watched.shadow)
+    assert before["argus_quality_drift", ("", "worse")] == 0
+    assert before["argus_quality_scorer_up", ()] == 1
+    await watched.low(node)
+    assert shown(watched.shadow)["argus_quality_waiting", ()] == 1
+    work = await watched.again(node)
+    watched.bench.done(node, work, data=b"reference")
+    await eventually(lambda: watched.shadow.counts.compared == 1)
+    found = shown(watched.shadow)
+    assert found["argus_quality_sampled_total", ()] == 1
+    assert found["argus_quality_comparisons_total", ("compared",)] == 1
+    assert found["argus_quality_comparisons_total", ("failed",)] == 0
+    # 0.6 / 0.8 was found where 0.9 was predicted.
+    assert found["argus_quality_residual_ratio", ()] == pytest.approx(-0.15)
+    assert found["argus_quality_level_residual_ratio", (LOW,)] == pytest.approx(-0.15)
+    while not watched.shadow.drift.alarms:
+        watched.shadow.drift.add(Outcome(LOW, 0.4, 0.9, 0.8))
+    drifted = shown(watched.shadow)
+    assert drifted["argus_quality_drift", ("", "worse")] == 1
+    assert drifted["argus_quality_drift", ("", "better")] == 0
+    assert drifted["argus_quality_bound_margin_ratio", ()] > 0
+    assert drifted["argus_quality_bound_held_ratio", ()] < 1
+
+
+async def test_metrics_say_that_pictures_cannot_be_scored(watch: Make) -> None:
+    watched = watch()
+    node = watched.bench.join()
+    watched.judge.error = UnavailableError("the scorer is gone")
+    await watched.low(node)
+    work = await watched.again(node)
+    watched.bench.done(node, work, data=b"reference")
+    await eventually(lambda: bool(watched.shadow.trouble))
+    assert shown(watched.shadow)["argus_quality_scorer_up", ()] == 0

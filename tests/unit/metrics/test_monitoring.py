@@ -16,7 +16,7 @@ import yaml
 from prometheus_client import Metric
 
 from argus.clock import ManualClock
-from argus.config import CacheConfig, CoordinatorConfig
+from argus.config import CacheConfig, CoordinatorConfig, QualityConfig
 from argus.coordinator.service import Coordinator
 from argus.gateway.making import Room
 from argus.gateway.metrics import GatewayMetrics
@@ -51,7 +51,8 @@ def families_of_a_node() -> Iterator[Metric]:
 
 async def all_families() -> list[Metric]:
     """Return what coordinator, nodes and gateway can show, each with its labels."""
-    coordinator = Coordinator(CoordinatorConfig(), ManualClock(), CacheConfig())
+    watched = QualityConfig(shadow_share=0.5)
+    coordinator = Coordinator(CoordinatorConfig(), ManualClock(), CacheConfig(), watched)
     shown = {f.name: f async for f in coordinator.metrics.families()}
     shown |= {f.name: f for f in families_of_a_node()}
     gateway = GatewayMetrics(Room(4, ManualClock()))
@@ -72,6 +73,7 @@ async def known_names() -> dict[str, set[str]]:
             names[family.name + suffix] = labels
     names["argus_images_total"] = {"level", "variant"}  # without nodes there are no levels yet
     names["argus_cache_fetch_seconds"] = {"tier", "quantile"}  # nor has anything been fetched
+    names["argus_quality_level_residual_ratio"] = {"level"}  # nor compared
     for node in ("backlog_seconds", "heartbeat_age_seconds", "assigned_rows"):
         names[f"argus_node_{node}"] = {"node"}
     return names
