@@ -155,6 +155,7 @@ class _Member:
         """Ask Ray for the actor; it runs when there is room for it."""
         options = {
             **self._takes,
+            "name": self.name,
             "max_restarts": -1,
             # Calls to an actor that died fail instead of waiting, so that its death is noticed.
             "max_task_retries": 0,
