@@ -29,8 +29,6 @@ from argus.ray.parcel import Parcel, pack
 POLL_S = 1.0
 SAY_EVERY_S = 30.0
 RENEW_AFTER_S = 5.0
-ANSWER_S = 5.0
-"""Within which an actor that runs takes an order."""
 FAREWELL_S = 5.0
 """What leaving may take beyond `node.drain_grace_s`."""
 AT_ONCE = 8
@@ -150,6 +148,7 @@ class _Member:
         self._takes = takes
         self._actor: Any = None
         self._where = ""
+        """Host and process; empty while it does not run."""
 
     async def start(self) -> None:
         """Ask Ray for the actor; it runs when there is room for it."""
@@ -181,39 +180,40 @@ class _Member:
 
     async def keep_alive(self) -> None:
         """Watch the daemon, and say what happens to it, until it has left in good order."""
-        while True:
-            try:
-                reason = await self._actor.ended.remote()
-                if reason == LEFT:
-                    log.info("%s has left", self.name)
-                    await self._release()
-                    return
-                log.error("%s failed: %s; Ray starts it again", self.name, reason)
-                await self._started_again()
-            except ActorUnavailableError:
-                log.error("%s was lost; Ray starts it again", self.name)
-                await self._started_again()
-            except ActorDiedError:
-                # Somebody took it from Ray for good.
-                log.error("%s is gone; another is asked for in %g s", self.name, RENEW_AFTER_S)
-                await asyncio.sleep(RENEW_AFTER_S)
-                await self.start()
-                await self._placed()
+        while not await self._has_left():
+            await self._started_again()
+        log.info("%s has left", self.name)
+        await self._release()
+
+    async def _has_left(self) -> bool:
+        """Wait until the daemon ends and return whether it was in good order."""
+        try:
+            reason = await self._actor.ended.remote()
+        except ActorUnavailableError:
+            log.error("%s was lost; Ray starts it again", self.name)
+            return False
+        except ActorDiedError:
+            log.error("%s was ended for good; another is asked for", self.name)
+            return False
+        if reason != LEFT:
+            log.error("%s failed: %s; Ray starts it again", self.name, reason)
+        return bool(reason == LEFT)
 
     async def _started_again(self) -> None:
-        """Wait until the daemon has another process.
-
-        Raises:
-            ActorDiedError: it never will.
-        """
-        before = self._where
-        while self._where == before:
+        """Wait until the daemon has another process; Ray is asked for one where it gave up."""
+        before, self._where = self._where, ""
+        while not self._where:
             await asyncio.sleep(POLL_S)
-            with suppress(ActorUnavailableError):
-                await self._placed()
+            try:
+                await self._placed(before)
+            except ActorUnavailableError:
+                continue
+            except ActorDiedError:
+                await asyncio.sleep(RENEW_AFTER_S)
+                await self.start()
 
-    async def _placed(self) -> None:
-        """Wait until the actor has a process, and say where."""
+    async def _placed(self, before: str = "") -> None:
+        """Wait until the actor has a process, and note where, unless it is that of `before`."""
         asked = asyncio.ensure_future(self._ask_where())
         try:
             while not (await asyncio.wait({asked}, timeout=SAY_EVERY_S))[0]:
@@ -221,25 +221,23 @@ class _Member:
             where = asked.result()
         finally:
             asked.cancel()
-        if where != self._where:
+        if where != before:
             log.info("%s runs on %s", self.name, where)
-        self._where = where
+            self._where = where
 
     async def _ask_where(self) -> str:
         return str(await self._actor.where.remote())
 
     async def end(self, within_s: float) -> None:
         """Ask the daemon to leave and wait; end it where that takes over `within_s` seconds."""
-        if self._actor is None:
-            return
         try:
             # One that waits for room, or to be started again, has nothing to finish.
-            async with asyncio.timeout(ANSWER_S):
-                await self._actor.drain.remote()
-            async with asyncio.timeout(within_s):
-                await self._actor.ended.remote()
+            if self._actor is not None and self._where:
+                async with asyncio.timeout(within_s):
+                    await self._actor.drain.remote()
+                    await self._actor.ended.remote()
         except TimeoutError:
-            log.warning("%s did not end in time and is killed", self.name)
+            log.error("%s did not end within %g s and is killed", self.name, within_s)
         except RayError:
             pass  # it is not running, and must not be started again
         finally:
