@@ -16,7 +16,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
 
 from argus.config import Config
 from argus.errors import UnavailableError
-from argus.ray.daemon import LEFT, NodeDaemon
+from argus.ray.daemon import LEFT, NodeDaemon, Prepare
 from argus.ray.ground import (
     RayNode,
     check_cluster_address,
@@ -35,8 +35,6 @@ AT_ONCE = 8
 """Calls that an actor answers side by side."""
 
 log = logging.getLogger(__name__)
-
-Prepare = Callable[[str, str], None]
 
 
 @contextmanager
@@ -76,7 +74,7 @@ async def run_crew(
     Args:
         config: settings; `node.coordinator` is where the coordinator listens.
         count: of daemons; None: as many as there is room for now.
-        prepare: sets up logging in a daemon, given a level and its name.
+        prepare: called in each daemon's process.
         stop: ends it; the daemons finish their rows.
         on_joined: called with the daemons' names when all have joined.
 
@@ -233,6 +231,7 @@ class _Member:
         try:
             # One that waits for room, or to be started again, has nothing to finish.
             if self._actor is not None and self._where:
+                log.info("%s is asked to leave", self.name)
                 async with asyncio.timeout(within_s):
                     await self._actor.drain.remote()
                     await self._actor.ended.remote()

@@ -24,16 +24,19 @@ from being started again without a pause."""
 
 log = logging.getLogger(__name__)
 
+Prepare = Callable[[str, str], None]
+"""Sets up logging, given a level and the daemon's name."""
+
 
 class NodeDaemon:
     """A node daemon in a thread of an actor; the methods, called in other threads, only ask.
 
     Args:
         parcel: the daemon's settings.
-        prepare: sets up logging, given a level and the daemon's name.
+        prepare: called in the daemon's process.
     """
 
-    def __init__(self, parcel: Parcel, prepare: Callable[[str, str], None]) -> None:
+    def __init__(self, parcel: Parcel, prepare: Prepare) -> None:
         self._parcel = parcel
         self._prepare = prepare
         self._loop = loop_factory()()
@@ -59,13 +62,14 @@ class NodeDaemon:
 
     def drain(self) -> None:
         """Let the daemon finish its rows and leave."""
+        log.info("asked to leave")
         with suppress(RuntimeError):  # its loop is closed: it has ended by itself
             self._loop.call_soon_threadsafe(self._stop.set)
 
     def _live(self) -> None:
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-                runner.run(self._serve())
+                runner.run(_serve(self._parcel, self._prepare, self._stop, self._joined.set))
         except ArgusError as error:
             log.error("%s", error)
             self._reason = str(error)
@@ -78,7 +82,11 @@ class NodeDaemon:
             time.sleep(LAST_WORDS_S)
             os._exit(1)
 
-    async def _serve(self) -> None:
-        config = self._parcel.unpack()
-        self._prepare(config.log.level, config.node.name)
-        await serve(config, self._stop, self._joined.set)
+
+async def _serve(
+    parcel: Parcel, prepare: Prepare, stop: asyncio.Event, on_joined: Callable[[], None]
+) -> None:
+    """Run the daemon. No method: an actor with one coroutine would run all methods in turn."""
+    config = parcel.unpack()
+    prepare(config.log.level, config.node.name)
+    await serve(config, stop, on_joined)
