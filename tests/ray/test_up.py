@@ -17,7 +17,7 @@ import pytest
 import ray
 from local_cluster import LocalCluster
 
-from argus.client import AsyncClient, Client, Result
+from argus.client import AsyncClient, Client, ImageResult
 
 pytestmark = pytest.mark.ray
 
@@ -44,13 +44,13 @@ def members(client: Client) -> set[str]:
     return {node.hello.node for node in client.status().nodes}
 
 
-async def draw(address: str, seeds: range) -> list[Result]:
+async def draw(address: str, seeds: range) -> list[ImageResult]:
     """Draw pictures, eight at a time."""
     async with AsyncClient(address) as client:
         wanted = [client.generate("a ring", seed=seed, steps=20) for seed in seeds]
         room = asyncio.Semaphore(8)
 
-        async def one(job: Any) -> Result:
+        async def one(job: Any) -> ImageResult:
             async with room:
                 return await job
 
