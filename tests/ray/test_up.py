@@ -17,7 +17,7 @@ import pytest
 import ray
 from local_cluster import LocalCluster
 
-from argus.client import AsyncClient, Client, ImageResult
+from argus.client import AsyncClient, Client, ImageResult, Retries
 
 pytestmark = pytest.mark.ray
 
@@ -45,8 +45,8 @@ def members(client: Client) -> set[str]:
 
 
 async def draw(address: str, seeds: range) -> list[ImageResult]:
-    """Draw pictures, eight at a time."""
-    async with AsyncClient(address) as client:
+    """Draw pictures, eight at a time, of a client that waits long for a node."""
+    async with AsyncClient(address, retries=Retries(attempts=30)) as client:
         wanted = [client.generate("a ring", seed=seed, steps=20) for seed in seeds]
         room = asyncio.Semaphore(8)
 
@@ -133,11 +133,13 @@ async def test_daemons_end_with_what_started_them_and_come_back_when_that_does(
     daemons = processes(cluster)
     parent = psutil.Process(cluster.process.pid)
     driver = next(child for child in parent.children() if "--ray" in child.cmdline())
-    driver.kill()
-    await until(lambda: not any(map(is_running, daemons.values())))
     with Client(cluster.address) as client:
-        # Accepted while there is no node, and answered by one that came back.
-        assert client.generate("a ring", seed=1, steps=5).data
+        work = asyncio.ensure_future(draw(cluster.address, range(16)))
+        await until(lambda: client.status().in_flight > 4)
+        driver.kill()
+        await until(lambda: not any(map(is_running, daemons.values())))
+        # What was accepted is answered by those that come back; with the rest they are tried again.
+        assert len(await work) == 16
         await until(lambda: members(client) == set(daemons))
         cluster.process.kill()
     second = processes(cluster)
