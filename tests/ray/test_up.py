@@ -17,7 +17,9 @@ import pytest
 import ray
 from local_cluster import LocalCluster
 
-from argus.client import AsyncClient, Client, ImageResult, Retries
+from argus.auth.keys import Role
+from argus.client import AsyncClient, Client, ImageResult, Retries, Tls
+from tests.unit.coordinator.secured import Authority, Keys
 
 pytestmark = pytest.mark.ray
 
@@ -145,6 +147,57 @@ async def test_daemons_end_with_what_started_them_and_come_back_when_that_does(
     second = processes(cluster)
     assert set(second.values()).isdisjoint(daemons.values())
     await until(lambda: not any(map(is_running, second.values())))
+
+
+async def test_an_actor_that_was_ended_for_good_is_asked_for_again(
+    cluster: LocalCluster, ray_address: str
+) -> None:
+    daemons = processes(cluster)
+    with connected(ray_address):
+        ray.kill(daemon_actors()[0], no_restart=True)
+    await until(lambda: processes(cluster) != daemons)
+    assert "was ended for good; another is asked for" in cluster.log
+    with Client(cluster.address) as client:
+        await until(lambda: members(client) == set(daemons))
+
+
+SECURED = """
+[tls]
+certificate = "{folder}/server.pem"
+key = "{folder}/server-key.pem"
+client_ca = "{folder}/ca.pem"
+ca = "{folder}/ca.pem"
+client_certificate = "{folder}/peer.pem"
+client_key = "{folder}/peer-key.pem"
+
+[auth]
+keys = "{folder}/keys"
+api_key_file = "{folder}/up.key"
+"""
+
+
+def test_daemons_join_with_certificates_and_key_that_only_argus_up_has(
+    ray_address: str, node_flags: list[str], tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    authority.issue("server", "127.0.0.1")
+    authority.issue("peer", "peer")
+    key = Keys(tmp_path / "keys").make("up", Role.NODE, Role.OPERATOR, Role.CLIENT, tenant="*")
+    (tmp_path / "up.key").write_text(key)
+    settings = tmp_path / "argus.toml"
+    settings.write_text(SECURED.format(folder=tmp_path))
+    flags = ["--ray", ray_address, "--ray-cpus", "1", "--config", str(settings), *node_flags]
+    with LocalCluster(2, flags) as cluster:
+        # What the daemons were given does not hang on these files any more.
+        (tmp_path / "up.key").unlink()
+        first = processes(cluster)
+        psutil.Process(first["node-0"]).send_signal(signal.SIGKILL)
+        tls = Tls(authority.file("ca"), authority.file("peer"), authority.file("peer-key"))
+        with Client(cluster.address, tls=tls, api_key=key) as client:
+            asyncio.run(until(lambda: processes(cluster)["node-0"] != first["node-0"]))
+            asyncio.run(until(lambda: members(client) == set(first)))
+            assert client.generate("a ring", seed=1, steps=3).data
+    assert key not in cluster.log
 
 
 def up(*arguments: str) -> subprocess.CompletedProcess[str]:
