@@ -159,9 +159,8 @@ class _Member:
             "max_concurrency": AT_ONCE,
             "scheduling_strategy": "SPREAD",
         }
-        actor: Any = ray.remote(NodeDaemon)
-        ask = actor.options(**options).remote
-        self._actor = await asyncio.to_thread(ask, *self._arguments)
+        actor = ray.remote(NodeDaemon).options(**options)
+        self._actor = await asyncio.to_thread(lambda: actor.remote(*self._arguments))
 
     async def joined(self) -> None:
         """Wait until the daemon has joined.
