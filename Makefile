@@ -34,11 +34,11 @@ demo: venv  ## Start a coordinator and two nodes, make pictures, write demo-out/
 
 .PHONY: test
 test: venv  ## Run all tests that need no GPU (minutes).
-	$(BIN)/pytest -m "not gpu and not browser"
+	$(BIN)/pytest -m "not gpu and not browser and not ray"
 
 .PHONY: test-quick
 test-quick: venv  ## Run the tests that take seconds.
-	$(BIN)/pytest -m "not gpu and not browser and not slow and not integration"
+	$(BIN)/pytest -m "not gpu and not browser and not ray and not slow and not integration"
 
 .PHONY: test-parity
 test-parity: venv  ## Compare samplers and pictures with diffusers.
@@ -78,6 +78,12 @@ test-browser: venv  ## Use the dashboard in headless Chromium; screenshots go to
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	$(BIN)/pytest tests/browser
 
+.PHONY: test-ray
+test-ray: venv  ## Run node daemons on a Ray cluster of two nodes on this machine (minutes).
+	@$(BIN)/python -c 'import ray' 2>/dev/null || \
+		$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	$(BIN)/pytest tests/ray
+
 .PHONY: test-sim-real
 test-sim-real: venv  ## Compare the simulator with two real CPU nodes (ten minutes on two idle cores).
 	$(BIN)/pytest -s bench/test_sim_real.py
@@ -85,7 +91,7 @@ test-sim-real: venv  ## Compare the simulator with two real CPU nodes (ten minut
 .PHONY: coverage
 coverage: venv  ## Run the tests and report the coverage of argus/ by lines.
 	$(BIN)/coverage erase
-	$(BIN)/pytest -m "not gpu and not browser" --cov --cov-report=term --cov-fail-under=85
+	$(BIN)/pytest -m "not gpu and not browser and not ray" --cov --cov-report=term --cov-fail-under=85
 
 .PHONY: lint
 lint: venv type $(BUF)  ## Check style, types and protos.

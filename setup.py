@@ -62,6 +62,7 @@ setup(
         "fuzz": ["atheris>=3; platform_system == 'Linux'"],
         "browser": ["playwright>=1.60"],
         "postgres": POSTGRES,
+        "ray": ["ray>=2.56,<3"],
         "quality": QUALITY,
         "dev": [
             *POSTGRES,

@@ -191,6 +191,20 @@ class QualityConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RayConfig:
+    """Node daemons as actors of a Ray cluster; docs/ray.md."""
+
+    address: str = ""
+    """auto, HOST:PORT or ray://HOST:PORT of the cluster; empty: nodes run on this machine."""
+    cpus: int = 0
+    """Ray's CPUs that each daemon takes and computes on; 0: each takes a GPU instead."""
+    advertise: str = ""
+    """HOST or HOST:PORT at which Ray's nodes reach the coordinator; empty: where it listens."""
+    files_on_nodes: bool = False
+    """Ray's nodes have the files that tls and auth name; otherwise what is in them is sent."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     """Logging."""
 
@@ -210,6 +224,7 @@ class Config:
     tls: TlsConfig = field(default_factory=TlsConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
 
@@ -372,6 +387,8 @@ def _check(config: Config) -> None:
     _check_cache(config.cache)
     _check_tls(config.tls)
     _check_quality(config.quality)
+    if config.ray.cpus < 0:
+        raise ConfigError(f"ray.cpus: must not be below 0, not {config.ray.cpus}")
     if config.log.level not in {"debug", "info", "warning", "error"}:
         raise ConfigError(
             f"log.level: must be debug, info, warning or error, not {config.log.level!r}"

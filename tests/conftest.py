@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-# `make test-browser` installs what these need.
-collect_ignore = [] if find_spec("playwright") else ["browser"]
+# `make test-browser` and `make test-ray` install what these need.
+EXTRAS = {"browser": "playwright", "ray": "ray"}
+collect_ignore = [folder for folder, package in EXTRAS.items() if not find_spec(package)]
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from argus.cli.children import Child
 from argus.cli.coordinator import HARD_END_S, LISTENING
+from argus.cli.ray import JOINED
 from argus.client import AsyncClient, Retries
 from argus.errors import UnavailableError
 from argus.rpc.address import format_address, parse_address
@@ -27,6 +28,7 @@ class FamilyPlan:
         coordinator: further arguments of `argus coordinator`.
         nodes: further arguments of `argus node`, by name.
         gateway: further arguments of `argus gateway`; None: none is run.
+        ray: further arguments of `argus ray`, which runs nodes elsewhere; None: it is not run.
         grace_s: seconds that running requests get at the end.
         dialling: how the coordinator is asked whether the nodes have joined.
     """
@@ -36,6 +38,7 @@ class FamilyPlan:
     nodes: dict[str, tuple[str, ...]]
     grace_s: float
     gateway: tuple[str, ...] | None = None
+    ray: tuple[str, ...] | None = None
     dialling: Dialling = Dialling()
 
 
@@ -73,6 +76,7 @@ class _Family:
         self._plan = plan
         self._coordinator = self._coordinator_at(plan.bind)
         self._nodes: list[Child] = []
+        self._ray: Child | None = None
         self._gateway: Child | None = None
 
     def _coordinator_at(self, bind: str) -> Child:
@@ -89,8 +93,15 @@ class _Family:
             node = Child(name, command, may_leave=True)
             self._nodes.append(node)
             await node.start()
+        names = set(self._plan.nodes)
+        if self._plan.ray is not None:
+            command = ("ray", "--coordinator", address, *self._plan.ray)
+            self._ray = Child("ray", command, announces=True, may_leave=True)
+            await self._ray.start()
         http = await self._start_gateway(server)
-        await self._all_joined(server)
+        if self._ray is not None:
+            names |= await self._names_on_ray(self._ray)
+        await self._all_joined(server, names)
         on_ready(address)
         if http is not None and on_http is not None:
             on_http(http)
@@ -110,17 +121,23 @@ class _Family:
         self._gateway.arguments = (*self._gateway.arguments, "--http", address)
         return address
 
-    def _children(self) -> list[Child]:
-        gateway = [] if self._gateway is None else [self._gateway]
-        return [self._coordinator, *self._nodes, *gateway]
+    async def _names_on_ray(self, ray: Child) -> set[str]:
+        """Return the names of the nodes that have joined from Ray."""
+        names = set((await ray.first_line(JOINED)).split())
+        # Started again it takes back the room it had, which is not free at once.
+        ray.arguments = (*ray.arguments, "--nodes", str(len(names)))
+        return names
 
-    async def _all_joined(self, server: str) -> None:
-        """Wait until every node is a member.
+    def _children(self) -> list[Child]:
+        others = [child for child in (self._ray, self._gateway) if child is not None]
+        return [self._coordinator, *self._nodes, *others]
+
+    async def _all_joined(self, server: str, names: set[str]) -> None:
+        """Wait until every node of these names is a member.
 
         Raises:
             UnavailableError: a child ended first.
         """
-        names = set(self._plan.nodes)
         joined = asyncio.ensure_future(_until_members(server, names, self._plan.dialling))
         ends = {asyncio.ensure_future(child.ended()): child for child in self._children()}
         try:
@@ -142,7 +159,8 @@ class _Family:
             if self._gateway is not None:
                 await self._gateway.end(within_s)
             await self._coordinator.end(within_s)
-            await asyncio.gather(*(node.end(within_s) for node in self._nodes))
+            nodes = [*self._nodes, *([] if self._ray is None else [self._ray])]
+            await asyncio.gather(*(node.end(within_s) for node in nodes))
         finally:
             for child in self._children():
                 child.kill()

@@ -18,6 +18,7 @@ from argus.cli.generate import generate
 from argus.cli.keys import app as keys_app
 from argus.cli.node import node
 from argus.cli.profile import profile
+from argus.cli.ray import ray
 from argus.cli.simulate import simulate
 from argus.cli.status import status
 from argus.cli.up import up
@@ -47,6 +48,7 @@ for command in (
     coordinator,
     node,
     gateway,
+    ray,
 ):
     app.command()(command)
 app.add_typer(cache_app, name="cache")

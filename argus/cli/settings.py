@@ -132,6 +132,27 @@ MetricsFlag = Annotated[
         "127.0.0.1:7422, or the next free port.",
     ),
 ]
+RayFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        help="Run node daemons on this Ray cluster: auto, HOST:PORT or ray://HOST:PORT.",
+    ),
+]
+RayCpusFlag = Annotated[
+    int | None,
+    typer.Option(
+        "--ray-cpus", min=1, help="CPUs that each daemon on Ray takes. Default: it takes a GPU."
+    ),
+]
+AdvertiseFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--advertise",
+        help="HOST or HOST:PORT at which Ray's nodes reach the coordinator. Default: where it "
+        "listens.",
+    ),
+]
 WatchStdinFlag = Annotated[
     bool,
     typer.Option("--watch-stdin", hidden=True, help="End when stdin closes: the parent is gone."),
@@ -145,6 +166,8 @@ ODD_FLAGS = {
     "tls.ca": "--tls-ca",
     "auth.api_key_file": "--api-key-file",
     "gateway.bind": "--http",
+    "ray.address": "--ray",
+    "ray.cpus": "--ray-cpus",
 }
 """Flags that are not named after their setting."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +11,9 @@ import typer
 
 from argus.cli.devices import deal
 from argus.cli.logs import log_bugs, setup_logging
+from argus.cli.ray import check_ray
 from argus.cli.settings import (
+    AdvertiseFlag,
     BindFlag,
     CacheFlag,
     CacheFolderFlag,
@@ -25,6 +27,8 @@ from argus.cli.settings import (
     MetricsFlag,
     ModelFlag,
     PolicyFlag,
+    RayCpusFlag,
+    RayFlag,
     SlotsFlag,
     ThreadsFlag,
     cache_settings,
@@ -41,7 +45,14 @@ DEVICE_HELP = (
 
 
 def up(
-    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Node daemons to run.")] = 1,
+    nodes: Annotated[
+        int | None,
+        typer.Option(
+            "--nodes",
+            min=1,
+            help="Node daemons to run. Default: 1; with --ray as many as it has room for.",
+        ),
+    ] = None,
     bind: BindFlag = None,
     http: HttpFlag = None,
     metrics: MetricsFlag = None,
@@ -56,6 +67,9 @@ def up(
     max_lanes: MaxLanesFlag = None,
     cache: CacheFlag = None,
     cache_folder: CacheFolderFlag = None,
+    ray: RayFlag = None,
+    ray_cpus: RayCpusFlag = None,
+    advertise: AdvertiseFlag = None,
     config: ConfigFlag = None,
     log_level: LogLevelFlag = None,
 ) -> None:
@@ -71,26 +85,33 @@ def up(
     from argus.rpc.dial import dialling
     from argus.rpc.loop import run
 
-    settings = configure(
-        config,
-        {
-            "coordinator.bind": bind,
-            "coordinator.levels": levels,
-            "coordinator.insecure": insecure,
-            "gateway.insecure": insecure,
-            "coordinator.policy": policy,
-            "coordinator.metrics": metrics,
-            "gateway.bind": http,
-            "node.models": model or None,
-            "node.device": device,
-            "node.dtype": dtype,
-            "node.threads": threads,
-            "node.slots": slots,
-            "node.max_lanes": max_lanes,
-            **cache_settings(cache, cache_folder),
-            "log.level": log_level,
-        },
-    )
+    flags = {
+        "coordinator.bind": bind,
+        "coordinator.levels": levels,
+        "coordinator.insecure": insecure,
+        "gateway.insecure": insecure,
+        "coordinator.policy": policy,
+        "coordinator.metrics": metrics,
+        "gateway.bind": http,
+        "node.models": model or None,
+        "node.device": device,
+        "node.dtype": dtype,
+        "node.threads": threads,
+        "node.slots": slots,
+        "node.max_lanes": max_lanes,
+        **cache_settings(cache, cache_folder),
+        "ray.address": ray,
+        "ray.cpus": ray_cpus,
+        "ray.advertise": advertise,
+        "log.level": log_level,
+    }
+    settings = configure(config, flags)
+    if settings.ray.address:
+        check_ray(settings, flags)
+    elif ray_cpus is not None or advertise is not None:
+        raise InvalidArgumentError(
+            "--advertise" if ray_cpus is None else "--ray-cpus", "needs --ray"
+        )
     if settings.tls.certificate and not settings.tls.ca:
         raise InvalidArgumentError("tls.ca", "is needed: nodes must trust tls.certificate")
     setup_logging(settings.log.level, "up")
@@ -101,7 +122,21 @@ def up(
         *_optional("--cache", cache),
         *_optional("--cache-folder", None if cache_folder is None else str(cache_folder.resolve())),
     )
-    devices = deal(settings.node.device, nodes)
+    local, elsewhere = {}, None
+    if settings.ray.address:
+        elsewhere = (
+            *shared,
+            *_models(model),
+            *_given({"--ray": ray, "--ray-cpus": ray_cpus, "--advertise": advertise}),
+            *_given({"--nodes": nodes, "--dtype": dtype, "--threads": threads}),
+            *_given({"--slots": slots, "--max-lanes": max_lanes}),
+        )
+    else:
+        devices = deal(settings.node.device, nodes or 1)
+        local = {
+            f"node-{i}": (*shared, *node_arguments(settings, model, threads, len(devices), device))
+            for i, device in enumerate(devices)
+        }
     plan = FamilyPlan(
         bind=settings.coordinator.bind,
         coordinator=(
@@ -111,15 +146,13 @@ def up(
             *_optional("--policy", policy),
             *_optional("--metrics", metrics),
         ),
-        nodes={
-            f"node-{i}": (*shared, *node_arguments(settings, model, threads, nodes, device))
-            for i, device in enumerate(devices)
-        },
+        nodes=local,
         grace_s=max(settings.coordinator.drain_grace_s, settings.node.drain_grace_s),
         dialling=dialling(settings.tls, settings.auth),
         gateway=None
         if settings.gateway.bind == OFF
         else (*common, *_optional("--http", http), *trusting),
+        ray=elsewhere,
     )
     with log_bugs():
         run(lambda stop: run_family(plan, stop, _say("ready"), _say("http")))
@@ -141,13 +174,21 @@ def node_arguments(
     node = settings.node
     if threads is None and node.threads == 0 and not device.startswith("cuda"):
         threads = max(1, usable_cores() // nodes)
-    models = [argument for folder in model or () for argument in ("--model", folder)]
     return (
-        *models,
+        *_models(model),
         *("--device", device, "--dtype", node.dtype),
         *("--threads", str(node.threads if threads is None else threads)),
         *("--slots", str(node.slots), "--max-lanes", str(node.max_lanes)),
     )
+
+
+def _models(folders: list[str] | None) -> tuple[str, ...]:
+    return tuple(argument for folder in folders or () for argument in ("--model", folder))
+
+
+def _given(flags: Mapping[str, str | int | None]) -> tuple[str, ...]:
+    given = {flag: value for flag, value in flags.items() if value is not None}
+    return tuple(part for flag, value in given.items() for part in (flag, str(value)))
 
 
 def usable_cores() -> int:

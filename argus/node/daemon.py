@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from argus.config import Config
@@ -32,8 +33,15 @@ FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
 
 
-async def serve(config: Config, stop: asyncio.Event) -> None:
+async def serve(
+    config: Config, stop: asyncio.Event, on_joined: Callable[[], None] | None = None
+) -> None:
     """Run a node until `stop` is set, its rows done within the grace period.
+
+    Args:
+        config: all settings.
+        stop: ends it in good order.
+        on_joined: called whenever the coordinator has taken it in.
 
     Raises:
         ArgusError: a model cannot be served, the coordinator refuses the node or stays away for
@@ -46,9 +54,13 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
         # The coordinator shows what its nodes say; a node's own door is for those who want it.
         own = NodeMetrics(node.info, node.engine.stats, node.cache)
         async with shown_metrics(own, config.node.metrics or OFF, "node.metrics"):
-            await _stay_joined(config, node, stop)
+            await _stay_joined(config, node, stop, on_joined or _nobody)
     finally:
         await asyncio.to_thread(node.close)
+
+
+def _nobody() -> None:
+    """Tell nobody."""
 
 
 def _build(config: Config) -> Node:
@@ -74,7 +86,9 @@ def _dialling(settings: Config) -> Dialling:
     return found
 
 
-async def _stay_joined(settings: Config, node: Node, stop: asyncio.Event) -> None:
+async def _stay_joined(
+    settings: Config, node: Node, stop: asyncio.Event, on_joined: Callable[[], None]
+) -> None:
     config = settings.node
     loop = asyncio.get_running_loop()
     last_seen_s = loop.time()
@@ -85,6 +99,7 @@ async def _stay_joined(settings: Config, node: Node, stop: asyncio.Event) -> Non
     def joined() -> None:
         nonlocal pause_s, has_joined
         pause_s, has_joined = FIRST_PAUSE_S, True
+        on_joined()
 
     while not stop.is_set():
         shown = _dialling(settings)

@@ -16,7 +16,7 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
     The first SIGTERM or SIGINT sets the event given to `main`, which should then end in good
     order; the second cancels it. Call from the main thread.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_with_signals(main))
 
 
@@ -40,7 +40,8 @@ async def _with_signals(main: Callable[[asyncio.Event], Coroutine[Any, Any, T]])
             loop.remove_signal_handler(number)
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return what makes a loop of uvloop, or of asyncio where uvloop is missing."""
     try:
         import uvloop
     except ImportError:

@@ -12,11 +12,14 @@ import contextlib
 import sys
 import types
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 import grpc
 
 import argus.cli.children
+import argus.cli.ray
 from argus.config import Config
 from argus.errors import ModelError
 from argus.rpc.channel import open_channel
@@ -64,7 +67,7 @@ async def never() -> None:
 
 
 async def serve_node(config: Config, stop: asyncio.Event) -> None:
-    if "broken" in config.node.models:
+    if {"broken", "/broken"} & set(config.node.models):
         raise ModelError("broken: no model_index.json")
     if "buggy" in config.node.models:
         raise RuntimeError("nobody foresaw this")
@@ -85,15 +88,34 @@ async def serve_node(config: Config, stop: asyncio.Event) -> None:
         await asyncio.sleep(0.05)
 
 
-def module(name: str, serve: object) -> None:
+async def run_crew(
+    config: Config,
+    count: int | None,
+    prepare: object,
+    stop: asyncio.Event,
+    on_joined: Callable[[list[str]], None],
+) -> None:
+    """Run nodes in this process: as many as were asked for, or the three there is room for."""
+    names = [f"node-{i}" for i in range(count or 3)]
+    nodes = [replace(config, node=replace(config.node, name=name)) for name in names]
+    running = [asyncio.ensure_future(serve_node(node, stop)) for node in nodes]
+    await asyncio.wait(running, timeout=0)
+    if not any(node.done() for node in running):
+        on_joined(names)
+    await asyncio.gather(*running)
+
+
+def module(name: str, **parts: object) -> None:
     made = types.ModuleType(name)
-    made.__dict__["serve"] = serve
+    made.__dict__.update(parts)
     sys.modules[name] = made
 
 
 if __name__ == "__main__":
-    module("argus.coordinator.service", serve_coordinator)
-    module("argus.node.daemon", serve_node)
+    module("argus.coordinator.service", serve=serve_coordinator)
+    module("argus.node.daemon", serve=serve_node)
+    module("argus.ray.crew", run_crew=run_crew, ray_cluster=contextlib.nullcontext)
+    argus.cli.ray.find_spec = lambda package: ModuleSpec(package, None)
     argus.cli.children.COMMAND = ME
     argus.cli.children.FIRST_WAIT_S = 0.05
     from argus.cli.main import main

@@ -178,6 +178,36 @@ async def test_threads_can_be_set_by_hand() -> None:
         assert await up.members() == {"node-0": "auto 3"}
 
 
+async def test_nodes_on_ray_are_as_many_as_it_has_room_for_and_come_back_as_many() -> None:
+    async with running("--ray", "auto", "--ray-cpus", "2", "--threads", "5") as up:
+        assert await up.members() == dict.fromkeys(["node-0", "node-1", "node-2"], "auto 5")
+        assert len(up.children) == 2
+        up.child("ray").kill()
+        await up.has_members(0)
+        await up.has_members(3)
+        assert up.child("ray").cmdline()[-3:-1] == ["--nodes", "3"]
+    assert up.none_left()
+
+
+async def test_nodes_that_all_left_ray_do_not_come_back() -> None:
+    async with running("--ray", "auto", "--nodes", "2") as up:
+        assert len(await up.members()) == 2
+        up.child("ray").terminate()
+        await up.has_members(0)
+        await asyncio.sleep(1.5)  # they would be back: the first wait is 0.05 s here
+        assert not await up.members()
+
+
+async def test_nodes_that_cannot_run_on_ray_end_everything_with_their_reason() -> None:
+    arguments = ("--ray", "auto", "--model", "/broken")
+    code, errors = await failed("up", "--bind", "127.0.0.1:0", "--http", "off", *arguments)
+    assert code == 1
+    assert errors.splitlines() == [
+        "argus: broken: no model_index.json",
+        "argus: ray ended with code 1 before it was ready",
+    ]
+
+
 async def failed(*arguments: str) -> tuple[int | None, str]:
     process = await start(*arguments)
     output, errors = await asyncio.wait_for(process.communicate(), PATIENCE_S)

@@ -1,0 +1,1 @@
+"""Node daemons as actors of a Ray cluster. Only `crew` imports Ray, which is an extra."""
