@@ -34,11 +34,11 @@ demo: venv  ## Start a coordinator and two nodes, make pictures, write demo-out/
 
 .PHONY: test
 test: venv  ## Run all tests that need no GPU (minutes).
-	$(BIN)/pytest -m "not gpu and not browser"
+	$(BIN)/pytest -m "not gpu and not browser and not deploy"
 
 .PHONY: test-quick
 test-quick: venv  ## Run the tests that take seconds.
-	$(BIN)/pytest -m "not gpu and not browser and not slow and not integration"
+	$(BIN)/pytest -m "not gpu and not browser and not deploy and not slow and not integration"
 
 .PHONY: test-parity
 test-parity: venv  ## Compare samplers and pictures with diffusers.
@@ -78,6 +78,11 @@ test-browser: venv  ## Use the dashboard in headless Chromium; screenshots go to
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	$(BIN)/pytest tests/browser
 
+.PHONY: test-deploy
+test-deploy: venv $(BUF)  ## Render and check what deploy/ holds, with Helm, systemd and schemas.
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[deploy]'
+	$(BIN)/pytest tests/deploy
+
 .PHONY: test-sim-real
 test-sim-real: venv  ## Compare the simulator with two real CPU nodes (ten minutes on idle cores).
 	$(BIN)/pytest -s bench/test_sim_real.py
@@ -85,13 +90,14 @@ test-sim-real: venv  ## Compare the simulator with two real CPU nodes (ten minut
 .PHONY: coverage
 coverage: venv  ## Run the tests and report the coverage of argus/ by lines.
 	$(BIN)/coverage erase
-	$(BIN)/pytest -m "not gpu and not browser" --cov --cov-report=term --cov-fail-under=85
+	$(BIN)/pytest -m "not gpu and not browser and not deploy" --cov --cov-report=term --cov-fail-under=85
 
 .PHONY: lint
 lint: venv type $(BUF)  ## Check style, types and protos.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BUF) lint
+	$(BUF) breaking --against tests/wire
 
 .PHONY: type
 type: venv  ## Check types with mypy --strict.
@@ -104,6 +110,11 @@ type: venv  ## Check types with mypy --strict.
 $(BUF):
 	@command -v npm >/dev/null || { echo "buf comes from npm, which is not installed" >&2; exit 1; }
 	npm install --silent --no-fund --no-audit --prefix build/buf @bufbuild/buf@1.75.0
+
+.PHONY: wire
+wire: $(BUF)  ## Hold later protos to those of today; refused where today's break what was held.
+	$(BUF) breaking --against tests/wire
+	rm -rf tests/wire/argus && cp -R proto/argus tests/wire/argus
 
 .PHONY: format
 format: venv  ## Rewrite the Python files in the house style.
