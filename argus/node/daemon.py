@@ -17,6 +17,7 @@ from argus.errors import (
 )
 from argus.metrics.exposition import shown_metrics
 from argus.node.folders import model_folders
+from argus.node.health import NodeHealth
 from argus.node.metrics import NodeMetrics
 from argus.node.session import Session
 from argus.rpc.channel import open_channel
@@ -45,8 +46,10 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
     try:
         # The coordinator shows what its nodes say; a node's own door is for those who want it.
         own = NodeMetrics(node.info, node.engine.stats, node.cache)
-        async with shown_metrics(own, config.node.metrics or OFF, "node.metrics"):
-            await _stay_joined(config, node, stop)
+        health = NodeHealth(node.info, node.engine)
+        door = config.node.metrics or OFF
+        async with shown_metrics(own, door, "node.metrics", health.checks):
+            await _stay_joined(config, node, stop, health)
     finally:
         await asyncio.to_thread(node.close)
 
@@ -74,7 +77,9 @@ def _dialling(settings: Config) -> Dialling:
     return found
 
 
-async def _stay_joined(settings: Config, node: Node, stop: asyncio.Event) -> None:
+async def _stay_joined(
+    settings: Config, node: Node, stop: asyncio.Event, health: NodeHealth
+) -> None:
     config = settings.node
     loop = asyncio.get_running_loop()
     last_seen_s = loop.time()
@@ -85,6 +90,7 @@ async def _stay_joined(settings: Config, node: Node, stop: asyncio.Event) -> Non
     def joined() -> None:
         nonlocal pause_s, has_joined
         pause_s, has_joined = FIRST_PAUSE_S, True
+        health.joined = True
 
     while not stop.is_set():
         shown = _dialling(settings)
@@ -107,6 +113,8 @@ async def _stay_joined(settings: Config, node: Node, stop: asyncio.Event) -> Non
                         f"coordinator {config.coordinator} away for {config.reconnect_s:g} s: "
                         f"{error}"
                     ) from error
+            finally:
+                health.joined = False
         if stop.is_set() or node.engine.draining:
             return
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
