@@ -79,7 +79,10 @@ test-browser: venv  ## Use the dashboard in headless Chromium; screenshots go to
 	$(BIN)/pytest tests/browser
 
 .PHONY: test-deploy
-test-deploy: venv $(BUF)  ## Render and check what deploy/ holds, with Helm, systemd and schemas.
+test-deploy: venv $(BUF)  ## Render, check and run what deploy/ holds, with Helm, systemd and others.
+	@command -v systemd-analyze >/dev/null || \
+		{ command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq systemd; } || \
+		{ echo "make test-deploy needs systemd-analyze, and it could not be installed" >&2; exit 1; }
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[deploy]'
 	$(BIN)/pytest tests/deploy
 
