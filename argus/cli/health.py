@@ -34,10 +34,17 @@ def health(
     timeout: Annotated[
         float, typer.Option(min=0.1, max=600, help="Seconds to wait for an answer.")
     ] = 5.0,
+    answers: Annotated[
+        bool,
+        typer.Option(
+            "--answers",
+            help="Be content with any answer: a coordinator that stands by serves nothing.",
+        ),
+    ] = False,
     tls_ca: TlsCaFlag = None,
     config: ConfigFlag = None,
 ) -> None:
-    """Say whether a coordinator serves; exits with 0 only then. No key is needed or shown."""
+    """Say whether a coordinator serves, and exit with 0 only then. No key is needed or shown."""
     from argus.rpc.dial import dialling
     from argus.rpc.health import is_serving
 
@@ -51,6 +58,7 @@ def health(
     with naming_settings(flags):
         tls = dialling(settings.tls, AuthConfig()).tls
         serves = is_serving(server, service, tls, timeout)
-    if not serves:
-        raise UnavailableError(f"{server}: {name} is not serving")
-    typer.echo(f"{name} is serving")
+    state = f"{name} is {'serving' if serves else 'not serving'}"
+    if not serves and not answers:
+        raise UnavailableError(f"{server}: {state}")
+    typer.echo(state)

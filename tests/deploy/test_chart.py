@@ -269,6 +269,8 @@ def test_a_second_coordinator_waits_beside_the_first() -> None:
     assert variable["valueFrom"]["secretKeyRef"] == {"name": "database", "key": "postgres"}
     policies = {p["metadata"]["name"]: p["spec"] for p in of_kind(objects, "NetworkPolicy")}
     out = policies["pics-argus-coordinator"]["egress"]
+    assert all("--answers" in probe["exec"]["command"] for probe in coordinator.probes.values())
+    assert coordinator.settings["standby"] == {"cluster": "prod/pics"}
     assert {"port": 5432, "protocol": "TCP"} in [p for rule in out for p in rule["ports"]]
     budgets = [b["metadata"]["name"] for b in of_kind(objects, "PodDisruptionBudget")]
     assert "pics-argus-coordinator" in budgets

@@ -20,6 +20,8 @@ async def test_images_are_served_while_a_node_takes_work(here: Here) -> None:
         empty = await here("health", "--server", served.address)
         assert (empty.code, empty.stdout) == (1, b"")
         assert empty.stderr == f"argus: {served.address}: argus.v1.ImageService is not serving\n"
+        alive = await here("health", "--server", served.address, "--answers")
+        assert (alive.code, alive.stdout) == (0, b"argus.v1.ImageService is not serving\n")
         joinable = await here("health", "--server", served.address, "--service", CLUSTER)
         assert (joinable.code, joinable.stdout) == (0, b"argus.v1.ClusterService is serving\n")
         whole = await here("health", "--server", served.address, "--service", "")
@@ -32,6 +34,7 @@ async def test_what_is_wrong_is_named(here: Here) -> None:
     away = await here("health", "--server", "127.0.0.1:1")
     assert away.code == 1
     assert away.stderr.startswith("argus: cannot reach 127.0.0.1:1: ")
+    assert (await here("health", "--server", "127.0.0.1:1", "--answers")).code == 1
     assert (await here("health", "--server", "nowhere")).code == 2
     async with coordinated() as served:
         unknown = await here("health", "--server", served.address, "--service", "argus.v1.Image")

@@ -88,6 +88,9 @@ app.kubernetes.io/component: {{ index . 1 }}
         "folder" "/var/cache/argus"
         "disk_bytes" .Values.node.cache.diskBytes)
 -}}
+{{- if .Values.standby.enabled -}}
+{{- $_ := set $config "standby" (dict "cluster" (printf "%s/%s" .Release.Namespace .Release.Name)) -}}
+{{- end -}}
 {{- if not .Values.insecure -}}
 {{- $tls := dict
     "certificate" "/etc/argus/tls/tls.crt"
@@ -284,10 +287,11 @@ checksum/config: {{ printf "%s%s" (include "argus.config" $root) $root.Values.au
 {{- end -}}
 
 {{/* How the coordinator is asked whether a service of it serves: (list $ "argus.v1.ClusterService").
-     The kubelet's own gRPC probe knows no TLS. */}}
+     The kubelet's own gRPC probe knows no TLS, and nothing but SERVING is good enough for it, whereas
+     a coordinator that stands by serves nothing and is well. */}}
 {{- define "argus.coordinatorProbe" -}}
 {{- $root := index . 0 -}}
-{{- if $root.Values.insecure -}}
+{{- if and $root.Values.insecure (not $root.Values.standby.enabled) -}}
 grpc:
   port: 7420
   service: {{ index . 1 | quote }}
@@ -299,6 +303,9 @@ exec:
     - health
     - --server=127.0.0.1:7420
     - --service={{ index . 1 }}
+    {{- if $root.Values.standby.enabled }}
+    - --answers
+    {{- end }}
     - --config=/etc/argus/config/argus.toml
 timeoutSeconds: 15
 {{- end -}}
