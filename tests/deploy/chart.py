@@ -31,6 +31,7 @@ CASES: dict[str, Values] = {
         "node": {"gpu": {"enabled": False}, "cache": {"persistent": False}, "replicas": 2},
     },
     "eight GPUs": {
+        "coordinator": {"extraEnv": [{"name": "ARGUS_LOG_PROMPTS", "value": "true"}]},
         "node": {
             "replicas": 8,
             "models": MODELS,
@@ -118,10 +119,12 @@ class Pod:
     @property
     def environment(self) -> dict[str, str]:
         """What is set of Argus's variables; those that come from elsewhere as they might be."""
+        elsewhere = {
+            "ARGUS_STANDBY_POSTGRES": "host=db.internal dbname=argus",
+            "ARGUS_NODE_NAME": "pics-argus-node-0",
+        }
         return {
-            variable["name"]: variable.get("value", "postgresql://db.internal/argus")
-            if "STANDBY" in variable["name"]
-            else variable.get("value", "node-0")
+            variable["name"]: variable.get("value") or elsewhere[variable["name"]]
             for variable in self.container["env"]
             if variable["name"].startswith("ARGUS_")
         }

@@ -130,6 +130,13 @@ def test_every_file_that_a_process_opens_is_mounted_for_it(values: Values, tmp_p
             assert pod.has("/etc/argus/tls/tls.key") == (bool(set(files) & set(shows)))
 
 
+def test_more_variables_reach_the_process_they_are_for(tmp_path: Path) -> None:
+    found = pods(rendered(CASES["eight GPUs"]))
+    assert settings_of(found["coordinator"], tmp_path).log.prompts is True
+    assert settings_of(found["node"], tmp_path).log.prompts is False
+    assert settings_of(found["node"], tmp_path).node.name == "pics-argus-node-0"
+
+
 def test_files_of_tenants_are_understood() -> None:
     (config,) = of_kind(rendered(CASES["eight GPUs"]), "ConfigMap")
     tenants = parse_tenants(config["data"]["tenants.toml"], "tenants.toml")

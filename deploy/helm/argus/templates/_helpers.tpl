@@ -277,13 +277,16 @@ checksum/config: {{ printf "%s%s" (include "argus.config" $root) $root.Values.au
 {{- end -}}
 {{- end -}}
 
-{{/* Environment of all containers. */}}
+{{/* Environment of a component's container: (list $ "node") */}}
 {{- define "argus.environment" -}}
 # The only place that can be written to, for those who want a home.
 - name: HOME
   value: /tmp
 - name: HF_HUB_OFFLINE
   value: "1"
+{{- with (index (index . 0).Values (index . 1)).extraEnv }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{/* How the coordinator is asked whether a service of it serves: (list $ "argus.v1.ClusterService").
