@@ -35,7 +35,7 @@ def is_serving(server: str, service: str, tls: Tls | None, timeout_s: float) -> 
         ConfigError: a file of `tls` cannot be used.
     """
     with open_blocking_channel(server, tls) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
+        stub = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
         except grpc.RpcError as error:
