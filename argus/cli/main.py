@@ -15,6 +15,7 @@ from argus.cli.drain import drain
 from argus.cli.fit import fit
 from argus.cli.gateway import gateway
 from argus.cli.generate import generate
+from argus.cli.health import health
 from argus.cli.keys import app as keys_app
 from argus.cli.node import node
 from argus.cli.profile import profile
@@ -41,6 +42,7 @@ for command in (
     up,
     generate,
     status,
+    health,
     drain,
     profile,
     fit,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from argus.types import OFF
@@ -24,6 +24,10 @@ DEFAULT_BIND = "127.0.0.1:7422"
 
 # A second series for each counter that says when it began; nobody here reads it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+Check = Callable[[], str]
+"""Returns why something is not well, or nothing."""
 
 
 class Source(Protocol):
@@ -49,9 +53,20 @@ def exposed(collector: Collector, accept: str) -> Response:
     return Response(encode(collector), headers={"Content-Type": media_type})
 
 
+def _checked(path: str, check: Check) -> Route:
+    """Return the route that answers 200 while all is well, else 503 with the reason."""
+
+    async def answer(request: Request) -> Response:
+        reason = check()
+        body = {"status": "unavailable" if reason else "ok", "reason": reason or None}
+        return JSONResponse(body, 503 if reason else 200, headers={"Cache-Control": "no-store"})
+
+    return Route(path, answer)
+
+
 @asynccontextmanager
 async def shown_metrics(
-    source: Source, bind: str, setting: str
+    source: Source, bind: str, setting: str, checks: Mapping[str, Check] | None = None
 ) -> AsyncGenerator[str | None, None]:
     """Show the metrics of `source` at /metrics inside the block, in the running event loop.
 
@@ -61,6 +76,7 @@ async def shown_metrics(
         source: of the metrics.
         bind: HOST:PORT; off: they are not shown; empty: the default, or the next free port.
         setting: name of the setting that holds `bind`.
+        checks: what probes are told, by path.
 
     Raises:
         ConfigError: the address cannot be listened on; names `setting`.
@@ -73,7 +89,8 @@ async def shown_metrics(
         families = [family async for family in source.families()]
         return exposed(Gathered(families), request.headers.get("accept", ""))
 
-    server = WebServer(Starlette(routes=[Route("/metrics", show)]))
+    probes = [_checked(path, check) for path, check in (checks or {}).items()]
+    server = WebServer(Starlette(routes=[Route("/metrics", show), *probes]))
     address = await server.start(listen(bind, setting, DEFAULT_BIND))
     log.info("metrics at http://%s/metrics", address)
     try:

@@ -18,6 +18,7 @@ from argus.errors import (
 )
 from argus.metrics.exposition import shown_metrics
 from argus.node.folders import model_folders
+from argus.node.health import NodeHealth
 from argus.node.metrics import NodeMetrics
 from argus.node.session import Session
 from argus.rpc.channel import open_channel
@@ -53,8 +54,10 @@ async def serve(
     try:
         # The coordinator shows what its nodes say; a node's own door is for those who want it.
         own = NodeMetrics(node.info, node.engine.stats, node.cache)
-        async with shown_metrics(own, config.node.metrics or OFF, "node.metrics"):
-            await _stay_joined(config, node, stop, on_joined or _nobody)
+        health = NodeHealth(node.info, node.engine)
+        door = config.node.metrics or OFF
+        async with shown_metrics(own, door, "node.metrics", health.checks):
+            await _stay_joined(config, node, stop, health, on_joined or _nobody)
     finally:
         await asyncio.to_thread(node.close)
 
@@ -87,7 +90,11 @@ def _dialling(settings: Config) -> Dialling:
 
 
 async def _stay_joined(
-    settings: Config, node: Node, stop: asyncio.Event, on_joined: Callable[[], None]
+    settings: Config,
+    node: Node,
+    stop: asyncio.Event,
+    health: NodeHealth,
+    on_joined: Callable[[], None],
 ) -> None:
     config = settings.node
     loop = asyncio.get_running_loop()
@@ -100,6 +107,7 @@ async def _stay_joined(
         nonlocal pause_s, has_joined
         pause_s, has_joined = FIRST_PAUSE_S, True
         on_joined()
+        health.joined = True
 
     while not stop.is_set():
         shown = _dialling(settings)
@@ -122,6 +130,8 @@ async def _stay_joined(
                         f"coordinator {config.coordinator} away for {config.reconnect_s:g} s: "
                         f"{error}"
                     ) from error
+            finally:
+                health.joined = False
         if stop.is_set() or node.engine.draining:
             return
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
