@@ -11,6 +11,7 @@ import typer
 from argus import __version__
 from argus.cli.cache import app as cache_app
 from argus.cli.coordinator import coordinator
+from argus.cli.doctor import doctor
 from argus.cli.drain import drain
 from argus.cli.fit import fit
 from argus.cli.gateway import gateway
@@ -41,6 +42,7 @@ for command in (
     generate,
     status,
     drain,
+    doctor,
     profile,
     fit,
     simulate,

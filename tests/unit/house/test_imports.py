@@ -49,7 +49,9 @@ ALLOWED: dict[str, set[str]] = {
     | {"config", "node", "control", "cache", "engine", "diffusion", "rpc", "v1", "models"}
     | {"metrics"},
     "quality": LEAVES | {"config", "control", "cache", "client", "rpc", "v1", "models", "quality"},
+    "doctor": LEAVES | {"client", "config", "coordinator", "diffusion", "doctor", "node", "rpc"},
     "cli": LEAVES
+    | {"doctor"}
     | {"auth", "config", "cli", "client", "rpc", "v1", "coordinator", "node", "models", "cache"}
     | {"control", "quality", "gateway", "web", "sim"},
 }
