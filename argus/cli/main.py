@@ -21,6 +21,7 @@ from argus.cli.node import node
 from argus.cli.profile import profile
 from argus.cli.simulate import simulate
 from argus.cli.status import status
+from argus.cli.top import top
 from argus.cli.up import up
 from argus.cli.workload import app as workload_app
 from argus.errors import ArgusError, InvalidArgumentError, NotFoundError
@@ -41,6 +42,7 @@ for command in (
     up,
     generate,
     status,
+    top,
     drain,
     doctor,
     profile,
