@@ -195,6 +195,8 @@ class LogConfig:
     """Logging."""
 
     level: str = "info"
+    format: str = "text"
+    """text, or json: one object a line."""
     prompts: bool = False
     """Log the prompt of every request that is accepted."""
 
@@ -376,6 +378,8 @@ def _check(config: Config) -> None:
         raise ConfigError(
             f"log.level: must be debug, info, warning or error, not {config.log.level!r}"
         )
+    if config.log.format not in {"text", "json"}:
+        raise ConfigError(f"log.format: must be text or json, not {config.log.format!r}")
 
 
 def _check_cache(cache: CacheConfig) -> None:

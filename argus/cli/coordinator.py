@@ -13,6 +13,7 @@ from argus.cli.settings import (
     ConfigFlag,
     InsecureFlag,
     LevelsFlag,
+    LogFormatFlag,
     LogLevelFlag,
     MetricsFlag,
     PolicyFlag,
@@ -36,6 +37,7 @@ def coordinator(
     cache_folder: CacheFolderFlag = None,
     config: ConfigFlag = None,
     log_level: LogLevelFlag = None,
+    log_format: LogFormatFlag = None,
     watch_stdin: WatchStdinFlag = False,
 ) -> None:
     """Run the coordinator; prints `listening HOST:PORT` when nodes and clients may come."""
@@ -52,9 +54,10 @@ def coordinator(
             "coordinator.metrics": metrics,
             **cache_settings(cache, cache_folder),
             "log.level": log_level,
+            "log.format": log_format,
         },
     )
-    setup_logging(settings.log.level, "coordinator")
+    setup_logging(settings.log, "coordinator")
 
     async def main(stop: asyncio.Event) -> None:
         if watch_stdin:

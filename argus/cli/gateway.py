@@ -14,6 +14,7 @@ from argus.cli.settings import (
     DEFAULTS,
     ConfigFlag,
     InsecureFlag,
+    LogFormatFlag,
     LogLevelFlag,
     WatchStdinFlag,
     configure,
@@ -40,6 +41,7 @@ def gateway(
     insecure: InsecureFlag = None,
     config: ConfigFlag = None,
     log_level: LogLevelFlag = None,
+    log_format: LogFormatFlag = None,
     watch_stdin: WatchStdinFlag = False,
 ) -> None:
     """Run the HTTP gateway; prints `listening HOST:PORT` when HTTP clients may come."""
@@ -53,11 +55,12 @@ def gateway(
             "gateway.coordinator": coordinator,
             "gateway.insecure": insecure,
             "log.level": log_level,
+            "log.format": log_format,
         },
     )
     if settings.gateway.bind == OFF:
         raise InvalidArgumentError("gateway.bind", "is off, so there is nothing to run")
-    setup_logging(settings.log.level, "gateway")
+    setup_logging(settings.log, "gateway")
 
     async def main(stop: asyncio.Event) -> None:
         if watch_stdin:

@@ -93,6 +93,12 @@ LogLevelFlag = Annotated[
         "--log-level", help=f"debug, info, warning or error. Default: {DEFAULTS.log.level}."
     ),
 ]
+LogFormatFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--log-format", help=f"text, or json for one object a line. Default: {DEFAULTS.log.format}."
+    ),
+]
 InsecureFlag = Annotated[
     bool | None,
     typer.Option(
@@ -139,6 +145,7 @@ WatchStdinFlag = Annotated[
 
 ODD_FLAGS = {
     "log.level": "--log-level",
+    "log.format": "--log-format",
     "node.models": "--model",
     "cache.mode": "--cache",
     "cache.folder": "--cache-folder",

@@ -20,6 +20,7 @@ from argus.cli.settings import (
     HttpFlag,
     InsecureFlag,
     LevelsFlag,
+    LogFormatFlag,
     LogLevelFlag,
     MaxLanesFlag,
     MetricsFlag,
@@ -58,6 +59,7 @@ def up(
     cache_folder: CacheFolderFlag = None,
     config: ConfigFlag = None,
     log_level: LogLevelFlag = None,
+    log_format: LogFormatFlag = None,
 ) -> None:
     """Run a coordinator, nodes and a gateway for HTTP.
 
@@ -89,13 +91,14 @@ def up(
             "node.max_lanes": max_lanes,
             **cache_settings(cache, cache_folder),
             "log.level": log_level,
+            "log.format": log_format,
         },
     )
     if settings.tls.certificate and not settings.tls.ca:
         raise InvalidArgumentError("tls.ca", "is needed: nodes must trust tls.certificate")
-    setup_logging(settings.log.level, "up")
+    setup_logging(settings.log, "up")
     trusting = ("--insecure",) if insecure else ()
-    common = _shared_arguments(config, log_level)
+    common = _shared_arguments(config, log_level, log_format)
     shared = (
         *common,
         *_optional("--cache", cache),
@@ -129,9 +132,15 @@ def _say(word: str) -> Callable[[str], None]:
     return lambda address: print(word, address, flush=True)
 
 
-def _shared_arguments(config: Path | None, log_level: str | None) -> tuple[str, ...]:
+def _shared_arguments(
+    config: Path | None, log_level: str | None, log_format: str | None
+) -> tuple[str, ...]:
     file = None if config is None else str(config.resolve())
-    return (*_optional("--config", file), *_optional("--log-level", log_level))
+    return (
+        *_optional("--config", file),
+        *_optional("--log-level", log_level),
+        *_optional("--log-format", log_format),
+    )
 
 
 def node_arguments(

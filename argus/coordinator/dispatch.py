@@ -263,7 +263,11 @@ class Dispatcher:
             return
         self._membership.leave(member)
         held = [self._flights[row_id] for row_id in member.backlog.row_ids]
-        log.info("node %s is gone (%s); %d rows to replay", member.name, reason, len(held))
+        log.info(
+            "node %s is gone (%s); %d rows to replay",
+            *(member.name, reason, len(held)),
+            extra={"node": member.name},
+        )
         for flight in held:
             lost = f"node {member.name} was lost ({reason}); starting again elsewhere"
             flight.warn("NODE_LOST", lost)

@@ -214,7 +214,8 @@ class Session:
             self._tell(row, refusal(error))
         except Exception as error:
             # One strange request must not take the node down, and the next one, and the next.
-            log.exception("a row could not be taken")
+            extra = {"request_id": work.request_id, "attempt": work.attempt}
+            log.exception("a row could not be taken", extra=extra)
             self._tell(row, RowFailed(FailureReason.INTERNAL, str(error)))
         else:
             self._rows.add(row)
