@@ -33,6 +33,7 @@ RUNTIME = [
 ]
 
 QUALITY = ["matplotlib>=3.10", "pyarrow>=20", "scikit-learn>=1.7,<2"]
+OTEL = ["opentelemetry-exporter-otlp-proto-grpc>=1.40,<2", "opentelemetry-sdk>=1.40,<2"]
 POSTGRES = ["psycopg[binary]>=3.2,<4"]
 
 setup(
@@ -63,9 +64,11 @@ setup(
         ],
         "fuzz": ["atheris>=3; platform_system == 'Linux'"],
         "browser": ["playwright>=1.60"],
+        "otel": OTEL,
         "postgres": POSTGRES,
         "quality": QUALITY,
         "dev": [
+            *OTEL,
             *POSTGRES,
             *QUALITY,
             "grpcio-tools>=1.85,<2",

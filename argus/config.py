@@ -7,6 +7,7 @@ Nothing else in Argus reads the environment. A setting is named `section.field` 
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 import types
 import typing
@@ -202,6 +203,17 @@ class LogConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TracingConfig:
+    """OpenTelemetry traces, of every process; docs/dials.md."""
+
+    endpoint: str = ""
+    """Collector that spans are sent to by OTLP over gRPC: http://HOST:PORT, or https:// with TLS;
+    empty: nothing is traced."""
+    share: float = 1.0
+    """Share of the requests that are traced where whoever asks does not say, 0 … 1."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything that can be set."""
 
@@ -213,6 +225,7 @@ class Config:
     auth: AuthConfig = field(default_factory=AuthConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    tracing: TracingConfig = field(default_factory=TracingConfig)
 
 
 def load_config(
@@ -374,6 +387,7 @@ def _check(config: Config) -> None:
     _check_cache(config.cache)
     _check_tls(config.tls)
     _check_quality(config.quality)
+    _check_tracing(config.tracing)
     if config.log.level not in {"debug", "info", "warning", "error"}:
         raise ConfigError(
             f"log.level: must be debug, info, warning or error, not {config.log.level!r}"
@@ -419,3 +433,13 @@ def _check_quality(quality: QualityConfig) -> None:
         )
     if quality.live_rows < 4:
         raise ConfigError(f"quality.live_rows: must be at least 4, not {quality.live_rows}")
+
+
+def _check_tracing(tracing: TracingConfig) -> None:
+    if tracing.endpoint and not re.fullmatch(r"https?://[^/\s]+", tracing.endpoint):
+        raise ConfigError(
+            f"tracing.endpoint: must be http://HOST:PORT or https://HOST:PORT, not "
+            f"{tracing.endpoint!r}"
+        )
+    if not 0 <= tracing.share <= 1:
+        raise ConfigError(f"tracing.share: must be 0 … 1, not {tracing.share}")

@@ -19,8 +19,10 @@ from argus.metrics.exposition import shown_metrics
 from argus.node.folders import model_folders
 from argus.node.metrics import NodeMetrics
 from argus.node.session import Session
+from argus.node.traces import RowTraces
 from argus.rpc.channel import open_channel
 from argus.rpc.dial import Dialling, dialling
+from argus.tracing.opening import open_tracer
 from argus.types import OFF
 
 if TYPE_CHECKING:
@@ -41,14 +43,16 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
     """
     model_folders(config.node)
     _dialling(config)
+    tracer = open_tracer(config.tracing, "argus-node", config.node.name)
     node = await asyncio.to_thread(_build, config)
     try:
         # The coordinator shows what its nodes say; a node's own door is for those who want it.
         own = NodeMetrics(node.info, node.engine.stats, node.cache)
         async with shown_metrics(own, config.node.metrics or OFF, "node.metrics"):
-            await _stay_joined(config, node, stop)
+            await _stay_joined(config, node, stop, RowTraces(node.info.name, tracer))
     finally:
         await asyncio.to_thread(node.close)
+        await asyncio.to_thread(tracer.close)
 
 
 def _build(config: Config) -> Node:
@@ -74,7 +78,9 @@ def _dialling(settings: Config) -> Dialling:
     return found
 
 
-async def _stay_joined(settings: Config, node: Node, stop: asyncio.Event) -> None:
+async def _stay_joined(
+    settings: Config, node: Node, stop: asyncio.Event, traces: RowTraces
+) -> None:
     config = settings.node
     loop = asyncio.get_running_loop()
     last_seen_s = loop.time()
@@ -89,7 +95,7 @@ async def _stay_joined(settings: Config, node: Node, stop: asyncio.Event) -> Non
     while not stop.is_set():
         shown = _dialling(settings)
         async with open_channel(config.coordinator, shown.tls) as channel:
-            session = Session(channel, node.info, node.engine, node.cache, shown.metadata)
+            session = Session(channel, node.info, node.engine, node.cache, shown.metadata, traces)
             try:
                 await session.run(stop, config.drain_grace_s, joined)
             except (UnavailableError, DeadlineError, AlreadyExistsError) as error:
