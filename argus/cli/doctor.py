@@ -93,6 +93,7 @@ def examine(
     from argus.doctor.places import check_limits, check_places
     from argus.doctor.ports import check_ports
     from argus.doctor.settings import check_files, check_sources
+    from argus.doctor.traces import check_tracing
     from argus.doctor.versions import check_versions
 
     yield from _guarded("packages", check_versions)
@@ -103,6 +104,7 @@ def examine(
     yield from _guarded("clock", lambda: [check_monotonic()])
     yield from _guarded("cache", lambda: check_places(settings.cache, settings.quality))
     yield from _guarded("limits", lambda: [check_limits()])
+    yield from _guarded("tracing", lambda: [check_tracing(settings.tracing)])
     if dial is not None:
         yield from _guarded("coordinator", lambda: _coordinator(*dial))
     yield from _guarded("device", lambda: _devices_and_models(settings))

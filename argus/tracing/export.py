@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import time
+from collections.abc import Callable
+
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -15,6 +20,34 @@ from argus.tracing.otel import OtelTracer
 SEND_EVERY_MS = 1000
 CALL_S = 2
 """A collector that takes longer loses spans; requests never wait for it."""
+EXPORTER_LOG = "opentelemetry.exporter.otlp.proto.grpc.exporter"
+COMPLAIN_EVERY_S = 60.0
+"""The exporter says twice a batch, which is every second, that a collector is away."""
+
+
+class Seldom(logging.Filter):
+    """Lets errors through once in a while, and nothing below.
+
+    Args:
+        every_s: seconds between two.
+        now_s: monotonic seconds.
+    """
+
+    def __init__(
+        self, every_s: float = COMPLAIN_EVERY_S, now_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__()
+        self._every_s = every_s
+        self._now_s = now_s
+        self._said_s = -math.inf
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is logged."""
+        now_s = self._now_s()
+        if record.levelno < logging.ERROR or now_s - self._said_s < self._every_s:
+            return False
+        self._said_s = now_s
+        return True
 
 
 def exporting_tracer(config: TracingConfig, service: str, instance: str) -> OtelTracer:
@@ -25,6 +58,9 @@ def exporting_tracer(config: TracingConfig, service: str, instance: str) -> Otel
         service: who traces, such as argus-node.
         instance: which one of several, such as a node's name; empty: there is one.
     """
+    logger = logging.getLogger(EXPORTER_LOG)
+    if not any(isinstance(one, Seldom) for one in logger.filters):
+        logger.addFilter(Seldom())
     insecure = config.endpoint.startswith("http://")
     exporter = OTLPSpanExporter(endpoint=config.endpoint, insecure=insecure, timeout=CALL_S)
     return sdk_tracer(exporter, config.share, service, instance)

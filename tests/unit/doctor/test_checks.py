@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from argus.config import CacheConfig, Config, CoordinatorConfig, NodeConfig, QualityConfig
+from argus.config import (
+    CacheConfig,
+    Config,
+    CoordinatorConfig,
+    NodeConfig,
+    QualityConfig,
+    TracingConfig,
+)
 from argus.doctor.clocks import check_monotonic, check_skew
 from argus.doctor.devices import runs_on
 from argus.doctor.findings import Verdict, size
@@ -19,6 +26,7 @@ from argus.doctor.models import check_model, check_models
 from argus.doctor.places import check_folder, check_limits, check_places
 from argus.doctor.ports import check_port, check_ports
 from argus.doctor.settings import check_files
+from argus.doctor.traces import check_tracing
 from argus.doctor.versions import check_packages, check_python, check_versions
 from argus.models import bundled_variants
 
@@ -176,6 +184,17 @@ def test_a_torch_runs_on_devices_that_it_was_built_for(
     capability: tuple[int, int], architectures: list[str], runs: bool
 ) -> None:
     assert runs_on(capability, architectures) is runs
+
+
+def test_traces_that_would_not_arrive_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check_tracing(TracingConfig()).message == "off"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = TracingConfig(f"http://127.0.0.1:{listener.getsockname()[1]}", 0.1)
+        there = check_tracing(config)
+    assert (there.verdict, there.message.startswith("10% of the requests to http://")) == (OK, True)
+    assert check_tracing(config).verdict is WARNING
+    monkeypatch.setattr("argus.doctor.traces.find_spec", lambda name: None)
+    assert check_tracing(config).remedy == "pip install 'argus-serve[otel]'"
 
 
 @pytest.fixture

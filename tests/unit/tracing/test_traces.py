@@ -11,10 +11,6 @@ from pathlib import Path
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
 from argus.client import AsyncClient, Client, Retries
 from argus.clock import MonotonicClock
@@ -26,39 +22,12 @@ from argus.node import daemon
 from argus.node.traces import RowTraces
 from argus.tracing import opening
 from argus.tracing.opening import application_tracer, open_tracer
-from argus.tracing.otel import OtelTracer
 from argus.tracing.spans import OFF, Kind, carried, ending, traceparent_in
 from argus.v1 import cluster_pb2
 from tests.unit.client.scripted import scripted_server
+from tests.unit.tracing.kept import ANOTHER, Kept, id_of, parent_of
 
-ANOTHER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNSAMPLED = ANOTHER[:-1] + "0"
-
-
-class Kept:
-    """A tracer, and the spans that ended."""
-
-    def __init__(self, share: float = 1.0) -> None:
-        self._exporter = InMemorySpanExporter()
-        self.provider = TracerProvider(sampler=ParentBasedTraceIdRatio(share))
-        self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.tracer = OtelTracer(self.provider)
-
-    @property
-    def spans(self) -> dict[str, ReadableSpan]:
-        return {span.name: span for span in self._exporter.get_finished_spans()}
-
-    def attributes(self, name: str) -> dict[str, object]:
-        return dict(self.spans[name].attributes or {})
-
-
-def parent_of(span: ReadableSpan) -> int:
-    assert span.parent is not None
-    return span.parent.span_id
-
-
-def id_of(span: ReadableSpan) -> int:
-    return span.get_span_context().span_id
 
 
 async def test_one_trace_leads_from_the_client_through_the_coordinator_to_the_node(
@@ -144,7 +113,7 @@ async def test_each_attempt_of_a_client_carries_the_same_trace() -> None:
 
         outer: list[int] = []
         await asyncio.to_thread(ask)
-    spans = [s for s in kept._exporter.get_finished_spans() if s.name == "argus.client"]
+    spans = [s for s in kept.every if s.name == "argus.client"]
     assert [s.parent.span_id if s.parent else None for s in spans] == [None, *outer * 3]
 
 
