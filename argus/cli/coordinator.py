@@ -6,6 +6,7 @@ import asyncio
 
 from argus.cli.logs import log_bugs, setup_logging
 from argus.cli.parent import end_with_parent
+from argus.cli.ports import check_free
 from argus.cli.settings import (
     BindFlag,
     CacheFlag,
@@ -58,6 +59,8 @@ def coordinator(
         },
     )
     setup_logging(settings.log, "coordinator")
+    check_free("coordinator.bind", settings.coordinator.bind)
+    check_free("coordinator.metrics", settings.coordinator.metrics)
 
     async def main(stop: asyncio.Event) -> None:
         if watch_stdin:

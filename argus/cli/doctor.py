@@ -46,9 +46,9 @@ def doctor(
     api_key_file: KeyFileFlag = None,
     json: JsonFlag = False,
 ) -> None:
-    """Check versions, devices, models, settings, ports, clocks and room on disk.
+    """Check what would keep Argus from working here.
 
-    One line a check, with what to do where something is wrong. Exit code 1 when a check failed;
+    Versions, devices, models, settings, ports, clocks and room on disk; one line a check, with what to do where something is wrong. Exit code 1 when a check failed;
     warnings do not count.
     """
     flags = {

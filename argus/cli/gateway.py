@@ -10,6 +10,7 @@ import typer
 from argus.cli.coordinator import HARD_END_S, LISTENING
 from argus.cli.logs import log_bugs, setup_logging
 from argus.cli.parent import end_with_parent
+from argus.cli.ports import check_free
 from argus.cli.settings import (
     DEFAULTS,
     ConfigFlag,
@@ -61,6 +62,7 @@ def gateway(
     if settings.gateway.bind == OFF:
         raise InvalidArgumentError("gateway.bind", "is off, so there is nothing to run")
     setup_logging(settings.log, "gateway")
+    check_free("gateway.bind", settings.gateway.bind)
 
     async def main(stop: asyncio.Event) -> None:
         if watch_stdin:

@@ -35,7 +35,6 @@ app = typer.Typer(
     name="argus",
     help="Serves text-to-image diffusion models, step by step.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

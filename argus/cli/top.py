@@ -34,9 +34,9 @@ def top(
         bool, typer.Option("--json", help="Print one JSON object a line for each look.")
     ] = False,
 ) -> None:
-    """Watch nodes, queue, rates, levels, price and cache; Ctrl-C ends it.
+    """Watch the cluster live; Ctrl-C ends it.
 
-    Rates and shares are over the time since the look before.
+    Nodes, queue, rates, share on time, served quality, levels in use, price and cache. Rates and shares are over the time since the look before.
     """
     with connect(server, tls_ca, api_key_file) as client:
         looks = moments(client, interval)

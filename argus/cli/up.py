@@ -11,6 +11,7 @@ import typer
 
 from argus.cli.devices import deal
 from argus.cli.logs import log_bugs, setup_logging
+from argus.cli.ports import check_free
 from argus.cli.settings import (
     BindFlag,
     CacheFlag,
@@ -97,6 +98,10 @@ def up(
     if settings.tls.certificate and not settings.tls.ca:
         raise InvalidArgumentError("tls.ca", "is needed: nodes must trust tls.certificate")
     setup_logging(settings.log, "up")
+    # The children would find out as well, each in its own words, and `up` once more.
+    check_free("coordinator.bind", settings.coordinator.bind)
+    check_free("gateway.bind", settings.gateway.bind)
+    check_free("coordinator.metrics", settings.coordinator.metrics)
     trusting = ("--insecure",) if insecure else ()
     common = _shared_arguments(config, log_level, log_format)
     shared = (
