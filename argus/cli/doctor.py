@@ -48,8 +48,8 @@ def doctor(
 ) -> None:
     """Check what would keep Argus from working here.
 
-    Versions, devices, models, settings, ports, clocks and room on disk; one line a check, with what to do where something is wrong. Exit code 1 when a check failed;
-    warnings do not count.
+    Versions, devices, models, settings, ports, clocks and room on disk: one line a check, with what
+    to do where something is wrong. Exit code 1 when a check failed; warnings do not count.
     """
     flags = {
         "node.models": model or None,

@@ -80,7 +80,8 @@ def _options(
 def main() -> None:
     """Run the command line; exits with 0, 1 (failed) or 2 (bad arguments)."""
     try:
-        app()
+        # Whatever the process is called, as `python -m` calls it.
+        app(prog_name="argus")
     except (InvalidArgumentError, NotFoundError) as error:
         _fail(str(error), BAD_ARGUMENTS)
     except ArgusError as error:

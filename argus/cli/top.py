@@ -36,7 +36,8 @@ def top(
 ) -> None:
     """Watch the cluster live; Ctrl-C ends it.
 
-    Nodes, queue, rates, share on time, served quality, levels in use, price and cache. Rates and shares are over the time since the look before.
+    Nodes, queue, rates, share on time, served quality, levels in use, price and cache. Rates and
+    shares are over the time since the look before.
     """
     with connect(server, tls_ca, api_key_file) as client:
         looks = moments(client, interval)
