@@ -58,12 +58,12 @@ def check_port(setting: str, address: str, named: bool = True) -> Finding:
         return failed(CHECK, str(error), f"correct {setting}")
     facts = {"setting": setting, "address": address}
     said = f"{setting} {address}"
-    error = bind_error(host, port)
-    if error is None:
+    fault = bind_error(host, port)
+    if fault is None:
         return good(CHECK, f"{said} is free", **facts)
-    if error.errno == errno.EADDRINUSE:
+    if fault.errno == errno.EADDRINUSE:
         return _taken(said, port, setting, named, facts)
-    reason = (os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)).lower()
+    reason = (os.strerror(fault.errno) if fault.errno and fault.errno > 0 else str(fault)).lower()
     return failed(
         CHECK, f"{said} cannot be listened on: {reason}", f"name another in {setting}", **facts
     )
@@ -108,7 +108,9 @@ def holder_of(port: int) -> Holder | None:
         listening = [
             connection.pid
             for connection in psutil.net_connections(kind="tcp")
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+            if connection.status == psutil.CONN_LISTEN
+            and connection.laddr
+            and connection.laddr.port == port
         ]
         pid = next((pid for pid in listening if pid is not None), None)
         if pid is None:

@@ -42,7 +42,8 @@ def check_versions() -> Iterator[Finding]:
             "pip install, in the folder that holds setup.py",
         )
         return
-    yield check_python(installed.metadata.get("Requires-Python") or "")
+    metadata = installed.metadata
+    yield check_python(metadata["Requires-Python"] if "Requires-Python" in metadata else "")
     yield from check_packages(installed.requires or ())
 
 
