@@ -42,8 +42,8 @@ def check_versions() -> Iterator[Finding]:
             "pip install, in the folder that holds setup.py",
         )
         return
-    metadata = installed.metadata
-    yield check_python(metadata["Requires-Python"] if "Requires-Python" in metadata else "")
+    wanted = installed.metadata.get_all("Requires-Python") or [""]
+    yield check_python(wanted[0])
     yield from check_packages(installed.requires or ())
 
 
