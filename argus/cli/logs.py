@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,9 +84,13 @@ def setup_logging(config: LogConfig, component: str) -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
 
 
-def logs_json() -> bool:
-    """Whether this process logs JSON, so that its last word must be JSON as well."""
-    return any(isinstance(h.formatter, JsonFormatter) for h in logging.getLogger().handlers)
+def last_word(message: str) -> None:
+    """Say on stderr, in one line, why the process ends; as JSON where it logs JSON."""
+    line = " ".join(message.split())
+    if any(isinstance(h.formatter, JsonFormatter) for h in logging.getLogger().handlers):
+        logging.getLogger("argus").critical("%s", line)
+    else:
+        print(f"argus: {line}", file=sys.stderr)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from typing import Annotated
 
@@ -18,7 +17,7 @@ from argus.cli.fit import fit
 from argus.cli.gateway import gateway
 from argus.cli.generate import generate
 from argus.cli.keys import app as keys_app
-from argus.cli.logs import logs_json
+from argus.cli.logs import last_word
 from argus.cli.node import node
 from argus.cli.profile import profile
 from argus.cli.simulate import simulate
@@ -93,11 +92,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    line = " ".join(message.split())
-    if logs_json():
-        logging.getLogger("argus").critical(line)
-        sys.exit(code)
-    print(f"argus: {line}", file=sys.stderr)
+    last_word(message)
     sys.exit(code)
 
 
