@@ -18,7 +18,7 @@ def start_span(tracer: Tracer, request: ImageRequest) -> Span:
 
 
 def note_event(span: Span, event: Event) -> None:
-    """Note what came of it."""
+    """Note what came of it; with the image it is over, whether or not more is read."""
     if isinstance(event, Image):
         made = event.result
         span.note(
@@ -28,3 +28,4 @@ def note_event(span: Span, event: Event) -> None:
             node=made.node,
             attempts=made.attempts,
         )
+        span.end()

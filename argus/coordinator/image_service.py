@@ -104,6 +104,7 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
 
 
 def _note_image(span: Span, image: image_pb2.Image) -> None:
+    """Note what came of a request; with that it is over, though the client may leave at once."""
     span.note(
         variant=image.variant,
         level=image.level,
@@ -114,3 +115,4 @@ def _note_image(span: Span, image: image_pb2.Image) -> None:
         predicted_quality=image.predicted_quality,
         queued_s=image.queued_s,
     )
+    span.end()

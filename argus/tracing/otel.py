@@ -37,7 +37,8 @@ class OtelSpan:
 
     def note(self, **attributes: Value) -> None:
         """Set attributes, each under `argus.`."""
-        self._span.set_attributes(_named(attributes))
+        if self._span.is_recording():
+            self._span.set_attributes(_named(attributes))
 
     def child(self, name: str, **attributes: Value) -> OtelSpan:
         """Begin a piece of it."""
@@ -54,7 +55,8 @@ class OtelSpan:
 
     def fail(self, why: str) -> None:
         """Set its status to an error."""
-        self._span.set_status(trace.StatusCode.ERROR, why)
+        if self._span.is_recording():
+            self._span.set_status(trace.StatusCode.ERROR, why)
 
     def end(self) -> None:
         """End it; a second time does nothing."""

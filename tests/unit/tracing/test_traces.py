@@ -70,6 +70,8 @@ async def test_one_trace_leads_from_the_client_through_the_coordinator_to_the_no
     wanted |= {"argus.level": "tiny-eps-reference", "argus.steps": 3, "argus.attempt": 1}
     assert wanted.items() <= node.attributes("argus.row").items()
     assert here.attributes("argus.client")["argus.steps"] == 3
+    ends = here.attributes("argus.client") | there.attributes("argus.request")
+    assert "argus.left_early" not in ends, "who has the picture has not left early"
     assert there.attributes("argus.queue")["argus.node"] == "n1"
     assert not any("heliotrope" in span.to_json() for span in every)
     assert not any(span.status.status_code is trace.StatusCode.ERROR for span in every)
@@ -198,6 +200,18 @@ def test_one_who_leaves_early_has_not_failed() -> None:
     started.close()
     assert kept.attributes("left") == {"argus.left_early": True}
     assert kept.spans["left"].status.status_code is trace.StatusCode.UNSET
+
+
+def test_after_its_end_a_span_does_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    kept = Kept()
+    span = kept.tracer.start("over", Kind.CLIENT)
+    span.end()
+    span.note(late=True)
+    span.fail("late")
+    span.end()
+    assert len(kept.every) == 1
+    assert not kept.attributes("over")
+    assert caplog.text == "", "OpenTelemetry would complain"
 
 
 def test_nothing_is_traced_and_imported_unless_asked_for() -> None:
