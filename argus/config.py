@@ -7,6 +7,7 @@ Nothing else in Argus reads the environment. A setting is named `section.field` 
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 import types
 import typing
@@ -209,8 +210,21 @@ class LogConfig:
     """Logging."""
 
     level: str = "info"
+    format: str = "text"
+    """text, or json: one object a line."""
     prompts: bool = False
     """Log the prompt of every request that is accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class TracingConfig:
+    """OpenTelemetry traces, of every process; docs/dials.md."""
+
+    endpoint: str = ""
+    """Collector that spans are sent to by OTLP over gRPC: http://HOST:PORT, or https:// with TLS;
+    empty: nothing is traced."""
+    share: float = 1.0
+    """Share of the requests that are traced where whoever asks does not say, 0 … 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +240,7 @@ class Config:
     quality: QualityConfig = field(default_factory=QualityConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    tracing: TracingConfig = field(default_factory=TracingConfig)
 
 
 def load_config(
@@ -387,12 +402,14 @@ def _check(config: Config) -> None:
     _check_cache(config.cache)
     _check_tls(config.tls)
     _check_quality(config.quality)
-    if config.ray.cpus < 0:
-        raise ConfigError(f"ray.cpus: must not be below 0, not {config.ray.cpus}")
+    _check_ray(config.ray)
+    _check_tracing(config.tracing)
     if config.log.level not in {"debug", "info", "warning", "error"}:
         raise ConfigError(
             f"log.level: must be debug, info, warning or error, not {config.log.level!r}"
         )
+    if config.log.format not in {"text", "json"}:
+        raise ConfigError(f"log.format: must be text or json, not {config.log.format!r}")
 
 
 def _check_cache(cache: CacheConfig) -> None:
@@ -419,6 +436,11 @@ def _check_tls(tls: TlsConfig) -> None:
         raise ConfigError("tls.client_certificate and tls.client_key: one needs the other")
 
 
+def _check_ray(ray: RayConfig) -> None:
+    if ray.cpus < 0:
+        raise ConfigError(f"ray.cpus: must not be below 0, not {ray.cpus}")
+
+
 def _check_quality(quality: QualityConfig) -> None:
     if not 0 <= quality.shadow_share <= 1:
         raise ConfigError(f"quality.shadow_share: must be 0 … 1, not {quality.shadow_share}")
@@ -432,3 +454,13 @@ def _check_quality(quality: QualityConfig) -> None:
         )
     if quality.live_rows < 4:
         raise ConfigError(f"quality.live_rows: must be at least 4, not {quality.live_rows}")
+
+
+def _check_tracing(tracing: TracingConfig) -> None:
+    if tracing.endpoint and not re.fullmatch(r"https?://[^/\s]+", tracing.endpoint):
+        raise ConfigError(
+            f"tracing.endpoint: must be http://HOST:PORT or https://HOST:PORT, not "
+            f"{tracing.endpoint!r}"
+        )
+    if not 0 <= tracing.share <= 1:
+        raise ConfigError(f"tracing.share: must be 0 … 1, not {tracing.share}")

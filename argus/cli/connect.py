@@ -13,6 +13,8 @@ from argus.config import load_config
 from argus.errors import ConfigError, InvalidArgumentError, UnavailableError
 from argus.rpc.address import parse_address
 from argus.rpc.dial import dialling
+from argus.tracing.opening import open_tracer
+from argus.tracing.spans import Tracer
 
 DEFAULT_SERVER = "127.0.0.1:7420"
 RETRIES = Retries(attempts=4)
@@ -34,7 +36,11 @@ def connect(
         parse_address(server, "--server")
     except ConfigError as error:
         raise InvalidArgumentError("--server", str(error).removeprefix("--server: ")) from error
-    with naming_flags(), _client(server, tls_ca, api_key_file) as client:
+    with (
+        naming_flags(),
+        _tracer() as tracer,
+        _client(server, tls_ca, api_key_file, tracer) as client,
+    ):
         try:
             yield client
         except UnavailableError as error:
@@ -44,7 +50,18 @@ def connect(
             raise
 
 
-def _client(server: str, tls_ca: Path | None, api_key_file: Path | None) -> Client:
+@contextmanager
+def _tracer() -> Iterator[Tracer]:
+    """Lend the tracer that ARGUS_TRACING_* ask for."""
+    with naming_settings({}):
+        tracer = open_tracer(load_config().tracing, "argus-client")
+    try:
+        yield tracer
+    finally:
+        tracer.close()
+
+
+def _client(server: str, tls_ca: Path | None, api_key_file: Path | None, tracer: Tracer) -> Client:
     flags = dialling_settings(tls_ca, api_key_file)
     with naming_settings(flags):
         config = load_config(None, None, flags)
@@ -55,4 +72,5 @@ def _client(server: str, tls_ca: Path | None, api_key_file: Path | None) -> Clie
             tls=shown.tls,
             api_key=shown.api_key,
             insecure=shown.insecure,
+            tracer=tracer,
         )

@@ -6,6 +6,7 @@ import asyncio
 
 from argus.cli.logs import log_bugs, setup_logging
 from argus.cli.parent import end_with_parent
+from argus.cli.ports import check_free
 from argus.cli.settings import (
     BindFlag,
     CacheFlag,
@@ -13,6 +14,7 @@ from argus.cli.settings import (
     ConfigFlag,
     InsecureFlag,
     LevelsFlag,
+    LogFormatFlag,
     LogLevelFlag,
     MetricsFlag,
     PolicyFlag,
@@ -36,6 +38,7 @@ def coordinator(
     cache_folder: CacheFolderFlag = None,
     config: ConfigFlag = None,
     log_level: LogLevelFlag = None,
+    log_format: LogFormatFlag = None,
     watch_stdin: WatchStdinFlag = False,
 ) -> None:
     """Run the coordinator; prints `listening HOST:PORT` when nodes and clients may come."""
@@ -52,9 +55,12 @@ def coordinator(
             "coordinator.metrics": metrics,
             **cache_settings(cache, cache_folder),
             "log.level": log_level,
+            "log.format": log_format,
         },
     )
-    setup_logging(settings.log.level, "coordinator")
+    setup_logging(settings.log, "coordinator")
+    check_free("coordinator.bind", settings.coordinator.bind)
+    check_free("coordinator.metrics", settings.coordinator.metrics)
 
     async def main(stop: asyncio.Event) -> None:
         if watch_stdin:

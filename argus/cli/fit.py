@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json as json_module
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from argus.cli.settings import ConfigFlag, configure
+from argus.cli.settings import ConfigFlag, JsonFlag, configure
 from argus.errors import FailedPreconditionError, InvalidArgumentError
 
 PROFILE, OUT, EMBEDDER, LIVE = "--profile", "--out", "--embedder", "--from-live"
@@ -37,6 +38,7 @@ def fit(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of folds and of what is drawn.")] = 0,
     config: ConfigFlag = None,
+    json: JsonFlag = False,
 ) -> None:
     """Learn from a profile how good each prompt's picture will be at each level.
 
@@ -72,14 +74,19 @@ def fit(
     data = read_profile(profile, encoder, from_live, _say)
     bundled = {level.variant for level in data.levels} <= set(bundled_variants())
     predictor = fit_and_judge(data, bundled_classes() if bundled else {}, _say, seed)
-    for path in write_predictor(out, predictor):
-        print(path)
+    written = list(write_predictor(out, predictor))
     report = profile / REPORT
     if report.is_file():
         sections = predictor_sections(predictor.model.kind, predictor.details)
         page = place_sections(report.read_text(encoding="utf-8"), sections)
         report.write_text(page, encoding="utf-8")
-        print(report)
+        written.append(report)
+    if json:
+        files = [str(path) for path in written]
+        print(json_module.dumps({"model": predictor.model.kind, "files": files}))
+        return
+    for path in written:
+        print(path)
 
 
 def _say(line: str) -> None:

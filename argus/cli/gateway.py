@@ -10,10 +10,12 @@ import typer
 from argus.cli.coordinator import HARD_END_S, LISTENING
 from argus.cli.logs import log_bugs, setup_logging
 from argus.cli.parent import end_with_parent
+from argus.cli.ports import check_free
 from argus.cli.settings import (
     DEFAULTS,
     ConfigFlag,
     InsecureFlag,
+    LogFormatFlag,
     LogLevelFlag,
     WatchStdinFlag,
     configure,
@@ -40,6 +42,7 @@ def gateway(
     insecure: InsecureFlag = None,
     config: ConfigFlag = None,
     log_level: LogLevelFlag = None,
+    log_format: LogFormatFlag = None,
     watch_stdin: WatchStdinFlag = False,
 ) -> None:
     """Run the HTTP gateway; prints `listening HOST:PORT` when HTTP clients may come."""
@@ -53,11 +56,13 @@ def gateway(
             "gateway.coordinator": coordinator,
             "gateway.insecure": insecure,
             "log.level": log_level,
+            "log.format": log_format,
         },
     )
     if settings.gateway.bind == OFF:
         raise InvalidArgumentError("gateway.bind", "is off, so there is nothing to run")
-    setup_logging(settings.log.level, "gateway")
+    setup_logging(settings.log, "gateway")
+    check_free("gateway.bind", settings.gateway.bind)
 
     async def main(stop: asyncio.Event) -> None:
         if watch_stdin:

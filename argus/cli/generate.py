@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from argus.cli.complete import among
 from argus.cli.connect import DEFAULT_SERVER, connect
 from argus.cli.flags import naming_flags
 from argus.cli.output import STDOUT, choose_output
@@ -68,7 +69,10 @@ def generate(
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option(help="png, webp or jpeg. Default: by the file's extension, else png."),
+        typer.Option(
+            help="png, webp or jpeg. Default: by the file's extension, else png.",
+            autocompletion=among("png", "webp", "jpeg"),
+        ),
     ] = None,
     request_id: Annotated[
         str | None,

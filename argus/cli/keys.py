@@ -103,6 +103,7 @@ def revoke(
     key: Annotated[str, typer.Argument(help="Name of the key, as `list` shows it.")],
     file: FileFlag = None,
     config: ConfigFlag = None,
+    json: JsonFlag = False,
 ) -> None:
     """Have a key refused from now on; a running coordinator knows within a second.
 
@@ -115,7 +116,11 @@ def revoke(
         at = names.index(key)
         if records[at].revoked_unix_s is None:
             records[at] = replace(records[at], revoked_unix_s=time.time())
-    typer.echo(f"{key} is revoked")
+        revoked = records[at]
+    if json:
+        typer.echo(json_module.dumps(_described(revoked, time.time())))
+    else:
+        typer.echo(f"{key} is revoked")
 
 
 def _file(file: Path | None, config: Path | None) -> Path:

@@ -11,17 +11,20 @@ import typer
 from argus import __version__
 from argus.cli.cache import app as cache_app
 from argus.cli.coordinator import coordinator
+from argus.cli.doctor import doctor
 from argus.cli.drain import drain
 from argus.cli.fit import fit
 from argus.cli.gateway import gateway
 from argus.cli.generate import generate
 from argus.cli.health import health
 from argus.cli.keys import app as keys_app
+from argus.cli.logs import last_word
 from argus.cli.node import node
 from argus.cli.profile import profile
 from argus.cli.ray import ray
 from argus.cli.simulate import simulate
 from argus.cli.status import status
+from argus.cli.top import top
 from argus.cli.up import up
 from argus.cli.workload import app as workload_app
 from argus.errors import ArgusError, InvalidArgumentError, NotFoundError
@@ -33,7 +36,6 @@ app = typer.Typer(
     name="argus",
     help="Serves text-to-image diffusion models, step by step.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -43,7 +45,9 @@ for command in (
     generate,
     status,
     health,
+    top,
     drain,
+    doctor,
     profile,
     fit,
     simulate,
@@ -79,7 +83,8 @@ def _options(
 def main() -> None:
     """Run the command line; exits with 0, 1 (failed) or 2 (bad arguments)."""
     try:
-        app()
+        # Whatever the process is called, as `python -m` calls it.
+        app(prog_name="argus")
     except (InvalidArgumentError, NotFoundError) as error:
         _fail(str(error), BAD_ARGUMENTS)
     except ArgusError as error:
@@ -91,8 +96,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    line = " ".join(message.split())
-    print(f"argus: {line}", file=sys.stderr)
+    last_word(message)
     sys.exit(code)
 
 

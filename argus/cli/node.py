@@ -17,6 +17,7 @@ from argus.cli.settings import (
     ConfigFlag,
     DeviceFlag,
     DtypeFlag,
+    LogFormatFlag,
     LogLevelFlag,
     MaxLanesFlag,
     ModelFlag,
@@ -50,6 +51,7 @@ def node(
     cache_folder: CacheFolderFlag = None,
     config: ConfigFlag = None,
     log_level: LogLevelFlag = None,
+    log_format: LogFormatFlag = None,
     watch_stdin: WatchStdinFlag = False,
 ) -> None:
     """Run a node: loads the models, joins the coordinator, makes images until told to stop."""
@@ -67,9 +69,10 @@ def node(
         "node.max_lanes": max_lanes,
         **cache_settings(cache, cache_folder),
         "log.level": log_level,
+        "log.format": log_format,
     }
     settings = configure(config, flags)
-    setup_logging(settings.log.level, settings.node.name or "node")
+    setup_logging(settings.log, settings.node.name or "node")
 
     async def main(stop: asyncio.Event) -> None:
         if watch_stdin:

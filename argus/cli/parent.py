@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import threading
 import time
+
+from argus.cli.logs import last_word
 
 STDIN = 0
 
@@ -27,7 +28,7 @@ def end_with_parent(stop: asyncio.Event, grace_s: float) -> None:
         except RuntimeError:
             return  # the loop is closed: the process is ending by itself
         time.sleep(grace_s)
-        print("argus: the parent is gone and the grace is over", file=sys.stderr)
+        last_word("the parent is gone and the grace is over")
         os._exit(1)
 
     threading.Thread(target=watch, name="argus-parent", daemon=True).start()

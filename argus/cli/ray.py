@@ -85,7 +85,7 @@ def ray(
     if not settings.ray.address:
         raise InvalidArgumentError("ray.address", "is needed, or --ray")
     check_ray(settings, flags)
-    setup_logging(settings.log.level, "ray")
+    setup_logging(settings.log, "ray")
     # Of lines that several daemons say Ray would show one. It reads this when it is imported.
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     from argus.ray.crew import ray_cluster, run_crew

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from argus.cli.complete import among, policies
 from argus.config import Config, load_config
 from argus.errors import ConfigError, InvalidArgumentError
 from argus.rpc.address import parse_address
@@ -40,6 +41,7 @@ PolicyFlag = Annotated[
         "--policy",
         help="What decides on level, node and order; docs/control.md has the names. "
         f"Default: {DEFAULTS.coordinator.policy}.",
+        autocompletion=policies,
     ),
 ]
 ModelFlag = Annotated[
@@ -48,12 +50,18 @@ ModelFlag = Annotated[
 ]
 DeviceFlag = Annotated[
     str | None,
-    typer.Option("--device", help=f"cpu, cuda, cuda:N or auto. Default: {DEFAULTS.node.device}."),
+    typer.Option(
+        "--device",
+        help=f"cpu, cuda, cuda:N or auto. Default: {DEFAULTS.node.device}.",
+        autocompletion=among("cpu", "cuda", "auto"),
+    ),
 ]
 DtypeFlag = Annotated[
     str | None,
     typer.Option(
-        "--dtype", help=f"float32, float16, bfloat16 or auto. Default: {DEFAULTS.node.dtype}."
+        "--dtype",
+        help=f"float32, float16, bfloat16 or auto. Default: {DEFAULTS.node.dtype}.",
+        autocompletion=among("float32", "float16", "bfloat16", "auto"),
     ),
 ]
 ThreadsFlag = Annotated[
@@ -81,6 +89,7 @@ CacheFlag = Annotated[
         "--cache",
         help="States of earlier prompts are used: off, deadline (for requests with one) or "
         f"always. Default: {DEFAULTS.cache.mode}.",
+        autocompletion=among("off", "deadline", "always"),
     ),
 ]
 CacheFolderFlag = Annotated[
@@ -90,7 +99,17 @@ CacheFolderFlag = Annotated[
 LogLevelFlag = Annotated[
     str | None,
     typer.Option(
-        "--log-level", help=f"debug, info, warning or error. Default: {DEFAULTS.log.level}."
+        "--log-level",
+        help=f"debug, info, warning or error. Default: {DEFAULTS.log.level}.",
+        autocompletion=among("debug", "info", "warning", "error"),
+    ),
+]
+LogFormatFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--log-format",
+        help=f"text, or json for one object a line. Default: {DEFAULTS.log.format}.",
+        autocompletion=among("text", "json"),
     ),
 ]
 InsecureFlag = Annotated[
@@ -160,6 +179,7 @@ WatchStdinFlag = Annotated[
 
 ODD_FLAGS = {
     "log.level": "--log-level",
+    "log.format": "--log-format",
     "node.models": "--model",
     "cache.mode": "--cache",
     "cache.folder": "--cache-folder",

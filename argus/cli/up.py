@@ -11,6 +11,7 @@ import typer
 
 from argus.cli.devices import deal
 from argus.cli.logs import log_bugs, setup_logging
+from argus.cli.ports import check_free
 from argus.cli.ray import check_ray
 from argus.cli.settings import (
     AdvertiseFlag,
@@ -22,6 +23,7 @@ from argus.cli.settings import (
     HttpFlag,
     InsecureFlag,
     LevelsFlag,
+    LogFormatFlag,
     LogLevelFlag,
     MaxLanesFlag,
     MetricsFlag,
@@ -72,6 +74,7 @@ def up(
     advertise: AdvertiseFlag = None,
     config: ConfigFlag = None,
     log_level: LogLevelFlag = None,
+    log_format: LogFormatFlag = None,
 ) -> None:
     """Run a coordinator, nodes and a gateway for HTTP.
 
@@ -104,6 +107,7 @@ def up(
         "ray.cpus": ray_cpus,
         "ray.advertise": advertise,
         "log.level": log_level,
+        "log.format": log_format,
     }
     settings = configure(config, flags)
     if settings.ray.address:
@@ -114,9 +118,13 @@ def up(
         )
     if settings.tls.certificate and not settings.tls.ca:
         raise InvalidArgumentError("tls.ca", "is needed: nodes must trust tls.certificate")
-    setup_logging(settings.log.level, "up")
+    setup_logging(settings.log, "up")
+    # The children would find out as well, each in its own words, and `up` once more.
+    check_free("coordinator.bind", settings.coordinator.bind)
+    check_free("gateway.bind", settings.gateway.bind)
+    check_free("coordinator.metrics", settings.coordinator.metrics)
     trusting = ("--insecure",) if insecure else ()
-    common = _shared_arguments(config, log_level)
+    common = _shared_arguments(config, log_level, log_format)
     shared = (
         *common,
         *_optional("--cache", cache),
@@ -162,9 +170,15 @@ def _say(word: str) -> Callable[[str], None]:
     return lambda address: print(word, address, flush=True)
 
 
-def _shared_arguments(config: Path | None, log_level: str | None) -> tuple[str, ...]:
+def _shared_arguments(
+    config: Path | None, log_level: str | None, log_format: str | None
+) -> tuple[str, ...]:
     file = None if config is None else str(config.resolve())
-    return (*_optional("--config", file), *_optional("--log-level", log_level))
+    return (
+        *_optional("--config", file),
+        *_optional("--log-level", log_level),
+        *_optional("--log-format", log_format),
+    )
 
 
 def node_arguments(

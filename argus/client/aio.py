@@ -18,12 +18,14 @@ from argus.client.request import Options, build_request
 from argus.client.result import Failure, ImageResult
 from argus.client.retries import Attempts, Retries
 from argus.client.series import plan_series
+from argus.client.tracing import note_event, start_span
 from argus.client.variants import Variant, variants_from_proto
 from argus.errors import ArgusError, InternalError
 from argus.rpc.channel import open_channel
-from argus.rpc.dial import Dialling
+from argus.rpc.dial import Dialling, Metadata
 from argus.rpc.status import from_rpc_error
 from argus.rpc.tls import Tls
+from argus.tracing.spans import OFF, Tracer, carried, ending
 from argus.types import ImageRequest
 from argus.v1 import admin_pb2, admin_pb2_grpc, image_pb2, image_pb2_grpc
 
@@ -47,6 +49,7 @@ class AsyncClient:
         tls: how to meet the server's TLS; None: it speaks none.
         api_key: shown to a server that asks for keys.
         insecure: let the key cross a network without TLS.
+        tracer: traces requests; see `argus.tracing.opening.application_tracer`.
 
     Raises:
         InvalidArgumentError: the key would cross a network without TLS.
@@ -61,12 +64,14 @@ class AsyncClient:
         tls: Tls | None = None,
         api_key: str = "",
         insecure: bool = False,
+        tracer: Tracer = OFF,
     ) -> None:
         dialling = Dialling(tls, api_key, insecure)
         dialling.check(server)
         self.server = server
         self._retries = retries or Retries()
         self._metadata = dialling.metadata
+        self._tracer = tracer
         self._channel = open_channel(server, tls)
         self._images: Any = image_pb2_grpc.ImageServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._admin: Any = admin_pb2_grpc.AdminServiceStub(self._channel)  # type: ignore[no-untyped-call]
@@ -116,13 +121,23 @@ class AsyncClient:
         return self._stream(build_request(prompt, **options))
 
     async def _stream(self, request: ImageRequest) -> AsyncGenerator[Event, None]:
+        with ending(start_span(self._tracer, request)) as span:
+            async with aclosing(self._attempted(request, carried(span))) as events:
+                async for event in events:
+                    note_event(span, event)
+                    yield event
+
+    async def _attempted(
+        self, request: ImageRequest, metadata: Metadata
+    ) -> AsyncGenerator[Event, None]:
+        """Ask until there is an answer, or another attempt makes no sense."""
         attempts = Attempts(self._retries, request.deadline_s, request.request_id)
         while True:
             try:
                 call = self._images.Generate(
                     attempts.message(request),
                     timeout=attempts.call_timeout_s(),
-                    metadata=self._metadata,
+                    metadata=(*self._metadata, *metadata),
                 )
                 async with aclosing(self._events(call, request.prompt)) as events:
                     async for event in events:

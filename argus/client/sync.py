@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
+from contextvars import copy_context
 from itertools import repeat
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
@@ -30,12 +31,14 @@ from argus.client.request import Options, build_request
 from argus.client.result import Failure, ImageResult
 from argus.client.retries import Attempts, Retries
 from argus.client.series import plan_series
+from argus.client.tracing import note_event, start_span
 from argus.client.variants import Variant, variants_from_proto
 from argus.errors import ArgusError, CancelledError, InternalError
 from argus.rpc.channel import open_blocking_channel
-from argus.rpc.dial import Dialling
+from argus.rpc.dial import Dialling, Metadata
 from argus.rpc.status import RpcFailure, from_rpc_error
 from argus.rpc.tls import Tls
+from argus.tracing.spans import OFF, Tracer, carried, ending
 from argus.types import ImageRequest
 from argus.v1 import admin_pb2, admin_pb2_grpc, image_pb2, image_pb2_grpc
 
@@ -53,6 +56,7 @@ class Client:
         tls: how to meet the server's TLS; None: it speaks none.
         api_key: shown to a server that asks for keys.
         insecure: let the key cross a network without TLS.
+        tracer: traces requests; see `argus.tracing.opening.application_tracer`.
 
     Raises:
         InvalidArgumentError: the key would cross a network without TLS.
@@ -67,12 +71,14 @@ class Client:
         tls: Tls | None = None,
         api_key: str = "",
         insecure: bool = False,
+        tracer: Tracer = OFF,
     ) -> None:
         dialling = Dialling(tls, api_key, insecure)
         dialling.check(server)
         self.server = server
         self._retries = retries or Retries()
         self._metadata = dialling.metadata
+        self._tracer = tracer
         self._channel = open_blocking_channel(server, tls)
         self._images: Any = image_pb2_grpc.ImageServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._admin: Any = admin_pb2_grpc.AdminServiceStub(self._channel)  # type: ignore[no-untyped-call]
@@ -200,7 +206,8 @@ class Client:
 
             try:
                 for position, prompt in enumerate(prompts):
-                    running.append(pool.submit(one, prompt, position))
+                    # The threads of a pool know nothing of the span that is active here.
+                    running.append(pool.submit(copy_context().run, one, prompt, position))
                     if len(running) == concurrency:
                         yield _next_done(running, ordered)
                 while running:
@@ -209,13 +216,23 @@ class Client:
                 calls.cancel()
 
     def _stream(self, request: ImageRequest, calls: _Calls) -> Generator[Event, None, None]:
+        with ending(start_span(self._tracer, request)) as span:
+            attempted = self._attempted(request, calls, carried(span))
+            with closing(attempted) as events:
+                for event in events:
+                    note_event(span, event)
+                    yield event
+
+    def _attempted(
+        self, request: ImageRequest, calls: _Calls, metadata: Metadata
+    ) -> Generator[Event, None, None]:
         attempts = Attempts(self._retries, request.deadline_s, request.request_id)
         while True:
             try:
                 call = self._images.Generate(
                     attempts.message(request),
                     timeout=attempts.call_timeout_s(),
-                    metadata=self._metadata,
+                    metadata=(*self._metadata, *metadata),
                 )
                 with calls.running(call):
                     for event in self._events(call, request.prompt):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import argus
 from argus.clock import Clock
 from argus.config import CoordinatorConfig
@@ -83,6 +85,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             policy=policy_status(self._config.policy, self._dispatcher.policy, now_s),
             cache=await cache_status(self._reuse) if self._reuse else None,
             quality=quality_status(self._shadow) if self._shadow else None,
+            now_unix_s=time.time(),
         )
 
     async def DrainNode(  # noqa: N802 - gRPC's name

@@ -120,7 +120,11 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         self._catalog.learn(info, self._membership.holds)
         if self._prompts is not None:
             self._prompts.meet(info.variants)
-        log.info("node %s joined: %s, %d slots", info.name, info.device_name, info.slots)
+        log.info(
+            "node %s joined: %s, %d slots",
+            *(info.name, info.device_name, info.slots),
+            extra={"node": info.name},
+        )
         return self._membership.join(info, first.hello)
 
     async def _read(self, member: Member, requests: Requests) -> None:
@@ -132,7 +136,8 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         except ArgusError as caught:
             error = caught
         except Exception:
-            log.exception("what node %s said could not be applied", member.name)
+            said = {"node": member.name}
+            log.exception("what node %s said could not be applied", member.name, extra=said)
             error = InternalError("a message could not be applied; the coordinator's log says why")
         finally:
             member.close(error)

@@ -20,6 +20,7 @@ from argus.control.router import Decision
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.counters import Counters
 from argus.coordinator.flight import Flight, Phase
+from argus.coordinator.flight_trace import FlightTrace
 from argus.coordinator.membership import Member, Membership
 from argus.coordinator.results import ResultMemory, check_same
 from argus.coordinator.reuse import Reuse
@@ -33,6 +34,7 @@ from argus.errors import (
     UnavailableError,
 )
 from argus.rpc.convert_cluster import work_to_proto
+from argus.tracing.spans import NO_SPAN, Span
 from argus.types import MAX_SEED, SHADOW_TENANT, ImageRequest
 from argus.v1 import cluster_pb2, image_pb2
 
@@ -116,6 +118,7 @@ class Dispatcher:
         near: Sequence[NearState] = (),
         came_s: float | None = None,
         prompt: PromptView | None = None,
+        span: Span = NO_SPAN,
     ) -> Subscription:
         """Return the events of a request: a new one, the one in flight, or the one remembered.
 
@@ -126,6 +129,7 @@ class Dispatcher:
             near: cached prompts that it might start from.
             came_s: when it came, from which its deadline counts; None: now.
             prompt: what is known of its prompt; None: its text.
+            span: of the call that brought it.
 
         Raises:
             InvalidArgumentError, NotFoundError: something asked for does not exist.
@@ -147,7 +151,7 @@ class Dispatcher:
         if request.tenant != SHADOW_TENANT:
             self.before_accept()
         came_s = self._clock.now() if came_s is None else came_s
-        self._accept(request, subscription, near, came_s, prompt)
+        self._accept(request, subscription, near, came_s, prompt, span)
         self.pump()
         return subscription
 
@@ -176,6 +180,7 @@ class Dispatcher:
         near: Sequence[NearState],
         came_s: float,
         prompt: PromptView | None,
+        span: Span,
     ) -> None:
         offers = make_offers(
             request,
@@ -209,7 +214,9 @@ class Dispatcher:
             seed=secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed,
             task=task,
             subscriptions=[subscription],
+            trace=FlightTrace(span),
         )
+        flight.trace.wait()
         self._accepted += 1
         self.counters_of(request).accepted += 1
         self._flights[flight.id] = flight
@@ -253,6 +260,7 @@ class Dispatcher:
         now_s = self._clock.now()
         member.backlog.add(flight.id, flight.row, due_s(now_s, flight.deadline_at_s))
         work = work_to_proto(flight.resolved(), flight.remaining_s(now_s))
+        work.traceparent = flight.trace.traceparent
         member.send(cluster_pb2.JoinResponse(work=work))
 
     # -- from nodes -----------------------------------------------------------------------------
@@ -263,7 +271,11 @@ class Dispatcher:
             return
         self._membership.leave(member)
         held = [self._flights[row_id] for row_id in member.backlog.row_ids]
-        log.info("node %s is gone (%s); %d rows to replay", member.name, reason, len(held))
+        log.info(
+            "node %s is gone (%s); %d rows to replay",
+            *(member.name, reason, len(held)),
+            extra={"node": member.name},
+        )
         for flight in held:
             lost = f"node {member.name} was lost ({reason}); starting again elsewhere"
             flight.warn("NODE_LOST", lost)

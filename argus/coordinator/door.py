@@ -56,7 +56,8 @@ class Door:
         check_terms(terms, prompts, pixels, steps)
         ticket = self._limits.enter(request.tenant, terms, pixels, now_s, again=known)
         if self._security.log_prompts and not known:
-            log.info("request %s: prompt %r", request.request_id, request.prompt)
+            extra = {"request_id": request.request_id}
+            log.info("request %s: prompt %r", request.request_id, request.prompt, extra=extra)
         return ticket
 
     def leave(self, ticket: Ticket) -> None:

@@ -9,6 +9,7 @@ from argus.control.backlog import RowShape
 from argus.control.offers import Offer
 from argus.control.policy import Task
 from argus.control.router import Decision
+from argus.coordinator.flight_trace import FlightTrace
 from argus.coordinator.subscription import Subscription
 from argus.errors import ArgusError, InternalError
 from argus.types import ImageRequest, ResolvedRequest
@@ -56,6 +57,7 @@ class Flight:
     subscriptions: list[Subscription] = field(default_factory=list)
     left_at_s: float | None = None
     """When the last one who listened left."""
+    trace: FlightTrace = field(default_factory=FlightTrace)
 
     @property
     def id(self) -> str:
@@ -104,6 +106,7 @@ class Flight:
         self.sends += 1
         self.phase = Phase.ASSIGNED
         self.stranded_s = None
+        self.trace.sent(decision.node, decision.offer.level.name)
 
     def start(self, now_s: float) -> None:
         """Note that its first step begins."""
@@ -131,6 +134,7 @@ class Flight:
         self.phase = Phase.QUEUED
         self.node = None
         self.started_s = None
+        self.trace.wait(self.losses)
 
     def resolved(self) -> ResolvedRequest:
         """Return the row of the present decision."""
@@ -202,5 +206,6 @@ class Flight:
     def finish(self, phase: Phase, end: image_pb2.GenerateResponse | ArgusError) -> None:
         """Enter a final phase and tell everyone who listens how it ended."""
         self.phase = phase
+        self.trace.end(phase.value)
         for subscription in self.subscriptions:
             subscription.finish(end)

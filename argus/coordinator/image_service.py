@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 
 from argus.clock import Clock
@@ -16,6 +17,7 @@ from argus.coordinator.views import live_variants
 from argus.errors import ArgusError, InvalidArgumentError, NotFoundError, UnavailableError
 from argus.rpc.convert import image_request_from_proto
 from argus.rpc.interceptors import Context
+from argus.tracing.spans import NO_SPAN, OFF, Kind, Span, Tracer, ending, traceparent_in
 from argus.types import ImageRequest
 from argus.v1 import image_pb2, image_pb2_grpc
 
@@ -31,10 +33,12 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
         membership: Membership,
         door: Door,
         prompts: PromptReader | None = None,
+        tracer: Tracer = OFF,
     ) -> None:
         self._clock = clock
         self._door = door
         self._prompts = prompts
+        self._tracer = tracer
         self._dispatcher = dispatcher
         self._catalog = catalog
         self._membership = membership
@@ -44,16 +48,24 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
     ) -> AsyncIterator[image_pb2.GenerateResponse]:
         """Stream the life of one request; a client that leaves frees its row."""
         came_s = self._clock.now()
-        wanted, known, ticket = self._let_in(request)
-        try:
-            subscription = await self._submit(wanted, known, came_s)
-            try:
-                async for event in subscription:
-                    yield event
-            finally:
-                self._dispatcher.unsubscribe(subscription)
-        finally:
-            self._door.leave(ticket)
+        with ending(self._span(context)) as span, contextlib.ExitStack() as leaving:
+            with ending(span.child("argus.admission")):
+                wanted, known, ticket = self._let_in(request)
+                leaving.callback(self._door.leave, ticket)
+                span.note(request_id=wanted.request_id, known=known)
+                subscription = await self._submit(wanted, known, came_s, span)
+            leaving.callback(self._dispatcher.unsubscribe, subscription)
+            async for event in subscription:
+                if self._tracer.on and event.HasField("image"):
+                    _note_image(span, event.image)
+                yield event
+
+    def _span(self, context: Context) -> Span:
+        """Begin the span of a call, which may go on with the caller's trace."""
+        if not self._tracer.on:
+            return NO_SPAN
+        traceparent = traceparent_in(context.invocation_metadata())
+        return self._tracer.start("argus.request", Kind.SERVER, traceparent)
 
     def _let_in(self, request: image_pb2.GenerateRequest) -> tuple[ImageRequest, bool, Ticket]:
         """Return the request, whether it is known, and its ticket, or count why there is none."""
@@ -65,7 +77,9 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
             self._dispatcher.counters.refuse(error)
             raise
 
-    async def _submit(self, wanted: ImageRequest, known: bool, came_s: float) -> Subscription:
+    async def _submit(
+        self, wanted: ImageRequest, known: bool, came_s: float, span: Span
+    ) -> Subscription:
         """Return the events of a request, or count why there are none."""
         try:
             reading: Reading | None = None
@@ -74,7 +88,7 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
                 reading = await self._prompts.read(wanted, ladder, variants)
             near = reading.near if reading else ()
             prompt = reading.prompt if reading else None
-            return self._dispatcher.submit(wanted, near, came_s, prompt)
+            return self._dispatcher.submit(wanted, near, came_s, prompt, span)
         except (InvalidArgumentError, NotFoundError, UnavailableError) as error:
             # The dispatcher counts those that it has no room or no time for.
             self._dispatcher.counters.refuse(error)
@@ -87,3 +101,18 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
         return image_pb2.ListVariantsResponse(
             variants=live_variants(self._catalog, self._membership)
         )
+
+
+def _note_image(span: Span, image: image_pb2.Image) -> None:
+    """Note what came of a request; with that it is over, though the client may leave at once."""
+    span.note(
+        variant=image.variant,
+        level=image.level,
+        steps=image.steps,
+        skipped_steps=image.skipped_steps,
+        node=image.node,
+        attempts=image.attempts,
+        predicted_quality=image.predicted_quality,
+        queued_s=image.queued_s,
+    )
+    span.end()

@@ -100,7 +100,11 @@ class Reports:
                 member.backlog.draining = True
                 self._dispatcher.put_back(flight)
             case _:
-                log.warning("node %s failed %s: %s", member.name, flight.id, failed.message)
+                log.warning(
+                    "node %s failed %s: %s",
+                    *(member.name, flight.id, failed.message),
+                    extra={"request_id": flight.id, "node": member.name, "attempt": flight.sends},
+                )
                 self._dispatcher.replay(flight, f"node {member.name}: {failed.message}")
 
     def _image(

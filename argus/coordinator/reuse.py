@@ -347,7 +347,8 @@ class Reuse:
         try:
             unknown = await reconciled
         except Exception:
-            log.exception("what node %s holds was not compared with the index", node)
+            extra = {"node": node}
+            log.exception("what node %s holds was not compared with the index", node, extra=extra)
             unknown = None
         # What the index could not be asked about might not be found there: it is kept anew.
         for key in held if unknown is None else unknown:

@@ -38,6 +38,8 @@ from argus.metrics.exposition import shown_metrics
 from argus.models import bundled_dir
 from argus.rpc.guard import Guard
 from argus.rpc.server import RpcServer
+from argus.tracing.opening import open_tracer
+from argus.tracing.spans import OFF, Tracer
 from argus.v1 import admin_pb2_grpc, cluster_pb2_grpc, image_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -65,8 +67,9 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[str], N
     """
     clock = MonotonicClock()
     security = open_security(config, clock)
+    tracer = open_tracer(config.tracing, "argus-coordinator")
     coordinator = Coordinator(
-        config.coordinator, clock, config.cache, config.quality, security=security
+        config.coordinator, clock, config.cache, config.quality, security=security, tracer=tracer
     )
     address = await coordinator.start()
     try:
@@ -75,6 +78,7 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[str], N
             await stop.wait()
     finally:
         await coordinator.stop()
+        await asyncio.to_thread(tracer.close)
 
 
 def load_profile(config: CoordinatorConfig) -> LevelProfile | None:
@@ -114,6 +118,7 @@ class Coordinator:
         cache: settings of the cache; None: it is off.
         quality: settings of the watch of live pictures; None: it is off.
         security: keeps others out; None: everyone who reaches the port may do everything.
+        tracer: traces requests.
 
     Attributes:
         metrics: what there is to be shown to Prometheus.
@@ -129,6 +134,7 @@ class Coordinator:
         cache: CacheConfig | None = None,
         quality: QualityConfig | None = None,
         security: Security | None = None,
+        tracer: Tracer = OFF,
     ) -> None:
         self._config = config
         security = security or Security()
@@ -192,6 +198,7 @@ class Coordinator:
                 self._membership,
                 Door(clock, security, catalog),
                 self._prompts,
+                tracer,
             ),
             IMAGE_SERVICE,
         )

@@ -35,12 +35,24 @@ def load_modules(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
     }
 
 
-def _load(kind: Any, folder: Path, name: str, dtype: torch.dtype) -> Any:
+def weight_files(folder: Path, name: str, kind: type[Any]) -> list[Path]:
+    """Return the files of a part's weights, found whole; none of a part that has no weights.
+
+    Raises:
+        ModelError: there is none although the part has weights, or one is cut short.
+    """
+    if not issubclass(kind, torch.nn.Module):
+        return []
     files = sorted((folder / name).glob("*.safetensors"))
     if not files:
         raise ModelError(f"{folder}: {name}/ holds no .safetensors file, and no other is read")
     for file in files:
         _check_whole(folder, file)
+    return files
+
+
+def _load(kind: Any, folder: Path, name: str, dtype: torch.dtype) -> Any:
+    files = weight_files(folder, name, kind)
     only_half = all(".fp16" in file.name for file in files)
     try:
         module, report = kind.from_pretrained(

@@ -206,7 +206,8 @@ class Row:
             try:
                 self.listener(event)
             except Exception:
-                log.exception("a listener failed")
+                extra = {"request_id": self.request.request_id}
+                log.exception("a listener failed", extra=extra)
 
     def wants_preview(self) -> bool:
         """Whether a preview is due after the step just done; the last step gives the image.

@@ -177,7 +177,8 @@ class Stepper:
             try:
                 self._pools.place(row, resident.adapter)
             except Exception as error:
-                log.exception("a row could not be placed")
+                extra = {"request_id": row.request.request_id}
+                log.exception("a row could not be placed", extra=extra)
                 self._fail(row, f"it could not be placed: {error}")
                 _raise_if_broken(error)
             else:

@@ -7,12 +7,13 @@ import logging
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from argus.client import AsyncClient
 from argus.clock import Clock
 from argus.errors import ArgusError, UnavailableError
+from argus.gateway.sampling import Sample, sample_between
 from argus.rpc.as_json import as_json
 from argus.v1 import admin_pb2, image_pb2
 
@@ -24,33 +25,6 @@ FRESH_S = 0.25
 """What was asked so long ago need not be asked again for a health check."""
 STALE_POLLS = 5
 """Polls without an answer after which what is known is too old to vouch for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """How things stood at one poll; rates are over the time since the one before.
-
-    Attributes:
-        age_s: seconds before the newest; filled in when it is shown.
-        in_flight: requests accepted and not finished.
-        queued: of these, not started.
-        lanes: used, over all nodes.
-        offered_s: requests that came, per second.
-        answered_s: images per second.
-        on_time_s: images in time, per second: the goodput.
-        quality: mean predicted relative quality of the images since the last poll; None: none.
-        on_time: share of the requests that ended since then and were in time; None: none ended.
-    """
-
-    at_s: float
-    in_flight: int
-    queued: int
-    lanes: int
-    offered_s: float
-    answered_s: float
-    on_time_s: float
-    quality: float | None
-    on_time: float | None
 
 
 class Cluster:
@@ -104,7 +78,9 @@ class Cluster:
         else:
             now_s = self._clock.now()
             if self._status is not None:
-                self._history.append(_sample(self._status, status, now_s, now_s - self._seen_s))
+                self._history.append(
+                    sample_between(self._status, status, now_s, now_s - self._seen_s)
+                )
             self._status, self._seen_s = status, now_s
         await self._tell()
 
@@ -173,30 +149,3 @@ class Cluster:
 def _aged(sample: Sample, now_s: float) -> Mapping[str, Any]:
     fields = asdict(sample)
     return {"age_s": round(now_s - fields.pop("at_s"), 2), **fields}
-
-
-def _sample(
-    before: admin_pb2.GetStatusResponse,
-    after: admin_pb2.GetStatusResponse,
-    now_s: float,
-    seconds: float,
-) -> Sample:
-    old, new = before.counters, after.counters
-    if after.uptime_s < before.uptime_s:
-        old = admin_pb2.Counters()  # another coordinator counts from the start
-    answered = new.answered - old.answered
-    ended = answered + new.failed - old.failed + new.refused - old.refused
-    on_time = new.on_time - old.on_time
-    offered = new.accepted - old.accepted + new.refused - old.refused
-    per_s = 1.0 / max(seconds, 1e-3)
-    return Sample(
-        at_s=now_s,
-        in_flight=after.in_flight,
-        queued=after.queued,
-        lanes=sum(node.heartbeat.lanes for node in after.nodes),
-        offered_s=offered * per_s,
-        answered_s=answered * per_s,
-        on_time_s=on_time * per_s,
-        quality=(new.quality_sum - old.quality_sum) / answered if answered else None,
-        on_time=on_time / ended if ended else None,
-    )

@@ -28,11 +28,14 @@ from argus.gateway.making import Room
 from argus.gateway.metrics import GatewayMetrics, Measured
 from argus.gateway.openapi import document
 from argus.gateway.problems import on_argus_error, on_bug, on_http_error
+from argus.gateway.traced import Traced
 from argus.gateway.views import Views
 from argus.metrics.exposition import exposed
 from argus.rpc.address import is_loopback, parse_address
 from argus.rpc.dial import Dialling, dialling
 from argus.rpc.tls import KeyPair
+from argus.tracing.opening import open_tracer
+from argus.tracing.spans import OFF, Tracer
 from argus.web.server import WebServer, listen
 
 log = logging.getLogger(__name__)
@@ -58,12 +61,16 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[str], N
     """
     check_exposure(config)
     clock = MonotonicClock()
-    gateway = Gateway(config.gateway, clock, _dialling(config), _keys(config, clock), _pair(config))
+    tracer = open_tracer(config.tracing, "argus-gateway")
+    gateway = Gateway(
+        config.gateway, clock, _dialling(config), _keys(config, clock), _pair(config), tracer
+    )
     try:
         on_ready(await gateway.start())
         await stop.wait()
     finally:
         await gateway.stop()
+        await asyncio.to_thread(tracer.close)
 
 
 def check_exposure(config: Config) -> None:
@@ -121,6 +128,7 @@ class Gateway:
         shown: how the coordinator is dialled.
         keys: returns the keys that callers must show one of; None: they are not asked.
         pair: for HTTPS; None: plain HTTP is spoken.
+        tracer: traces requests for images.
 
     Raises:
         ConfigError: the certificate cannot be used.
@@ -133,8 +141,10 @@ class Gateway:
         shown: Dialling = NOTHING_SHOWN,
         keys: Keys | None = None,
         pair: KeyPair | None = None,
+        tracer: Tracer = OFF,
     ) -> None:
         self._config = config
+        self._tracer = tracer
         self._keys = keys
         self._client = AsyncClient(
             config.coordinator,
@@ -142,6 +152,7 @@ class Gateway:
             tls=shown.tls,
             api_key=shown.api_key,
             insecure=shown.insecure,
+            tracer=tracer,
         )
         self._room = Room(config.max_in_flight, clock)
         self.cluster = Cluster(self._client, clock, config.poll_s)
@@ -199,6 +210,7 @@ class Gateway:
                 *(Route(f"/{name}", pages.static) for name in pages.TYPES),
             ],
             middleware=[
+                *([Middleware(Traced, tracer=self._tracer)] if self._tracer.on else []),
                 Middleware(Measured, metrics=metrics),
                 Middleware(pages.Guarded),
                 Middleware(Access, keys=self._keys),

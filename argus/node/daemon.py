@@ -21,8 +21,10 @@ from argus.node.folders import model_folders
 from argus.node.health import NodeHealth
 from argus.node.metrics import NodeMetrics
 from argus.node.session import Session
+from argus.node.traces import RowTraces
 from argus.rpc.channel import open_channel
 from argus.rpc.dial import Dialling, dialling
+from argus.tracing.opening import open_tracer
 from argus.types import OFF
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ async def serve(
     """
     model_folders(config.node)
     _dialling(config)
+    tracer = open_tracer(config.tracing, "argus-node", config.node.name)
     node = await asyncio.to_thread(_build, config)
     try:
         # The coordinator shows what its nodes say; a node's own door is for those who want it.
@@ -57,9 +60,11 @@ async def serve(
         health = NodeHealth(node.info, node.engine)
         door = config.node.metrics or OFF
         async with shown_metrics(own, door, "node.metrics", health.checks):
-            await _stay_joined(config, node, stop, health, on_joined or _nobody)
+            traces = RowTraces(node.info.name, tracer)
+            await _stay_joined(config, node, stop, health, traces, on_joined or _nobody)
     finally:
         await asyncio.to_thread(node.close)
+        await asyncio.to_thread(tracer.close)
 
 
 def _nobody() -> None:
@@ -94,6 +99,7 @@ async def _stay_joined(
     node: Node,
     stop: asyncio.Event,
     health: NodeHealth,
+    traces: RowTraces,
     on_joined: Callable[[], None],
 ) -> None:
     config = settings.node
@@ -112,7 +118,7 @@ async def _stay_joined(
     while not stop.is_set():
         shown = _dialling(settings)
         async with open_channel(config.coordinator, shown.tls) as channel:
-            session = Session(channel, node.info, node.engine, node.cache, shown.metadata)
+            session = Session(channel, node.info, node.engine, node.cache, shown.metadata, traces)
             try:
                 await session.run(stop, config.drain_grace_s, joined)
             except (UnavailableError, DeadlineError, AlreadyExistsError) as error:

@@ -20,6 +20,7 @@ from argus.engine.events import (
 )
 from argus.errors import ArgusError, InternalError, UnavailableError
 from argus.node.outbox import Outbox
+from argus.node.traces import RowTraces
 from argus.node.translate import Reported, event_message, heartbeat_message, refusal
 from argus.rpc.convert_cluster import node_info_to_proto, work_from_proto
 from argus.rpc.dial import Metadata
@@ -50,12 +51,14 @@ class Session:
         engine: Engine,
         cache: NodeCache | None = None,
         metadata: Metadata = (),
+        traces: RowTraces | None = None,
     ) -> None:
         stub = ClusterServiceStub(channel)  # type: ignore[no-untyped-call]
         self._call = stub.Join(metadata=metadata)
         self._info = info
         self._engine = engine
         self._cache = cache
+        self._traces = traces or RowTraces(info.name)
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox()
         self._rows: set[tuple[str, int]] = set()
@@ -189,6 +192,7 @@ class Session:
     def _take(self, work: cluster_pb2.Work) -> None:
         """Hand a row to the engine, or tell the coordinator why not."""
         row = (work.request_id, work.attempt)
+        self._traces.begin(work)
         fetch: Fetch | None = None
 
         def listen(event: RowEvent) -> None:
@@ -214,7 +218,8 @@ class Session:
             self._tell(row, refusal(error))
         except Exception as error:
             # One strange request must not take the node down, and the next one, and the next.
-            log.exception("a row could not be taken")
+            extra = {"request_id": work.request_id, "attempt": work.attempt}
+            log.exception("a row could not be taken", extra=extra)
             self._tell(row, RowFailed(FailureReason.INTERNAL, str(error)))
         else:
             self._rows.add(row)
@@ -225,6 +230,7 @@ class Session:
             self._rows.discard(row)
             if not self._rows:
                 self._idle.set()
+        self._traces.note(row, event)
         message = event_message(*row, event)
         if isinstance(event, RowStarted) and event.skipped and fetch and fetch.found:
             message.event.started.state_tier = fetch.found.tier

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from argus.config import LogConfig
 from argus.errors import ArgusError
 from argus.node.daemon import serve
 from argus.ray.parcel import Parcel
@@ -24,8 +25,8 @@ from being started again without a pause."""
 
 log = logging.getLogger(__name__)
 
-Prepare = Callable[[str, str], None]
-"""Sets up logging, given a level and the daemon's name."""
+Prepare = Callable[[LogConfig, str], None]
+"""Sets up logging, given its settings and the daemon's name."""
 
 
 class NodeDaemon:
@@ -88,5 +89,5 @@ async def _serve(
 ) -> None:
     """Run the daemon. No method: an actor with one coroutine would run all methods in turn."""
     config = parcel.unpack()
-    prepare(config.log.level, config.node.name)
+    prepare(config.log, config.node.name)
     await serve(config, stop, on_joined)

@@ -12,6 +12,7 @@ import grpc
 from argus.errors import ArgusError
 from argus.rpc.status import to_status
 from argus.rpc.utf8 import MalformedRequest, tolerant
+from argus.v1 import image_pb2
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +52,11 @@ def _mapped_handler(handler: Handler, method: str) -> Handler:
     many_answers = handler.unary_stream or handler.stream_stream
 
     async def answer_one(request: Any, context: Context) -> Any:
-        async with _mapped_errors(method, context):
+        async with _mapped_errors(method, context, request):
             return await one_answer(_checked(request), context)
 
     async def answer_many(request: Any, context: Context) -> None:
-        async with _mapped_errors(method, context):
+        async with _mapped_errors(method, context, request):
             answers = many_answers(_checked(request), context)
             if not isinstance(answers, AsyncGenerator):
                 await answers
@@ -81,7 +82,7 @@ def _mapped_handler(handler: Handler, method: str) -> Handler:
 
 
 @contextlib.asynccontextmanager
-async def _mapped_errors(method: str, context: Context) -> AsyncIterator[None]:
+async def _mapped_errors(method: str, context: Context, request: Any) -> AsyncIterator[None]:
     try:
         yield
     except grpc.aio.AbortError:
@@ -90,9 +91,16 @@ async def _mapped_errors(method: str, context: Context) -> AsyncIterator[None]:
         if isinstance(error, ArgusError):
             log.debug("%s refused: %s", method, type(error).__name__)
         else:
-            log.exception("%s failed", method)
+            log.exception("%s failed", method, extra=_known(request))
         status = to_status(error)
         await context.abort(status.code, status.message, status.trailing_metadata)
+
+
+def _known(request: Any) -> dict[str, str]:
+    """Return what a log may say of a request: never more than its id."""
+    if isinstance(request, image_pb2.GenerateRequest):
+        return {"request_id": request.request_id}
+    return {}
 
 
 def _checked(request: Any) -> Any:

@@ -53,6 +53,7 @@ class GetStatusResponse(message.Message):
     CACHE_FIELD_NUMBER: builtins.int
     POLICY_FIELD_NUMBER: builtins.int
     QUALITY_FIELD_NUMBER: builtins.int
+    NOW_UNIX_S_FIELD_NUMBER: builtins.int
     argus_version: builtins.str
     """Version of the argus package on the coordinator."""
     uptime_s: builtins.float
@@ -63,6 +64,8 @@ class GetStatusResponse(message.Message):
     """Of these, not yet started on a node."""
     capacity: builtins.int
     """Most requests that may be in flight."""
+    now_unix_s: builtins.float
+    """Time of the coordinator's wall clock, seconds since 1970 UTC."""
     @builtins.property
     def nodes(self) -> containers.RepeatedCompositeFieldContainer[NodeStatus]:
         """Members, sorted by name."""
@@ -106,10 +109,11 @@ class GetStatusResponse(message.Message):
         cache: CacheStatus | None = ...,
         policy: PolicyStatus | None = ...,
         quality: QualityStatus | None = ...,
+        now_unix_s: builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "counters", b"counters", "policy", b"policy", "quality", b"quality"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["argus_version", b"argus_version", "cache", b"cache", "capacity", b"capacity", "counters", b"counters", "in_flight", b"in_flight", "levels", b"levels", "nodes", b"nodes", "policy", b"policy", "quality", b"quality", "queued", b"queued", "uptime_s", b"uptime_s", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["argus_version", b"argus_version", "cache", b"cache", "capacity", b"capacity", "counters", b"counters", "in_flight", b"in_flight", "levels", b"levels", "nodes", b"nodes", "now_unix_s", b"now_unix_s", "policy", b"policy", "quality", b"quality", "queued", b"queued", "uptime_s", b"uptime_s", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -477,6 +477,7 @@ class Work(message.Message):
     KEEP_KEY_FIELD_NUMBER: builtins.int
     TENANT_FIELD_NUMBER: builtins.int
     FEWEST_FORWARDS_FIELD_NUMBER: builtins.int
+    TRACEPARENT_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Of the client's request."""
     attempt: builtins.int
@@ -523,6 +524,10 @@ class Work(message.Message):
     """Whom the row is for; owns what is kept."""
     fewest_forwards: builtins.int
     """A row that would be late may be spaced anew, down to so many forwards in all. 0: it may not."""
+    traceparent: builtins.str
+    """Where the trace of the request goes on from, as the W3C's Trace Context has it. Empty: it is
+    not traced.
+    """
     @builtins.property
     def checkpoints(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
         """Steps before which the latents are kept, ascending."""
@@ -554,10 +559,11 @@ class Work(message.Message):
         keep_key: builtins.str = ...,
         tenant: builtins.str = ...,
         fewest_forwards: builtins.int = ...,
+        traceparent: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_true_guidance", b"_true_guidance", "deadline_s", b"deadline_s", "true_guidance", b"true_guidance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_true_guidance", b"_true_guidance", "attempt", b"attempt", "checkpoints", b"checkpoints", "deadline_s", b"deadline_s", "eta", b"eta", "fewest_forwards", b"fewest_forwards", "format", b"format", "guidance", b"guidance", "guidance_rescale", b"guidance_rescale", "height", b"height", "keep_key", b"keep_key", "level", b"level", "negative_prompt", b"negative_prompt", "preview_every", b"preview_every", "prompt", b"prompt", "request_id", b"request_id", "sampler", b"sampler", "seed", b"seed", "skip", b"skip", "start_key", b"start_key", "steps", b"steps", "tenant", b"tenant", "true_guidance", b"true_guidance", "variant", b"variant", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_true_guidance", b"_true_guidance", "attempt", b"attempt", "checkpoints", b"checkpoints", "deadline_s", b"deadline_s", "eta", b"eta", "fewest_forwards", b"fewest_forwards", "format", b"format", "guidance", b"guidance", "guidance_rescale", b"guidance_rescale", "height", b"height", "keep_key", b"keep_key", "level", b"level", "negative_prompt", b"negative_prompt", "preview_every", b"preview_every", "prompt", b"prompt", "request_id", b"request_id", "sampler", b"sampler", "seed", b"seed", "skip", b"skip", "start_key", b"start_key", "steps", b"steps", "tenant", b"tenant", "traceparent", b"traceparent", "true_guidance", b"true_guidance", "variant", b"variant", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__deadline_s: _TypeAlias = typing.Literal["deadline_s"]  # noqa: Y015
     _WhichOneofArgType__deadline_s: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s"]  # noqa: Y015

@@ -23,7 +23,9 @@ from argus.v1 import admin_pb2
 from tests.unit.cli.running import Here, argus
 from tests.unit.client.scripted import PNG, STATUS, Scripted
 
-COMMANDS = ("up", "generate", "status", "drain", "profile", "coordinator", "node")
+COMMANDS = (
+    *("up", "generate", "status", "top", "drain", "doctor", "profile", "coordinator", "node"),
+)
 FAST = Retries(attempts=4, first_wait_s=0.01, longest_wait_s=0.02)
 
 
@@ -335,6 +337,8 @@ async def test_drain(scripted: Scripted, here: Here) -> None:
     done = await here("drain", "node-0", "--server", scripted.address)
     assert (done.code, done.stdout) == (0, b"node-0 is draining\n")
     assert scripted.admin.drained == ["node-0"]
+    done = await here("drain", "node-0", "--server", scripted.address, "--json")
+    assert (done.code, json.loads(done.stdout)) == (0, {"draining": "node-0"})
 
 
 async def test_a_terminal_gets_a_progress_bar(

@@ -35,6 +35,8 @@ async def test_a_key_is_made_shown_once_listed_and_revoked(here: Here, tmp_path:
         read_keys(file).check(key, time.time())
     (row,) = json.loads((await here("keys", "list", "--json", "--file", str(file))).stdout)
     assert row["state"].startswith("revoked 20")
+    again = await here("keys", "revoke", identity.key_id, "--json", "--file", str(file))
+    assert json.loads(again.stdout) == row
 
 
 async def test_the_file_comes_from_the_settings_and_json_holds_the_key(

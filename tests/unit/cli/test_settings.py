@@ -24,6 +24,7 @@ from argus.errors import ConfigError, InvalidArgumentError
         ({"quality.shadow_in_flight": 0}, "--shadow-in-flight: must be at least 1"),
         ({"quality.live_rows": 3}, "--live-rows: must be at least 4"),
         ({"log.level": "loud"}, "--log-level: must be debug"),
+        ({"log.format": "xml"}, "--log-format: must be text or json"),
         ({"coordinator.bind": "nowhere"}, "--bind: must be HOST:PORT"),
         ({"node.coordinator": "h:99999"}, "--coordinator: must be HOST:PORT"),
     ],

@@ -16,6 +16,7 @@ from argus.gateway.access import Keys
 from argus.gateway.service import NOTHING_SHOWN, Gateway
 from argus.rpc.dial import Dialling
 from argus.rpc.tls import KeyPair
+from argus.tracing.spans import OFF, Tracer
 from tests.unit.coordinator.scripted import Coordinated, ScriptedNode, coordinated
 
 PATH = "/v1/images/generations"
@@ -59,11 +60,12 @@ async def gateway_at(
     shown: Dialling = NOTHING_SHOWN,
     keys: Keys | None = None,
     pair: KeyPair | None = None,
+    tracer: Tracer = OFF,
     **settings: Any,
 ) -> AsyncGenerator[tuple[Gateway, str], None]:
     defaults = {"bind": "127.0.0.1:0", "poll_s": 0.05, "drain_grace_s": 1.0}
     config = GatewayConfig(**{**defaults, **settings, "coordinator": coordinator})
-    gateway = Gateway(config, MonotonicClock(), shown, keys, pair)
+    gateway = Gateway(config, MonotonicClock(), shown, keys, pair, tracer)
     address = await gateway.start()
     try:
         yield gateway, f"http{'s' if pair else ''}://{address}"

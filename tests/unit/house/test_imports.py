@@ -27,11 +27,13 @@ ALLOWED: dict[str, set[str]] = {
     "diffusion": LEAVES | {"diffusion"},
     "engine": LEAVES | {"engine", "diffusion", "kernels"},
     "rpc": LEAVES | {"auth", "config", "rpc", "v1"},
-    "client": LEAVES | {"client", "rpc", "v1"},
+    "tracing": LEAVES | {"config", "tracing"},
+    "client": LEAVES | {"client", "rpc", "tracing", "v1"},
     "sim": LEAVES | {"control", "engine", "sim"},
     "web": LEAVES | {"rpc", "web"},
     "metrics": LEAVES | {"metrics", "rpc", "v1", "web"},
-    "gateway": LEAVES | {"auth", "config", "client", "gateway", "metrics", "rpc", "v1", "web"},
+    "gateway": LEAVES
+    | {"auth", "config", "client", "gateway", "metrics", "rpc", "tracing", "v1", "web"},
     "coordinator": LEAVES
     | {
         "auth",
@@ -41,16 +43,19 @@ ALLOWED: dict[str, set[str]] = {
         "cache",
         "metrics",
         "rpc",
+        "tracing",
         "v1",
         "models",
         "quality",
     },
     "node": LEAVES
     | {"config", "node", "control", "cache", "engine", "diffusion", "rpc", "v1", "models"}
-    | {"metrics"},
+    | {"metrics", "tracing"},
     "ray": LEAVES | {"config", "node", "ray", "rpc"},
     "quality": LEAVES | {"config", "control", "cache", "client", "rpc", "v1", "models", "quality"},
+    "doctor": LEAVES | {"client", "config", "coordinator", "diffusion", "doctor", "node", "rpc"},
     "cli": LEAVES
+    | {"doctor", "tracing"}
     | {"auth", "config", "cli", "client", "rpc", "v1", "coordinator", "node", "models", "cache"}
     | {"control", "quality", "gateway", "ray", "web", "sim"},
 }
@@ -97,7 +102,7 @@ def test_every_rule_names_a_room_that_exists() -> None:
     ("module", "forbidden"),
     [
         ("argus", {"torch", "grpc", "numpy"}),
-        ("argus.client", {"torch", "diffusers", "cvxpy"}),
+        ("argus.client", {"opentelemetry", "torch", "diffusers", "cvxpy"}),
         ("argus.cache.embedders", {"torch", "transformers", "psycopg"}),
         ("argus.cache.index_embedded", {"torch", "psycopg"}),
         ("argus.control.aligner", {"torch", "numpy", "scipy"}),
@@ -108,14 +113,14 @@ def test_every_rule_names_a_room_that_exists() -> None:
         ("argus.control.router", {"torch", "grpc", "diffusers"}),
         ("argus.control.profile", {"torch", "grpc", "diffusers"}),
         ("argus.control.drift", {"torch", "grpc", "numpy"}),
-        ("argus.coordinator.service", {"torch", "diffusers", "psycopg"}),
+        ("argus.coordinator.service", {"opentelemetry", "torch", "diffusers", "psycopg"}),
         ("argus.kernels", {"torch", "triton", "numpy"}),
         ("argus.models", {"torch"}),
-        ("argus.gateway.service", {"torch", "numpy", "diffusers", "PIL"}),
-        ("argus.node.daemon", {"torch", "diffusers", "psycopg"}),
+        ("argus.gateway.service", {"opentelemetry", "torch", "numpy", "diffusers", "PIL"}),
+        ("argus.node.daemon", {"opentelemetry", "torch", "diffusers", "psycopg"}),
         ("argus.node.cache", {"torch", "psycopg"}),
         ("argus.ray.daemon", {"torch", "diffusers", "ray"}),
-        ("argus.cli.main", {"torch", "diffusers", "cvxpy", "ray"}),
+        ("argus.cli.main", {"opentelemetry", "torch", "diffusers", "cvxpy", "ray"}),
     ],
 )
 def test_importing_stays_cheap(module: str, forbidden: set[str]) -> None:

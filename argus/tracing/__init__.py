@@ -1,0 +1,1 @@
+"""Traces of requests across processes: off unless configured, and then by OpenTelemetry."""
