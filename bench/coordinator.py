@@ -122,7 +122,9 @@ def added(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def verdict(climbs: list[dict[str, Any]], more: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the figures that the bars are held against."""
     best = {
-        name: max((r["rate"] for r in climbs if r["server"] == name and r["all answered"]), default=0)
+        name: max(
+            (r["rate"] for r in climbs if r["server"] == name and r["all answered"]), default=0
+        )
         for name in dict.fromkeys(row["server"] for row in climbs)
     }
     rows: list[dict[str, Any]] = [
@@ -153,9 +155,7 @@ def main() -> int:
             for side in both
         ]
         climbs = [
-            row
-            for side in both
-            for row in ladder(side, arguments.first, arguments.seconds, folder)
+            row for side in both for row in ladder(side, arguments.first, arguments.seconds, folder)
         ]
     more = added(steady)
     tables = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -32,7 +31,11 @@ class Daemon:
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], log: Path, environment: dict[str, str] | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        environment: dict[str, str] | None = None,
     ) -> None:
         self.name = name
         self.log = log
@@ -151,9 +154,9 @@ def coordinator(log: Path, bind: str = "127.0.0.1:0", flags: Sequence[str] = ())
 
 
 def node(name: str, server: str, log: Path, flags: Sequence[str] = ()) -> Daemon:
-    """Return `argus node`, not started."""
-    command = [*ARGUS, "node", "--coordinator", server, "--name", name, *flags]
-    return Daemon(name, command, log)
+    """Return a node that can be hurt from outside, see faulty_node.py; not started."""
+    command = [*PYTHON, str(BENCH / "faulty_node.py"), "--coordinator", server, "--name", name]
+    return Daemon(name, [*command, *flags], log, {"PYTHONPATH": pythonpath()})
 
 
 def script(file: str, log: Path, *arguments: str) -> Daemon:
@@ -165,13 +168,3 @@ def pythonpath() -> str:
     """Return a PYTHONPATH that has this folder first."""
     rest = os.environ.get("PYTHONPATH", "")
     return os.pathsep.join([str(BENCH), *([rest] if rest else [])])
-
-
-@contextlib.contextmanager
-def ended_in_order(daemons: list[Daemon]):  # type: ignore[no-untyped-def]
-    """End whatever was put into the list, last first, when the block ends."""
-    try:
-        yield daemons
-    finally:
-        for daemon in reversed(daemons):
-            daemon.end(within_s=20.0)
