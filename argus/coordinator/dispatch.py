@@ -21,6 +21,7 @@ from argus.coordinator.catalog import Catalog
 from argus.coordinator.counters import Counters
 from argus.coordinator.flight import Flight, Phase
 from argus.coordinator.membership import Member, Membership
+from argus.coordinator.quarantine import MOST_STRIKES, Quarantine
 from argus.coordinator.results import ResultMemory, check_same
 from argus.coordinator.reuse import Reuse
 from argus.coordinator.subscription import Subscription
@@ -74,6 +75,7 @@ class Dispatcher:
         self._reuse = reuse
         self._results = ResultMemory(config.result_ttl_s, config.result_bytes)
         self._flights: dict[str, Flight] = {}
+        self._quarantine = Quarantine()
         self._accepted = 0
         self._closed = False
         self._empty = asyncio.Event()
@@ -227,6 +229,7 @@ class Dispatcher:
     def pump(self) -> None:
         """Do what the policy wants done now."""
         now_s, fleet = self._clock.now(), self._membership.fleet
+        self._quarantine.let_go([node for node in fleet if not node.draining])
         for act in self._policy.dispatch(fleet, now_s):
             flight = self._flights[act.task.id]
             if isinstance(act, Start):
@@ -244,7 +247,9 @@ class Dispatcher:
         member = self._membership.get(decision.node)
         if member is None:
             raise InternalError(f"the policy chose node {decision.node}, which is gone")
-        flight.assign(decision)
+        flight.assign(decision, self._clock.now())
+        if not len(member.backlog):
+            member.moved(self._clock.now())
         if self._reuse is not None:
             variant = self._catalog.variants[flight.row.variant]
             flight.keep_key, flight.checkpoints = self._reuse.keep(
@@ -257,8 +262,15 @@ class Dispatcher:
 
     # -- from nodes -----------------------------------------------------------------------------
 
-    def node_lost(self, member: Member, reason: str) -> None:
-        """Forget a node and replay what it had elsewhere; a node already lost is ignored."""
+    def node_lost(self, member: Member, reason: str, died: bool = True) -> None:
+        """Forget a node and replay what it had elsewhere; a node already lost is ignored.
+
+        Args:
+            member: the node.
+            reason: for people.
+            died: whether something it had to do may have killed it; a node that merely is not
+                heard has a network before it.
+        """
         if not self._membership.is_member(member):
             return
         self._membership.leave(member)
@@ -267,6 +279,7 @@ class Dispatcher:
         for flight in held:
             lost = f"node {member.name} was lost ({reason}); starting again elsewhere"
             flight.warn("NODE_LOST", lost)
+            flight.strikes += died and member.backlog.at_an_edge(flight.id)
             self.replay(flight, f"node {member.name} was lost: {reason}")
         self.pump()
 
@@ -278,20 +291,31 @@ class Dispatcher:
     def replay(self, flight: Flight, reason: str) -> None:
         """Queue a request again, in front, after a node failed it.
 
-        The poison rule: what failed `max_attempts` times may be what makes nodes fail, so it ends.
+        The poison rule: what failed `max_attempts` times, or was beginning or ending on
+        MOST_STRIKES nodes when they died, may be what makes nodes fail, so it ends.
         """
         self._call_off(flight)
         flight.losses += 1
         flight.task.lost = True
         if flight.node is not None:
-            flight.task.avoid.add(flight.node)
-        if flight.losses >= self._config.max_attempts:
+            flight.failed_on.add(flight.node)
+            flight.task.avoid = set(flight.failed_on)
+        if flight.losses >= self._config.max_attempts or flight.strikes >= MOST_STRIKES:
             gave_up = InternalError(f"given up after {flight.losses} attempts; the last: {reason}")
             self._detach(flight)
             self._close(flight, Phase.FAILED, gave_up)
             return
         self.counters_of(flight.request).replayed += 1
         self._requeue(flight)
+        if flight.strikes:
+            self._quarantine.take(flight)
+
+    def take_away(self, flight: Flight, reason: str) -> None:
+        """Replay a request that its node has and does not get done."""
+        member = None if flight.node is None else self._membership.get(flight.node)
+        if member is not None:
+            member.forget(flight.id, flight.sends)
+        self.replay(flight, reason)
 
     def put_back(self, flight: Flight) -> None:
         """Queue a request again that its node did not take; this says nothing against it."""
@@ -365,6 +389,7 @@ class Dispatcher:
     ) -> None:
         """Do the bookkeeping of every ending."""
         del self._flights[flight.id]
+        self._quarantine.drop(flight)
         flight.finish(phase, end)
         self.counters_of(flight.request).ended(flight, phase)
         if not self._flights:

@@ -191,14 +191,14 @@ async def test_accepted_requests_wait_for_a_node_to_come_back_but_not_for_ever()
     bench = Bench(lease_s=1.0, node_wait_s=3.0)
     node = bench.join("a")
     back, lost = bench.submit("back"), bench.submit("lost")
-    bench.dispatcher.node_lost(node, "cut")
+    bench.dispatcher.node_lost(node, "cut", died=False)
     bench.pass_time(2.0)
     again = bench.join("a")
     for work in await works(again):
         if work.request_id == "back":
             bench.done(again, work)
     assert kinds(await follow(back))[-1] == "image"
-    bench.dispatcher.node_lost(again, "cut")
+    bench.dispatcher.node_lost(again, "cut", died=False)
     bench.pass_time(0.1)
     bench.pass_time(2.9)
     assert "lost" in bench.dispatcher.flights
