@@ -13,10 +13,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import chaos_ledger as ledger
 import record
@@ -28,6 +28,7 @@ from client_load import Outcome, ask, until
 from argus.client import AsyncClient, Retries
 from argus.rpc.loop import run
 
+T = TypeVar("T")
 PATIENT = Retries(attempts=8, when_full=False)
 """What is full says so, which is what is to be measured; what is away is asked again."""
 GRACE_S = 90.0
@@ -74,7 +75,8 @@ class Chaos:
         wrong = ledger.duplicated(outcomes, again, surplus)
         row = self._row(fault, outcomes, wrong, fault_s, over_s, scene)
         if fault is FAULTS[0]:
-            self.usual = max((m.in_flight for m in self.cluster.moments), default=0)
+            seen = [m.in_flight for m in self.cluster.moments if m.at_s >= fault_s]
+            self.usual = max(seen, default=0)
         return row
 
     def _requests(self, fault: Fault) -> list[Outcome]:
@@ -110,6 +112,7 @@ class Chaos:
             now = await self.cluster.wait(
                 lambda now: everybody <= now.nodes and now.in_flight == 0, WHOLE_WITHIN_S
             )
+            self.cluster.moments.append(now)
             return now.answered
         return None
 
@@ -196,6 +199,17 @@ async def chaos(arguments: argparse.Namespace, folder: Path) -> list[dict[str, A
     return rows
 
 
+async def unless_told(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+    """Do some work to its end, or give it up in good order when the process is told to end."""
+    doing = asyncio.create_task(work)
+    told = asyncio.create_task(stop.wait())
+    await asyncio.wait({doing, told}, return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if not doing.done():
+        doing.cancel()
+    return await doing
+
+
 def chosen(only: Sequence[str]) -> list[Fault]:
     """Return the faults whose names hold one of the words; the first always, it tells the usual."""
     return [
@@ -217,7 +231,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         try:
-            rows = run(lambda stop: chaos(arguments, Path(name)))
+            rows = run(lambda stop: unless_told(stop, chaos(arguments, Path(name))))
         finally:
             if arguments.logs is not None:
                 shutil.copytree(name, arguments.logs, dirs_exist_ok=True)

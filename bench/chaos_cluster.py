@@ -165,10 +165,7 @@ class ChaosCluster:
         member.kept = False
         try:
             await self.status_client.drain(name)
-            async with asyncio.timeout(within_s):
-                while member.daemon.alive:
-                    await asyncio.sleep(POLL_S)
-            status = int(member.daemon.process.returncode)
+            status = await asyncio.to_thread(member.daemon.process.wait, within_s)
             member.daemon.start()
             await self.wait(lambda now: name in now.nodes, within_s)
         finally:

@@ -13,10 +13,9 @@ from chaos_cluster import ChaosCluster
 from client_load import Outcome, ask
 from faulty_node import POISON
 
-from argus.client import AsyncClient, Retries
+from argus.client import AsyncClient
 
 VICTIM = "node-0"
-SECOND = "node-1"
 CUT_S = 10.0
 """Beyond the lease, so that the node is given up and finds so when the network is back."""
 BLIP_S = 1.0
@@ -56,7 +55,6 @@ class Fault:
         rate: relative to the usual one.
         deadline_s: of every request; None: none.
         restarts_coordinator: so that its counts begin anew.
-        kills: nodes that may be lost to it.
     """
 
     name: str
@@ -170,11 +168,11 @@ async def rolling_restart(scene: Scene) -> None:
             scene.notes.append(f"{name} left with code {status}")
 
 
-async def kill_two(scene: Scene) -> None:
-    """kill -9 of two of three nodes, two seconds apart: some rows are lost twice."""
-    for name in (VICTIM, SECOND):
-        scene.cluster.members[name].daemon.signal(signal.SIGKILL)
-        await asyncio.sleep(2.0)
+async def stop_coordinator(scene: Scene) -> None:
+    """Stop the coordinator for longer than a lease, then let it go on."""
+    scene.cluster.coordinator.signal(signal.SIGSTOP)
+    await asyncio.sleep(CUT_S)
+    scene.cluster.coordinator.signal(signal.SIGCONT)
 
 
 FAULTS: Sequence[Fault] = (
@@ -189,8 +187,7 @@ FAULTS: Sequence[Fault] = (
     Fault("a node counts beyond the last step", liar("wild"), load_s=25.0),
     Fault("a request that kills nodes", poison, load_s=30.0),
     Fault("rolling restart of the nodes", rolling_restart, load_s=60.0),
+    Fault("the coordinator stops for 10 s", stop_coordinator),
     Fault("kill -9 of the coordinator", kill_coordinator, restarts_coordinator=True),
     Fault("ten times the load", nothing, load_s=30.0, before_s=0.0, rate=10.0, deadline_s=4.0),
 )
-
-NO_RETRY = Retries(attempts=1)
