@@ -60,6 +60,10 @@ class ChaosCluster:
         nodes: how many.
         coordinator_flags: of `argus coordinator`.
         node_flags: of `argus node`.
+        environment: settings of all of them.
+
+    Attributes:
+        metrics: HOST:PORT where each process shows them, by its name.
     """
 
     def __init__(
@@ -68,14 +72,21 @@ class ChaosCluster:
         nodes: int,
         coordinator_flags: Sequence[str] = (),
         node_flags: Sequence[str] = (),
+        environment: dict[str, str] | None = None,
     ) -> None:
         self._folder = folder
         self._names = [f"node-{number}" for number in range(nodes)]
         self._node_flags = tuple(node_flags)
+        self._environment = environment or {}
         self._stack = AsyncExitStack()
+        self.metrics = {name: f"127.0.0.1:{free_port()}" for name in ("coordinator", *self._names)}
         self.address = f"127.0.0.1:{free_port()}"
         self.coordinator = daemons.coordinator(
-            folder / "coordinator.log", self.address, coordinator_flags
+            folder / "coordinator.log",
+            self.address,
+            coordinator_flags,
+            self.metrics["coordinator"],
+            self._environment,
         )
         self.members: dict[str, Member] = {}
         self.moments: list[Moment] = []
@@ -101,9 +112,9 @@ class ChaosCluster:
         )
         for name in self._names:
             network = await self._stack.enter_async_context(TcpProxy(self.address))
-            daemon = daemons.node(
-                name, network.address, self._folder / f"{name}.log", self._node_flags
-            )
+            environment = {"ARGUS_NODE_METRICS": self.metrics[name], **self._environment}
+            log = self._folder / f"{name}.log"
+            daemon = daemons.node(name, network.address, log, self._node_flags, environment)
             self.members[name] = Member(daemon, network)
             self._stack.push_async_callback(asyncio.to_thread, daemon.end, 20.0)
             daemon.start()

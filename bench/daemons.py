@@ -147,16 +147,30 @@ class Daemon:
         self.end()
 
 
-def coordinator(log: Path, bind: str = "127.0.0.1:0", flags: Sequence[str] = ()) -> Daemon:
+def coordinator(
+    log: Path,
+    bind: str = "127.0.0.1:0",
+    flags: Sequence[str] = (),
+    metrics: str = "off",
+    environment: dict[str, str] | None = None,
+) -> Daemon:
     """Return `argus coordinator`, not started."""
-    command = [*ARGUS, "coordinator", "--bind", bind, "--metrics", "off", *flags]
-    return Daemon("coordinator", command, log)
+    command = [*ARGUS, "coordinator", "--bind", bind, "--metrics", metrics, *flags]
+    return Daemon("coordinator", command, log, environment)
 
 
-def node(name: str, server: str, log: Path, flags: Sequence[str] = ()) -> Daemon:
+def node(
+    name: str,
+    server: str,
+    log: Path,
+    flags: Sequence[str] = (),
+    environment: dict[str, str] | None = None,
+) -> Daemon:
     """Return a node that can be hurt from outside, see faulty_node.py; not started."""
     command = [*PYTHON, str(BENCH / "faulty_node.py"), "--coordinator", server, "--name", name]
-    return Daemon(name, [*command, *flags], log, {"PYTHONPATH": pythonpath()})
+    return Daemon(
+        name, [*command, *flags], log, {"PYTHONPATH": pythonpath(), **(environment or {})}
+    )
 
 
 def script(file: str, log: Path, *arguments: str) -> Daemon:

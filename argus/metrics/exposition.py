@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from argus.metrics.families import gauge
 from argus.types import OFF
 from argus.web.server import WebServer, listen
 
@@ -71,6 +73,8 @@ async def shown_metrics(
 
     async def show(request: Request) -> Response:
         families = [family async for family in source.families()]
+        tasks = len(asyncio.all_tasks())
+        families.append(gauge("argus_asyncio_tasks", "Tasks of the event loop.", tasks))
         return exposed(Gathered(families), request.headers.get("accept", ""))
 
     server = WebServer(Starlette(routes=[Route("/metrics", show)]))
