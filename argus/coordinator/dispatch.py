@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from argus.clock import Clock
 from argus.config import CoordinatorConfig
-from argus.control.admission import turn_away
+from argus.control.admission import SHORTEST_RETRY_S, room_s, turn_away
 from argus.control.backlog import due_s
 from argus.control.offers import make_offers
 from argus.control.policy import Policy, Start, Task
@@ -111,6 +111,23 @@ class Dispatcher:
     def knows(self, request_id: str) -> bool:
         """Whether a request of that id is in flight or remembered."""
         return request_id in self._flights or self._results.holds(request_id)
+
+    def check_room(self, request: ImageRequest) -> None:
+        """Refuse a new request before anything is done for it, where it cannot be taken.
+
+        Raises:
+            OverloadedError: as many requests are in flight as may be.
+        """
+        if len(self._flights) >= self._config.max_in_flight:
+            self.before_accept()
+        if len(self._flights) < self._config.max_in_flight:
+            return
+        error = OverloadedError(
+            f"{len(self._flights)} requests are in flight, as many as are allowed",
+            retry_after_s=max(SHORTEST_RETRY_S, room_s(self._membership.fleet)),
+        )
+        self.counters_of(request).refuse(error, full=True)
+        raise error
 
     def submit(
         self,
