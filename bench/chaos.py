@@ -70,7 +70,7 @@ class Chaos:
             again = await _asked_again(users[0], outcomes)
         answered = sum(one.answered for one in outcomes + scene.own)
         surplus = 0
-        if whole is not None and not fault.restarts_coordinator:
+        if whole is not None and not fault.restarts_coordinator and fault.deadline_s is None:
             surplus = whole - before.answered - answered
         wrong = ledger.duplicated(outcomes, again, surplus)
         row = self._row(fault, outcomes, wrong, fault_s, over_s, scene)

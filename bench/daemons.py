@@ -167,7 +167,9 @@ def node(
     environment: dict[str, str] | None = None,
 ) -> Daemon:
     """Return a node that can be hurt from outside, see faulty_node.py; not started."""
-    command = [*PYTHON, str(BENCH / "faulty_node.py"), "--coordinator", server, "--name", name]
+    # On machines of their own nodes would not take processor time from coordinator and clients.
+    command = ["nice", "-n", "5", *PYTHON, str(BENCH / "faulty_node.py")]
+    command += ["--coordinator", server, "--name", name]
     return Daemon(
         name, [*command, *flags], log, {"PYTHONPATH": pythonpath(), **(environment or {})}
     )

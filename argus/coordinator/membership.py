@@ -28,10 +28,12 @@ class Trouble:
 
     Attributes:
         reason: for people.
-        broken: whether the node itself is to blame, and should end; else the way to it may be.
+        died: whether something it had to do may have done it; else the way to it may be to blame.
+        broken: whether the node should end; else it may come back as it is.
     """
 
     reason: str
+    died: bool = False
     broken: bool = False
 
 
@@ -118,11 +120,14 @@ class Member:
         stall_s = lease_s + STALL_FACTOR * self.backlog.slowest_s()
         busy_s = 0.0 if self._busy_since_s is None else now_s - self._busy_since_s
         if min(busy_s, self.heartbeat.device_idle_s) > stall_s:
+            # A machine that was busy with something else comes back; one that hangs is seen again.
             idle_s = self.heartbeat.device_idle_s
-            return Trouble(f"its device did nothing for {idle_s:.1f} s", broken=True)
+            broken = idle_s > stall_s + STUCK_S
+            return Trouble(f"its device did nothing for {idle_s:.1f} s", died=True, broken=broken)
         stuck_s = now_s - self._moved_at_s if self._may_move else 0.0
         if stuck_s > stall_s + STUCK_S:
-            return Trouble(f"none of its rows got on for {stuck_s:.1f} s", broken=True)
+            why = f"none of its rows got on for {stuck_s:.1f} s"
+            return Trouble(why, died=True, broken=True)
         return None
 
     @property
