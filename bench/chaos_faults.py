@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import daemons
-from chaos_cluster import ChaosCluster
+from chaos_cluster import ChaosCluster, Member
 from client_load import Outcome, ask
 from faulty_node import POISON
 
 from argus.client import AsyncClient
 
-VICTIM = "node-0"
 CUT_S = 10.0
 """Beyond the lease, so that the node is given up and finds so when the network is back."""
 BLIP_S = 1.0
@@ -39,6 +38,12 @@ class Scene:
     folder: Path
     own: list[Outcome] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    async def victim(self) -> Member:
+        """Return the node that has most to do: what happens to one that is idle harms nobody."""
+        nodes = (await self.cluster.status_client.status()).nodes
+        busiest = max(nodes, key=lambda node: (node.assigned, node.heartbeat.images_total))
+        return self.cluster.members[busiest.hello.node]
 
 
 Act = Callable[[Scene], Awaitable[None]]
@@ -72,12 +77,12 @@ async def nothing(scene: Scene) -> None:
 
 async def kill_node(scene: Scene) -> None:
     """kill -9."""
-    scene.cluster.members[VICTIM].daemon.signal(signal.SIGKILL)
+    (await scene.victim()).daemon.signal(signal.SIGKILL)
 
 
 async def stop_node(scene: Scene) -> None:
     """Stop a whole process for longer than its lease, then let it go on."""
-    daemon = scene.cluster.members[VICTIM].daemon
+    daemon = (await scene.victim()).daemon
     daemon.signal(signal.SIGSTOP)
     await asyncio.sleep(CUT_S)
     daemon.signal(signal.SIGCONT)
@@ -85,7 +90,7 @@ async def stop_node(scene: Scene) -> None:
 
 async def hang_device(scene: Scene) -> None:
     """Hang the device thread for good; the event loop, and so the heartbeats, go on."""
-    member = scene.cluster.members[VICTIM]
+    member = await scene.victim()
     before = len(member.exits)
     member.daemon.signal(signal.SIGUSR1)
     for _ in range(600):
@@ -99,7 +104,7 @@ async def hang_device(scene: Scene) -> None:
 
 async def cut_network(scene: Scene) -> None:
     """Let nothing through between a node and the coordinator, then let everything through."""
-    weather = scene.cluster.members[VICTIM].network.weather
+    weather = (await scene.victim()).network.weather
     weather.open.clear()
     await asyncio.sleep(CUT_S)
     weather.open.set()
@@ -107,7 +112,7 @@ async def cut_network(scene: Scene) -> None:
 
 async def blink_network(scene: Scene) -> None:
     """The same for less than the lease, three times, then reset every connection once."""
-    network = scene.cluster.members[VICTIM].network
+    network = (await scene.victim()).network
     for _ in range(3):
         network.weather.open.clear()
         await asyncio.sleep(BLIP_S)
@@ -118,7 +123,7 @@ async def blink_network(scene: Scene) -> None:
 
 async def slow_network(scene: Scene) -> None:
     """300 ms each way and 40 kB a second between one node and the coordinator."""
-    weather = scene.cluster.members[VICTIM].network.weather
+    weather = (await scene.victim()).network.weather
     weather.delay_s, weather.bytes_per_s = 0.3, 40e3
     await asyncio.sleep(CUT_S)
     weather.delay_s, weather.bytes_per_s = 0.0, 0.0
