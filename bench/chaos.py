@@ -50,6 +50,7 @@ class Chaos:
     cluster: ChaosCluster
     folder: Path
     rate: float
+    most: float
     usual: int = 0
     """Most requests in flight while nothing was wrong."""
     count: int = 0
@@ -81,7 +82,8 @@ class Chaos:
 
     def _requests(self, fault: Fault) -> list[Outcome]:
         start_s = time.monotonic() + 0.1
-        arrivals = poisson(self.rate * fault.rate, fault.load_s, seed=self.count)
+        rate = fault.of_most * self.most if fault.of_most else self.rate
+        arrivals = poisson(rate, fault.load_s, seed=self.count)
         made = [
             Outcome(f"chaos-{self.count + n}", self.count + n, start_s + at)
             for n, at in enumerate(arrivals)
@@ -190,7 +192,7 @@ async def chaos(arguments: argparse.Namespace, folder: Path) -> list[dict[str, A
         most = await capacity(cluster)
         rate = arguments.rate or min(20.0, max(2.0, arguments.load * most))
         print(f"{most:.1f} pictures/s at most; {rate:.1f} are asked for", file=sys.stderr)
-        run_ = Chaos(cluster, folder, rate)
+        run_ = Chaos(cluster, folder, rate, most)
         rows = []
         for fault in chosen(arguments.only):
             row = await run_.one(fault)

@@ -57,7 +57,7 @@ class Fault:
         name: as the table shows it.
         act: what happens.
         load_s: seconds of load; the fault comes after `before_s` of them.
-        rate: relative to the usual one.
+        of_most: requests a second, relative to what the cluster makes at most; 0: as usual.
         deadline_s: of every request; None: none.
         restarts_coordinator: so that its counts begin anew.
     """
@@ -66,7 +66,7 @@ class Fault:
     act: Act
     load_s: float = 25.0
     before_s: float = 5.0
-    rate: float = 1.0
+    of_most: float = 0.0
     deadline_s: float | None = None
     restarts_coordinator: bool = False
 
@@ -194,5 +194,12 @@ FAULTS: Sequence[Fault] = (
     Fault("rolling restart of the nodes", rolling_restart, load_s=60.0),
     Fault("the coordinator stops for 10 s", stop_coordinator),
     Fault("kill -9 of the coordinator", kill_coordinator, restarts_coordinator=True),
-    Fault("ten times the load", nothing, load_s=30.0, before_s=0.0, rate=10.0, deadline_s=4.0),
+    Fault(
+        "ten times what can be made",
+        nothing,
+        load_s=20.0,
+        before_s=0.0,
+        of_most=10.0,
+        deadline_s=4.0,
+    ),
 )

@@ -1,8 +1,9 @@
 """A node that says of its rows what it likes and never finishes one: for `make chaos` only.
 
 It joins with the hello of a real node under a name of its own, says that it is twice as fast, is in
-the best of health by its own account, and reports steps that nobody has run: `stuck` says the same step again and again, `wild`
-counts far beyond the last one. It prints `joined` and, when it is sent away, why.
+the best of health by its own account, and reports steps that nobody has run: `stuck` says the same
+step again and again, `wild` counts far beyond the last one. It prints `joined` and, when it is sent
+away, why.
 """
 
 from __future__ import annotations
