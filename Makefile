@@ -161,6 +161,21 @@ bench-cache: venv  ## Measure what cached states do to the bundled family's pict
 bench-router: venv  ## Measure decisions a second from 8 to 512 nodes (a minute).
 	PYTHONPATH=bench $(BIN)/python bench/router.py --out bench/results
 
+.PHONY: bench-coordinator
+bench-coordinator: venv  ## Measure what the coordinator adds, beside a bare echo (four minutes on idle cores).
+	PYTHONPATH=bench $(BIN)/python bench/coordinator.py --out bench/results
+
+.PHONY: chaos
+chaos: venv  ## Let every fault happen to real processes under load (under fifteen minutes).
+	PYTHONPATH=bench $(BIN)/python bench/chaos.py --out bench/results
+
+# How long make soak takes.
+MINUTES ?= 30
+
+.PHONY: soak
+soak: venv  ## Run mixed load for MINUTES and see whether anything grows.
+	PYTHONPATH=bench $(BIN)/python bench/soak.py --out bench/results --minutes $(MINUTES)
+
 .PHONY: bench-control
 bench-control: venv  ## Compare policies in virtual time with each other and the bound (an hour of CPU).
 	PYTHONPATH=bench $(BIN)/python bench/control.py --out bench/results --processes 2

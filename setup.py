@@ -92,6 +92,7 @@ setup(
             "pytest-asyncio>=1.2",
             "pytest-cov>=7",
             "ruff>=0.14",
+            "schemathesis>=4.30,<5",
             "trustme>=1.2",
             "triton>=3.5; platform_system == 'Linux'",
             "types-protobuf",

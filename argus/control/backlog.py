@@ -137,6 +137,11 @@ class NodeBacklog:
         """Ids of the rows held, in the order they came."""
         return tuple(self._rows)
 
+    @property
+    def variants(self) -> set[str]:
+        """Variants of the rows held."""
+        return {row.shape.variant for row in self._rows.values()}
+
     def holds(self, variant: str) -> bool:
         """Return whether the variant is resident."""
         return variant in self._residents
@@ -176,6 +181,14 @@ class NodeBacklog:
             self._moved()
             if not row.steps_left:
                 self._give_slots()
+
+    def at_an_edge(self, row_id: str) -> bool:
+        """Whether a row has not done its first step yet, or has done its last; so an unknown row.
+
+        What is wrong with a request shows when it is taken in and when it is decoded.
+        """
+        row = self._rows.get(row_id)
+        return row is None or row.steps_left in (0, row.shape.forwards)
 
     def reshape(self, row_id: str, shape: RowShape) -> None:
         """Note that a row asks for something else than was thought; an unknown row is ignored."""

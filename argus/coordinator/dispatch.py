@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from argus.clock import Clock
 from argus.config import CoordinatorConfig
-from argus.control.admission import turn_away
+from argus.control.admission import SHORTEST_RETRY_S, room_s, turn_away
 from argus.control.backlog import due_s
 from argus.control.offers import make_offers
 from argus.control.policy import Policy, Start, Task
@@ -22,6 +22,7 @@ from argus.coordinator.counters import Counters
 from argus.coordinator.flight import Flight, Phase
 from argus.coordinator.flight_trace import FlightTrace
 from argus.coordinator.membership import Member, Membership
+from argus.coordinator.quarantine import MOST_STRIKES, Quarantine
 from argus.coordinator.results import ResultMemory, check_same
 from argus.coordinator.reuse import Reuse
 from argus.coordinator.subscription import Subscription
@@ -76,6 +77,7 @@ class Dispatcher:
         self._reuse = reuse
         self._results = ResultMemory(config.result_ttl_s, config.result_bytes)
         self._flights: dict[str, Flight] = {}
+        self._quarantine = Quarantine()
         self._accepted = 0
         self._closed = False
         self._empty = asyncio.Event()
@@ -111,6 +113,23 @@ class Dispatcher:
     def knows(self, request_id: str) -> bool:
         """Whether a request of that id is in flight or remembered."""
         return request_id in self._flights or self._results.holds(request_id)
+
+    def check_room(self, request: ImageRequest) -> None:
+        """Refuse a new request before anything is done for it, where it cannot be taken.
+
+        Raises:
+            OverloadedError: as many requests are in flight as may be.
+        """
+        if len(self._flights) >= self._config.max_in_flight:
+            self.before_accept()
+        if len(self._flights) < self._config.max_in_flight:
+            return
+        error = OverloadedError(
+            f"{len(self._flights)} requests are in flight, as many as are allowed",
+            retry_after_s=max(SHORTEST_RETRY_S, room_s(self._membership.fleet)),
+        )
+        self.counters_of(request).refuse(error, full=True)
+        raise error
 
     def submit(
         self,
@@ -234,6 +253,7 @@ class Dispatcher:
     def pump(self) -> None:
         """Do what the policy wants done now."""
         now_s, fleet = self._clock.now(), self._membership.fleet
+        self._quarantine.let_go([node for node in fleet if not node.draining])
         for act in self._policy.dispatch(fleet, now_s):
             flight = self._flights[act.task.id]
             if isinstance(act, Start):
@@ -251,7 +271,9 @@ class Dispatcher:
         member = self._membership.get(decision.node)
         if member is None:
             raise InternalError(f"the policy chose node {decision.node}, which is gone")
-        flight.assign(decision)
+        flight.assign(decision, self._clock.now())
+        if not len(member.backlog):
+            member.moved(self._clock.now())
         if self._reuse is not None:
             variant = self._catalog.variants[flight.row.variant]
             flight.keep_key, flight.checkpoints = self._reuse.keep(
@@ -265,8 +287,15 @@ class Dispatcher:
 
     # -- from nodes -----------------------------------------------------------------------------
 
-    def node_lost(self, member: Member, reason: str) -> None:
-        """Forget a node and replay what it had elsewhere; a node already lost is ignored."""
+    def node_lost(self, member: Member, reason: str, died: bool = True) -> None:
+        """Forget a node and replay what it had elsewhere; a node already lost is ignored.
+
+        Args:
+            member: the node.
+            reason: for people.
+            died: whether something it had to do may have killed it; a node that merely is not
+                heard has a network before it.
+        """
         if not self._membership.is_member(member):
             return
         self._membership.leave(member)
@@ -279,6 +308,7 @@ class Dispatcher:
         for flight in held:
             lost = f"node {member.name} was lost ({reason}); starting again elsewhere"
             flight.warn("NODE_LOST", lost)
+            flight.strikes += died and member.backlog.at_an_edge(flight.id)
             self.replay(flight, f"node {member.name} was lost: {reason}")
         self.pump()
 
@@ -290,20 +320,31 @@ class Dispatcher:
     def replay(self, flight: Flight, reason: str) -> None:
         """Queue a request again, in front, after a node failed it.
 
-        The poison rule: what failed `max_attempts` times may be what makes nodes fail, so it ends.
+        The poison rule: what failed `max_attempts` times, or was beginning or ending on
+        MOST_STRIKES nodes when they died, may be what makes nodes fail, so it ends.
         """
         self._call_off(flight)
         flight.losses += 1
         flight.task.lost = True
         if flight.node is not None:
-            flight.task.avoid.add(flight.node)
-        if flight.losses >= self._config.max_attempts:
+            flight.failed_on.add(flight.node)
+            flight.task.avoid = set(flight.failed_on)
+        if flight.losses >= self._config.max_attempts or flight.strikes >= MOST_STRIKES:
             gave_up = InternalError(f"given up after {flight.losses} attempts; the last: {reason}")
             self._detach(flight)
             self._close(flight, Phase.FAILED, gave_up)
             return
         self.counters_of(flight.request).replayed += 1
         self._requeue(flight)
+        if flight.strikes:
+            self._quarantine.take(flight)
+
+    def take_away(self, flight: Flight, reason: str) -> None:
+        """Replay a request that its node has and does not get done."""
+        member = None if flight.node is None else self._membership.get(flight.node)
+        if member is not None:
+            member.forget(flight.id, flight.sends)
+        self.replay(flight, reason)
 
     def put_back(self, flight: Flight) -> None:
         """Queue a request again that its node did not take; this says nothing against it."""
@@ -377,6 +418,7 @@ class Dispatcher:
     ) -> None:
         """Do the bookkeeping of every ending."""
         del self._flights[flight.id]
+        self._quarantine.drop(flight)
         flight.finish(phase, end)
         self.counters_of(flight.request).ended(flight, phase)
         if not self._flights:

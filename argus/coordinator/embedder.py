@@ -20,9 +20,16 @@ def understands(config: CacheConfig, variant: VariantInfo) -> bool:
 def open_embedder(config: CacheConfig) -> Embedder:
     """Load the embedder that the settings name; takes seconds.
 
+    From then on torch uses one thread in this process. A batch of prompts is too little work for
+    more, and threads that wait for each other on cores that others use too take many times as long.
+
     Raises:
         ModelError: the folder is no text encoder, or there is none at all.
     """
+    # Seconds of imports that nobody should wait for who embeds nothing.
+    import torch
+
+    torch.set_num_threads(1)
     if config.embedder:
         folder = Path(config.embedder)
         try:

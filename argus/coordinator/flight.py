@@ -44,20 +44,29 @@ class Flight:
     sends: int = 0
     """Times it was sent to a node; the attempt number that nodes see."""
     losses: int = 0
-    """Times a node died of it or failed it."""
+    """Times a node was lost with it or failed it."""
+    strikes: int = 0
+    """Times a node died while it was beginning or ending there."""
+    failed_on: set[str] = field(default_factory=set)
+    """Names of nodes that were lost with it or failed it."""
     keep_key: str = ""
     """Entry of the cache that its row leaves behind."""
     checkpoints: tuple[int, ...] = ()
     """Steps whose states that entry has."""
     missed: bool = False
     """The state it was to start from was not there, and every step is run."""
+    sent_s: float = 0.0
+    """When its node was given it."""
     started_s: float | None = None
+    step: int = 0
+    """The last one that its node reported."""
     stranded_s: float | None = None
     """Since when no node could make it."""
     subscriptions: list[Subscription] = field(default_factory=list)
     left_at_s: float | None = None
     """When the last one who listened left."""
     trace: FlightTrace = field(default_factory=FlightTrace)
+    _kept: bool = False
 
     @property
     def id(self) -> str:
@@ -99,9 +108,10 @@ class Flight:
         """Return whether an answer now would be in time."""
         return now_s <= self.deadline_at_s
 
-    def assign(self, decision: Decision) -> None:
+    def assign(self, decision: Decision, now_s: float) -> None:
         """Note that it is sent to the node of `decision`."""
         self.task.decision = decision
+        self.sent_s, self.step = now_s, 0
         self.node = decision.node
         self.sends += 1
         self.phase = Phase.ASSIGNED
@@ -179,7 +189,7 @@ class Flight:
         """Add one who listens."""
         self.subscriptions.append(subscription)
         self.left_at_s = None
-        self.task.held = False
+        self._note_held()
 
     def leave(self, subscription: Subscription, now_s: float) -> None:
         """Take out one who listened; one who does not is ignored."""
@@ -187,7 +197,15 @@ class Flight:
             self.subscriptions.remove(subscription)
             if not self.subscriptions:
                 self.left_at_s = now_s
-                self.task.held = True
+                self._note_held()
+
+    def hold(self, kept: bool) -> None:
+        """Keep it from being started, or no longer."""
+        self._kept = kept
+        self._note_held()
+
+    def _note_held(self) -> None:
+        self.task.held = self._kept or self.left_at_s is not None
 
     def deserted_s(self, now_s: float) -> float:
         """Return for how long nobody has listened; below 0 while someone does."""

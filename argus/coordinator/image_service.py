@@ -83,6 +83,8 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
         """Return the events of a request, or count why there are none."""
         try:
             reading: Reading | None = None
+            if not known:
+                self._dispatcher.check_room(wanted)
             if self._prompts is not None and not known:
                 ladder, variants = self._catalog.ladder, self._catalog.variants
                 reading = await self._prompts.read(wanted, ladder, variants)

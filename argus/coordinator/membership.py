@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from argus.clock import Clock
 from argus.control.backlog import NodeBacklog
@@ -17,6 +18,23 @@ SLOWNESS = 0.1, 100.0
 """What a node may say of how slow its steps are; an older node says nothing, which reads as 0."""
 STALL_FACTOR = 10.0
 """A device thread silent for so many times its longest work is given up."""
+STUCK_S = 10.0
+"""What a node that holds rows may take beyond that until one of them gets on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a node must be given up.
+
+    Attributes:
+        reason: for people.
+        died: whether something it had to do may have done it; else the way to it may be to blame.
+        broken: whether the node should end; else it may come back as it is.
+    """
+
+    reason: str
+    died: bool = False
+    broken: bool = False
 
 
 class Member:
@@ -36,6 +54,7 @@ class Member:
         self.end_error: ArgusError | None = None
         """With what the stream ends, when it is the coordinator that ends it."""
         self._busy_since_s: float | None = None
+        self._moved_at_s = now_s
         self.limit = info.slots + LOOKAHEAD_ROWS
         """Rows that it may hold."""
         self._told_to_forget: set[tuple[str, int]] = set()
@@ -69,6 +88,10 @@ class Member:
         """Note that the node said something: on a slow link images come before heartbeats."""
         self.heard_at_s = now_s
 
+    def moved(self, now_s: float) -> None:
+        """Note that a row got on, or that the first one was sent."""
+        self._moved_at_s = now_s
+
     def beat(self, heartbeat: cluster_pb2.Heartbeat, now_s: float) -> None:
         """Take in a heartbeat."""
         self.hear(now_s)
@@ -82,22 +105,36 @@ class Member:
         elif self._busy_since_s is None:
             self._busy_since_s = now_s
 
-    def trouble(self, now_s: float, lease_s: float) -> str | None:
+    def trouble(self, now_s: float, lease_s: float) -> Trouble | None:
         """Return why the node must be given up, or None.
 
         The device thread is dead when it showed no life for far longer than its longest piece of
-        work although there was work all the while.
+        work although there was work all the while. Whatever a node says of itself, one of the rows
+        that it holds must get on, unless it is still fetching their weights.
         """
         if self.reads_too_slowly:
-            return "it does not read its stream"
+            return Trouble("it does not read its stream")
         silent_s = now_s - self.heard_at_s
         if silent_s > lease_s:
-            return f"nothing was heard for {silent_s:.1f} s"
+            return Trouble(f"nothing was heard for {silent_s:.1f} s")
         stall_s = lease_s + STALL_FACTOR * self.backlog.slowest_s()
         busy_s = 0.0 if self._busy_since_s is None else now_s - self._busy_since_s
         if min(busy_s, self.heartbeat.device_idle_s) > stall_s:
-            return f"its device did nothing for {self.heartbeat.device_idle_s:.1f} s"
+            # A machine that was busy with something else comes back; one that hangs is seen again.
+            idle_s = self.heartbeat.device_idle_s
+            broken = idle_s > stall_s + STUCK_S
+            return Trouble(f"its device did nothing for {idle_s:.1f} s", died=True, broken=broken)
+        stuck_s = now_s - self._moved_at_s if self._may_move else 0.0
+        if stuck_s > stall_s + STUCK_S:
+            why = f"none of its rows got on for {stuck_s:.1f} s"
+            return Trouble(why, died=True, broken=True)
         return None
+
+    @property
+    def _may_move(self) -> bool:
+        """Whether it holds a row whose weights are on its device, as far as it says."""
+        held, resident = self.backlog.variants, self.heartbeat.resident
+        return bool(held) and (not resident or not held.isdisjoint(resident))
 
     def send(self, message: cluster_pb2.JoinResponse) -> None:
         """Queue a message; a node that leaves too many unread is given up at the next check."""
@@ -197,8 +234,14 @@ class Membership:
             del self._members[member.name]
             self.fleet.remove(member.name)
 
-    def troubled(self) -> list[tuple[Member, str]]:
+    def hear_all(self) -> None:
+        """Give every node its lease anew: it was we who did not listen."""
+        for member in self._members.values():
+            member.hear(self._clock.now())
+            member.moved(self._clock.now())
+
+    def troubled(self) -> list[tuple[Member, Trouble]]:
         """Return the members that must be given up, each with the reason."""
         now_s = self._clock.now()
         found = [(m, m.trouble(now_s, self.lease_s)) for m in self.members]
-        return [(member, reason) for member, reason in found if reason is not None]
+        return [(member, trouble) for member, trouble in found if trouble is not None]

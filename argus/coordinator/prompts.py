@@ -21,6 +21,9 @@ from argus.types import ImageRequest, VariantInfo
 log = logging.getLogger(__name__)
 
 Vector = NDArray[np.float32]
+MOST_AT_A_TIME = 32
+"""Prompts that are embedded at a time, two batches: those that come meanwhile go without, since
+nobody who is to be refused should wait for that."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +59,7 @@ class PromptReader:
         self._reuse = reuse
         self._wait_s = wait_s
         self._opening: asyncio.Task[None] | None = None
+        self._reading = 0
 
     def meet(self, variants: Iterable[VariantInfo]) -> None:
         """Load the embedder in the background once a variant is served that it helps to predict."""
@@ -84,6 +88,17 @@ class PromptReader:
         A request with neither deadline nor min_quality does not wait for the predictor's sake:
         whatever is predicted, it is made at its reference level.
         """
+        if self._reading >= MOST_AT_A_TIME:
+            return Reading(PromptView(request.prompt))
+        self._reading += 1
+        try:
+            return await self._read(request, ladder, variants)
+        finally:
+            self._reading -= 1
+
+    async def _read(
+        self, request: ImageRequest, ladder: Ladder, variants: Mapping[str, VariantInfo]
+    ) -> Reading:
         chooses = request.deadline_s is not None or request.min_quality is not None
         needed = chooses and self._usable
         looks = self._reuse is not None and self._reuse.looks_up(request)

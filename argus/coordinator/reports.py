@@ -45,21 +45,27 @@ class Reports:
             case "started":
                 self._started(member, flight, event.started)
             case "step":
-                member.backlog.progress(flight.id, event.step.step)
-                flight.tell(image_pb2.GenerateResponse(request_id=flight.id, step=event.step))
+                self._step(member, flight, event.step)
             case "preview":
                 flight.tell(image_pb2.GenerateResponse(request_id=flight.id, preview=event.preview))
             case "warning":
                 flight.tell(image_pb2.GenerateResponse(request_id=flight.id, warning=event.warning))
+            case "done" if not event.done.data:
+                self._dispatcher.replay(flight, f"node {member.name} sent an empty picture")
+                self._dispatcher.pump()
             case "done":
+                member.moved(self._clock.now())
                 self._dispatcher.complete(flight, self._image(member, flight, event.done))
                 self._dispatcher.pump()
             case "failed":
+                member.moved(self._clock.now())
                 self._failed(member, flight, event.failed)
                 self._dispatcher.pump()
 
     def _started(self, member: Member, flight: Flight, report: cluster_pb2.WorkStarted) -> None:
         member.backlog.start(flight.id)
+        if flight.phase is not Phase.RUNNING:
+            member.moved(self._clock.now())
         flight.start(self._clock.now())
         self._note_state(member, flight, report)
         offer = flight.made_at
@@ -71,6 +77,23 @@ class Reports:
             attempt=flight.losses + 1,
         )
         flight.tell(image_pb2.GenerateResponse(request_id=flight.id, started=started))
+
+    def _step(self, member: Member, flight: Flight, report: image_pb2.StepProgress) -> None:
+        """Note a step that goes on from the last one.
+
+        Raises:
+            InvalidArgumentError: there is no such step: the node is broken.
+        """
+        offer = flight.decision.offer
+        most = max(offer.steps, offer.row.forwards, offer.whole.forwards)
+        if report.step > most:
+            raise InvalidArgumentError("step", f"request {flight.id} has {most}, not {report.step}")
+        if report.step <= flight.step:
+            return
+        flight.step = report.step
+        member.moved(self._clock.now())
+        member.backlog.progress(flight.id, report.step)
+        flight.tell(image_pb2.GenerateResponse(request_id=flight.id, step=report))
 
     def _note_state(self, member: Member, flight: Flight, report: cluster_pb2.WorkStarted) -> None:
         """Account for the state that a row was to start from."""

@@ -46,6 +46,8 @@ class ResultMemory:
         self._ttl_s = ttl_s
         self._limit_bytes = limit_bytes
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._by_age: OrderedDict[str, float] = OrderedDict()
+        """When entries expire, the oldest first: all live equally long."""
         self.bytes_used = 0
 
     def __len__(self) -> int:
@@ -83,14 +85,19 @@ class ResultMemory:
             self._forget(request.request_id)
         entry = _Entry(request, response, now_s + self._ttl_s, size_bytes)
         self._entries[request.request_id] = entry
+        self._by_age[request.request_id] = entry.expires_s
         self.bytes_used += size_bytes
         while self.bytes_used > self._limit_bytes:
             self._forget(next(iter(self._entries)))
 
     def expire(self, now_s: float) -> None:
-        """Forget what is older than the time to live."""
-        for request_id in [k for k, e in self._entries.items() if e.expires_s <= now_s]:
+        """Forget what is older than the time to live; takes as long as there is to forget."""
+        while self._by_age:
+            request_id, expires_s = next(iter(self._by_age.items()))
+            if expires_s > now_s:
+                return
             self._forget(request_id)
 
     def _forget(self, request_id: str) -> None:
+        del self._by_age[request_id]
         self.bytes_used -= self._entries.pop(request_id).size_bytes

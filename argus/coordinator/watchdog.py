@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from argus.clock import Clock
+from argus.control.backlog import PATIENCE_S
 from argus.control.router import takers
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.flight import Flight, Phase
 from argus.coordinator.membership import Membership
-from argus.errors import DeadlineError, UnavailableError
+from argus.errors import DeadlineError, InternalError, UnavailableError
+
+OVERDUE_FACTOR = 10.0
+"""A row that takes so many times what was predicted, and its patience, is made elsewhere."""
+LATE_SHARE = 0.5
+"""Of a lease: when checks are further apart, this process was stopped, and nodes were not heard."""
 
 
 class Watchdog:
@@ -27,22 +33,40 @@ class Watchdog:
         self._node_wait_s = node_wait_s
         self._membership = membership
         self._dispatcher = dispatcher
+        self._checked_s = clock.now()
 
     def check(self) -> None:
         """Give up dead nodes, end requests that are too late, and send what can be sent."""
-        for member, reason in self._membership.troubled():
-            member.close(UnavailableError(f"node {member.name} was given up: {reason}"))
-            self._dispatcher.node_lost(member, reason)
         now_s = self._clock.now()
+        if now_s - self._checked_s > LATE_SHARE * self._membership.lease_s:
+            self._membership.hear_all()
+        self._checked_s = now_s
+        for member, trouble in self._membership.troubled():
+            words = f"node {member.name} was given up: {trouble.reason}"
+            # A node comes back after what may be the network's fault; one that is broken ends.
+            member.close(InternalError(words) if trouble.broken else UnavailableError(words))
+            self._dispatcher.node_lost(member, trouble.reason, died=trouble.died)
         for flight in tuple(self._dispatcher.flights.values()):
             if not flight.on_time(now_s):
                 late = f"the image was not ready within {flight.request.deadline_s:g} s"
                 self._dispatcher.abort(flight, Phase.FAILED, DeadlineError(late))
-            elif not self._dispatcher.cancel_if_deserted(flight) and flight.phase is Phase.QUEUED:
+            elif self._dispatcher.cancel_if_deserted(flight):
+                continue
+            elif flight.phase is Phase.QUEUED:
                 self._check_stranded(flight, now_s)
+            else:
+                self._check_overdue(flight, now_s)
         self._dispatcher.forget_old_results()
         self._dispatcher.plan()
         self._dispatcher.pump()
+
+    def _check_overdue(self, flight: Flight, now_s: float) -> None:
+        """Take a request from a node that does not get it done, whatever it says of it."""
+        most_s = OVERDUE_FACTOR * flight.decision.predicted_finish_s
+        most_s += PATIENCE_S + self._membership.lease_s
+        if now_s - flight.sent_s > most_s:
+            took = f"node {flight.node} did not make it within {most_s:.0f} s"
+            self._dispatcher.take_away(flight, took)
 
     def _check_stranded(self, flight: Flight, now_s: float) -> None:
         """End a request that waits for nodes that do not come back."""

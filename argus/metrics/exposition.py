@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from argus.metrics.families import gauge
 from argus.types import OFF
 from argus.web.server import WebServer, listen
 
@@ -87,6 +89,8 @@ async def shown_metrics(
 
     async def show(request: Request) -> Response:
         families = [family async for family in source.families()]
+        tasks = len(asyncio.all_tasks())
+        families.append(gauge("argus_asyncio_tasks", "Tasks of the event loop.", tasks))
         return exposed(Gathered(families), request.headers.get("accept", ""))
 
     probes = [_checked(path, check) for path, check in (checks or {}).items()]

@@ -17,6 +17,7 @@ from argus.engine.events import (
     RowFailed,
     RowStarted,
     RowStates,
+    RowStep,
 )
 from argus.errors import ArgusError, InternalError, UnavailableError
 from argus.node.outbox import Outbox
@@ -38,6 +39,9 @@ log = logging.getLogger(__name__)
 FAREWELL_S = 5.0
 WAIT_SHARE = 0.1
 """Of the time to a row's deadline that it waits for its state at most."""
+TELL_EVERY_S = 0.1
+"""Seconds between two steps of a row that are told of: nobody sees more, and the coordinator hears
+the steps of all rows on all nodes."""
 EOF = grpc.aio.EOF  # type: ignore[attr-defined]
 
 
@@ -62,6 +66,7 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox()
         self._rows: set[tuple[str, int]] = set()
+        self._told_s: dict[tuple[str, int], float] = {}
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -226,8 +231,11 @@ class Session:
             self._idle.clear()
 
     def _tell(self, row: tuple[str, int], event: Reported, fetch: Fetch | None = None) -> None:
+        if isinstance(event, RowStep) and not self._is_news(row, event):
+            return
         if isinstance(event, RowDone | RowFailed):
             self._rows.discard(row)
+            self._told_s.pop(row, None)
             if not self._rows:
                 self._idle.set()
         self._traces.note(row, event)
@@ -236,6 +244,15 @@ class Session:
             message.event.started.state_tier = fetch.found.tier
             message.event.started.state_s = fetch.found.seconds
         self._outbox.put(message)
+
+    def _is_news(self, row: tuple[str, int], event: RowStep) -> bool:
+        """Whether a step is told of: the last one always, others not too often."""
+        now_s = self._loop.time()
+        last_s = self._told_s.get(row)
+        if event.step < event.steps and last_s is not None and now_s - last_s < TELL_EVERY_S:
+            return False
+        self._told_s[row] = now_s
+        return True
 
 
 def _whole(request: ResolvedRequest) -> ResolvedRequest:

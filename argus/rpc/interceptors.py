@@ -87,6 +87,9 @@ async def _mapped_errors(method: str, context: Context, request: Any) -> AsyncIt
         yield
     except grpc.aio.AbortError:
         raise
+    except NotImplementedError:
+        # What generated code raises for a method that a service, such as Health, leaves out.
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented here")
     except Exception as error:
         if isinstance(error, ArgusError):
             log.debug("%s refused: %s", method, type(error).__name__)

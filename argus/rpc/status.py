@@ -184,6 +184,10 @@ def from_rpc_error(error: RpcFailure, server: str = "the server") -> ArgusError:
         return OverloadedError(message, retry_after_s)
     if code is grpc.StatusCode.UNAVAILABLE and not details:
         return UnavailableError(f"cannot reach {server}: {_last_cause(message)}")
+    if code is grpc.StatusCode.INTERNAL and not details:
+        # A peer's own says more. This is gRPC's word for a stream that broke under a write, which
+        # hides the status that the peer ended it with.
+        return UnavailableError(f"the connection to {server} broke: {message}")
     return _PLAIN.get(code, InternalError)(message)
 
 

@@ -208,7 +208,7 @@ class GenerateResponse(message.Message):
 
     @builtins.property
     def step(self) -> StepProgress:
-        """A step was completed."""
+        """A step was completed. Of quick steps some are left out, never the last."""
 
     @builtins.property
     def preview(self) -> Preview:

@@ -13,6 +13,7 @@ from argus.errors import (
     OverloadedError,
     UnavailableError,
 )
+from argus.types import ImageRequest
 from argus.v1 import cluster_pb2, image_pb2
 from tests.unit.coordinator.bench import BASE, Bench, follow, kinds, one_work, sent, works
 
@@ -191,14 +192,14 @@ async def test_accepted_requests_wait_for_a_node_to_come_back_but_not_for_ever()
     bench = Bench(lease_s=1.0, node_wait_s=3.0)
     node = bench.join("a")
     back, lost = bench.submit("back"), bench.submit("lost")
-    bench.dispatcher.node_lost(node, "cut")
+    bench.dispatcher.node_lost(node, "cut", died=False)
     bench.pass_time(2.0)
     again = bench.join("a")
     for work in await works(again):
         if work.request_id == "back":
             bench.done(again, work)
     assert kinds(await follow(back))[-1] == "image"
-    bench.dispatcher.node_lost(again, "cut")
+    bench.dispatcher.node_lost(again, "cut", died=False)
     bench.pass_time(0.1)
     bench.pass_time(2.9)
     assert "lost" in bench.dispatcher.flights
@@ -268,3 +269,17 @@ async def test_after_closing_new_requests_are_refused_and_the_rest_can_be_ended(
     with pytest.raises(UnavailableError, match="bye"):
         await follow(events)
     await bench.dispatcher.wait_empty()
+
+
+async def test_who_finds_no_room_is_told_before_anything_is_done_and_counted_once() -> None:
+    bench = Bench(max_in_flight=1)
+    bench.join()
+    new = ImageRequest(request_id="new", prompt="p", variant="no such thing")
+    bench.dispatcher.check_room(new)
+    bench.submit("first")
+    gives_way: list[str] = []
+    bench.dispatcher.before_accept = lambda: gives_way.append("asked")
+    with pytest.raises(OverloadedError) as caught:
+        bench.dispatcher.check_room(new)
+    assert caught.value.retry_after_s == pytest.approx(1.1)
+    assert (bench.counters["refused"], gives_way) == (1, ["asked"])

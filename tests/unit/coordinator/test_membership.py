@@ -23,7 +23,7 @@ def joined(clock: ManualClock) -> tuple[Membership, Member]:
 
 
 def reasons(membership: Membership) -> list[str]:
-    return [reason for _, reason in membership.troubled()]
+    return [trouble.reason for _, trouble in membership.troubled()]
 
 
 def test_a_lease_lasts_as_long_as_the_node_is_heard() -> None:

@@ -53,6 +53,7 @@ async def test_the_status_has_the_price_of_a_policy_that_has_one_and_its_plan() 
     for i in range(40):
         bench.submit(f"r{i}", deadline_s=60.0)
         bench.pass_time(1.0)
+        node.moved(bench.clock.now())  # for all that the coordinator knows
     bench.done(node, (await works(node))[0])
     status = policy_status("argus", policy, bench.clock.now())
     assert status.price > 0.0

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 import argus.coordinator.predictors
 import argus.coordinator.service
-from argus.config import CoordinatorConfig
+from argus.config import CacheConfig, CoordinatorConfig
 from argus.control.levels import Ladder
 from argus.control.predictor import LevelMeans, QualityPredictor
+from argus.coordinator.embedder import open_embedder
 from argus.coordinator.embedding import Embedding
 from argus.coordinator.predictors import load_predictor
-from argus.coordinator.prompts import PromptReader, Reading
+from argus.coordinator.prompts import MOST_AT_A_TIME, PromptReader, Reading
 from argus.errors import ConfigError, InvalidArgumentError, ModelError
 from argus.types import ImageRequest
 from tests.unit.coordinator.bench import BASE
@@ -112,6 +113,22 @@ async def test_an_embedder_that_hangs_or_fails_costs_the_embedding_and_no_more(
     embedder.broken = True
     assert (await read(own, deadline_s=1.0)).prompt.embedding is None
     embedder.broken = False
+    assert (await read(own, deadline_s=1.0)).prompt.embedding is not None
+
+
+async def test_of_a_crowd_only_so_many_wait_for_their_embeddings(
+    embedding: Embedding, embedder: Counted
+) -> None:
+    own = await reader(embedding, fitted())
+    own._wait_s = 5.0
+    embedder.hold.clear()
+    first = [asyncio.create_task(read(own, deadline_s=1.0)) for _ in range(MOST_AT_A_TIME)]
+    await eventually(lambda: bool(embedder.seen))
+    late = await read(own, deadline_s=1.0)
+    assert (late.prompt.text, late.prompt.embedding, late.near) == (EASY, None, ())
+    embedder.hold.set()
+    for found in await asyncio.gather(*first):
+        assert found.prompt.embedding == pytest.approx([1.0, 0.0])
     assert (await read(own, deadline_s=1.0)).prompt.embedding is not None
 
 
@@ -236,3 +253,20 @@ def test_a_folder_that_holds_none_is_refused_with_the_setting(tmp_path: Path) ->
     (tmp_path / "predictor.safetensors").write_bytes(b"spoiled")
     with pytest.raises(ConfigError, match="coordinator.predictor: .*predictor.safetensors: not a"):
         load_predictor(CoordinatorConfig(predictor=str(tmp_path)))
+
+
+def test_prompts_are_embedded_by_one_thread() -> None:
+    """Two that wait for each other on a busy machine made every request wait half a second."""
+    import torch
+
+    found: list[int] = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        open_embedder(CacheConfig())
+        embedding = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        embedding.start()
+        embedding.join()
+    finally:
+        torch.set_num_threads(before)
+    assert found == [1]

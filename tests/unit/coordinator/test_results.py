@@ -61,3 +61,16 @@ def test_expiry_frees_everything_that_is_old() -> None:
     memory.remember(request("b"), response("b"), 5.0)
     memory.expire(12.0)
     assert (len(memory), memory.bytes_used) == (1, 2024)
+
+
+def test_what_was_asked_for_again_does_not_live_longer_nor_shield_what_is_old() -> None:
+    memory = ResultMemory(ttl_s=10.0, limit_bytes=10_000)
+    memory.remember(request("a"), response("a"), 0.0)
+    memory.remember(request("b"), response("b"), 5.0)
+    memory.find(request("a"), 6.0)
+    memory.remember(request("b"), response("b"), 8.0)
+    memory.expire(15.0)
+    assert not memory.holds("a")
+    assert memory.find(request("b"), 17.9) == response("b")
+    assert memory.find(request("b"), 18.0) is None
+    assert (len(memory), memory.bytes_used) == (0, 0)

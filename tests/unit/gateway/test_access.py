@@ -128,6 +128,62 @@ async def test_each_role_opens_its_own_routes_and_no_other(tmp_path: Path, role:
     assert 401 not in answers.values()
 
 
+BODIES = {
+    **{(method, path): 200 for method, path in ROLES if method == "GET"},
+    **{("GET", path): 200 for path in OPEN},
+    ("POST", PATH): 413,
+}
+"""How a body beyond the limit is answered: where none is wanted none is read."""
+LONG = 300 * 2**10
+
+
+async def test_no_route_takes_what_is_too_long(tmp_path: Path) -> None:
+    async with door(tmp_path) as here:
+        assert here.routes == set(BODIES)
+        key = shown(here.keys.text["browser"])
+        for (method, path), status in BODIES.items():
+            url = path.replace("{model}", "base")
+            long = {**key, "X-Long": "x" * LONG}
+            async with here.http.stream(method, url, headers=long) as answer:
+                assert answer.status_code in {400, 431}, f"{method} {path}: headers"
+            body = {"Content-Type": "application/json", **key}
+            async with here.http.stream(method, url, headers=body, content=b" " * LONG) as answer:
+                assert answer.status_code == status, f"{method} {path}: body"
+    assert not here.node.works
+
+
+async def again_the_same_picture(here: Door, path: str) -> None:
+    headers = {**shown(here.keys.text["client"]), "Idempotency-Key": "once"}
+    body = {"prompt": "x", "seed": 7}
+    first, second = [await here.http.post(path, json=body, headers=headers) for _ in range(2)]
+    assert first.json()["data"] == second.json()["data"]
+    assert len(here.node.works) == 1
+
+
+async def again_only_read(here: Door, path: str) -> None:
+    for _ in range(2):
+        url = path.replace("{model}", "base")
+        headers = shown(here.keys.text["browser"])
+        async with here.http.stream("GET", url, headers=headers) as answer:
+            assert answer.status_code == 200, path
+    assert not here.node.works
+
+
+REPLAYS = {
+    **{(method, path): again_only_read for method, path in ROLES if method == "GET"},
+    **{("GET", path): again_only_read for path in OPEN},
+    ("POST", PATH): again_the_same_picture,
+}
+"""What a request that is sent a second time does: at most what was done before."""
+
+
+async def test_a_request_sent_again_does_nothing_new(tmp_path: Path) -> None:
+    async with door(tmp_path) as here:
+        assert here.routes == set(REPLAYS)
+        for (_, path), replay in sorted(REPLAYS.items()):
+            await replay(here, path)
+
+
 async def test_images_are_for_the_tenant_of_the_key(tmp_path: Path) -> None:
     async with door(tmp_path) as here:
         headers = shown(here.keys.text["client"])

@@ -52,6 +52,7 @@ async def test_requests_are_counted_from_acceptance_to_their_end() -> None:
             after = await scraped(here)
     assert before["argus_requests_accepted_total"] == 0
     assert before["argus_nodes{state=serving}"] == 0
+    assert after["argus_asyncio_tasks"] >= 1
     assert after["argus_requests_accepted_total"] == 4
     assert after["argus_requests_ended_total{outcome=answered}"] == 4
     assert after["argus_requests_on_time_total"] == 4

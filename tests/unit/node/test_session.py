@@ -14,6 +14,7 @@ import pytest
 from argus.config import Config, NodeConfig
 from argus.errors import AlreadyExistsError, InternalError, UnavailableError
 from argus.node.daemon import serve
+from argus.node.session import TELL_EVERY_S
 from argus.rpc.convert_cluster import node_info_from_proto
 from argus.v1 import cluster_pb2, cluster_pb2_grpc
 
@@ -128,6 +129,26 @@ async def test_work_comes_in_and_events_go_out(
     assert failed.failed.reason == cluster_pb2.WORK_FAILURE_CANCELLED
     stop.set()
     await servicer.until("draining")
+    await asyncio.wait_for(daemon, 30)
+
+
+async def test_of_quick_steps_some_are_told_of_and_the_last_one_always(
+    coordinator: tuple[Coordinator, str], config: Config
+) -> None:
+    servicer, _ = coordinator
+    stop = asyncio.Event()
+    daemon = asyncio.create_task(serve(config, stop))
+    await servicer.until("heartbeat")
+    loop = asyncio.get_running_loop()
+    begun_s = loop.time()
+    await servicer.send(work=work("r1", steps=60))
+    events = [m.event for m in await servicer.until("done")]
+    took_s = loop.time() - begun_s
+    told = [event.step.step for event in events if event.HasField("step")]
+    assert told[-1] == 60
+    assert told == sorted(set(told))
+    assert 2 <= len(told) <= took_s / TELL_EVERY_S + 2
+    stop.set()
     await asyncio.wait_for(daemon, 30)
 
 

@@ -33,7 +33,7 @@ time.sleep(60)
 
 
 def test_it_joins_is_drained_and_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared: list[tuple[str, str]] = []
+    prepared: list[tuple[LogConfig, str]] = []
     seen: list[Config] = []
 
     async def serve(config: Config, stop: asyncio.Event, on_joined: Callable[[], None]) -> None:
@@ -48,7 +48,7 @@ def test_it_joins_is_drained_and_has_left(monkeypatch: pytest.MonkeyPatch) -> No
     assert actor.where() == actor.where()
     actor.drain()
     assert actor.ended() == LEFT
-    assert prepared == [("debug", "node-7")]
+    assert prepared == [(config.log, "node-7")]
     assert seen == [config]
     actor.drain()  # it is gone, which is as well
 

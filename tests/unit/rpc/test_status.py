@@ -153,6 +153,11 @@ def test_trailers_stay_small_whatever_was_asked_for() -> None:
             "message larger than max",
         ),
         (
+            Failure(grpc.StatusCode.INTERNAL, "Internal error from Core", None),
+            errors.UnavailableError,
+            "the connection to h:1 broke: Internal error from Core",
+        ),
+        (
             Failure(grpc.StatusCode.UNIMPLEMENTED, None, None),
             errors.InternalError,
             "UNIMPLEMENTED",

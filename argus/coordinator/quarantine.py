@@ -1,0 +1,69 @@
+"""What a request that kills nodes is told by, without harm to those that stood beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from argus.control.backlog import NodeBacklog
+from argus.control.router import takers
+from argus.coordinator.flight import Flight
+
+MOST_STRIKES = 2
+"""Nodes that may die of a request."""
+
+
+class Quarantine:
+    """Requests that were beginning or ending on a node when it died.
+
+    One of them may be what killed it. They are made again as any other, but never two of them on
+    one node: the next node that dies of one of them then convicts that one alone.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, Flight] = {}
+        self._loose: dict[str, Flight] = {}
+
+    def __len__(self) -> int:
+        return len(self._held) + len(self._loose)
+
+    def take(self, flight: Flight) -> None:
+        """Keep a request, which waits in the policy's line, from being started."""
+        self._loose.pop(flight.id, None)
+        self._held[flight.id] = flight
+        flight.hold(True)
+
+    def drop(self, flight: Flight) -> None:
+        """Forget a request that has ended; any other is ignored."""
+        self._held.pop(flight.id, None)
+        self._loose.pop(flight.id, None)
+
+    def let_go(self, nodes: Sequence[NodeBacklog]) -> None:
+        """Let requests be started, the most urgent first, on nodes that have none of them."""
+        if not self:
+            return
+        for flight in sorted(self._held.values(), key=lambda one: one.deadline_at_s):
+            others = self._elsewhere(flight)
+            free = [x for x in nodes if x.info.name not in others]
+            if len(free) > self._waiting and any(takers(offer, free) for offer in flight.offers):
+                del self._held[flight.id]
+                self._loose[flight.id] = flight
+                flight.hold(False)
+        for flight in self._loose.values():
+            flight.task.avoid = self._to_avoid(flight, nodes)
+
+    @property
+    def _waiting(self) -> int:
+        """Requests let go of that no node has yet."""
+        return sum(flight.node is None for flight in self._loose.values())
+
+    def _elsewhere(self, flight: Flight) -> set[str]:
+        """Return the nodes that have another of them."""
+        others = (one.node for one in self._loose.values() if one is not flight)
+        return {node for node in others if node is not None}
+
+    def _to_avoid(self, flight: Flight, nodes: Iterable[NodeBacklog]) -> set[str]:
+        """Return where a request must not go: also where it failed, while there is another."""
+        others = self._elsewhere(flight)
+        both = others | flight.failed_on
+        left = [node for node in nodes if node.info.name not in both]
+        return both if any(takers(offer, left) for offer in flight.offers) else others

@@ -1,0 +1,123 @@
+"""A request that kills nodes ends after two of them, and harms nobody who stood beside it."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from argus.coordinator.membership import Member
+from argus.errors import InternalError
+from argus.v1 import cluster_pb2, image_pb2
+from tests.unit.coordinator.bench import Bench, follow, kinds, works
+
+POISON = "poison"
+
+
+class Ward:
+    """Nodes that make what they are given, but die of one request; each death brings a new node."""
+
+    def __init__(self, names: str, slots: int) -> None:
+        self.bench = Bench()
+        self.slots = slots
+        self.nodes = {name: self.bench.join(name, slots=slots) for name in names}
+        self.held: list[tuple[Member, cluster_pb2.Work]] = []
+        self.deaths: list[list[str]] = []
+
+    async def read(self) -> None:
+        """Let nodes take what they were sent; one that takes the poison dies with all it has."""
+        for name, member in tuple(self.nodes.items()):
+            taken = await works(member)
+            self.held += [(member, work) for work in taken]
+            if any(work.request_id == POISON for work in taken):
+                self.deaths.append(list(member.backlog.row_ids))
+                self.held = [pair for pair in self.held if pair[0] is not member]
+                self.bench.dispatcher.node_lost(member, "its connection ended")
+                self.nodes[name] = self.bench.join(name, slots=self.slots)
+
+    def finish_one(self, rng: random.Random) -> None:
+        if self.held:
+            member, work = self.held.pop(rng.randrange(len(self.held)))
+            self.bench.start(member, work)
+            self.bench.done(member, work)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_poison_kills_two_nodes_and_only_the_poison_is_failed(seed: int) -> None:
+    rng = random.Random(seed)
+    ward = Ward("abc", slots=4)
+    names = [f"r{i}" for i in range(11)]
+    names.insert(rng.randrange(12), POISON)
+    asked = {name: ward.bench.submit(name) for name in names}
+    for _ in range(200):
+        await ward.read()
+        ward.finish_one(rng)
+    with pytest.raises(InternalError, match="given up after 2 attempts"):
+        await follow(asked.pop(POISON))
+    for subscription in asked.values():
+        assert kinds(await follow(subscription))[-1] == "image"
+    assert len(ward.deaths) == 2
+    assert len(ward.deaths[0]) > 2, "others stood beside it"
+    assert not ward.bench.dispatcher.flights
+
+
+async def test_no_two_that_may_be_poison_are_on_one_node() -> None:
+    bench = Bench()
+    first = bench.join("a", slots=6)
+    subscriptions = [bench.submit(f"r{i}") for i in range(6)]
+    assert len(await works(first)) == 6
+    second, third = bench.join("b", slots=8), bench.join("c", slots=8)
+    bench.dispatcher.node_lost(first, "its connection ended")
+    made = 0
+    while made < 6:
+        batches = [(member, await works(member)) for member in (second, third)]
+        assert all(len(batch) <= 1 for _, batch in batches)
+        assert any(batch for _, batch in batches)
+        for member, batch in batches:
+            for work in batch:
+                bench.start(member, work)
+                bench.done(member, work)
+                made += 1
+    for subscription in subscriptions:
+        assert kinds(await follow(subscription))[-1] == "image"
+
+
+async def test_what_was_well_on_its_way_is_replayed_at_once_and_bears_no_blame() -> None:
+    bench = Bench(max_attempts=9)
+    node = bench.join("a")
+    for i in range(3):
+        bench.submit(f"r{i}")
+    for times in range(3):
+        lost = await works(node)
+        assert len(lost) == 3, f"after {times} losses"
+        for work in lost:
+            bench.start(node, work)
+            bench.report(node, work, step=image_pb2.StepProgress(step=4, steps=10))
+        bench.dispatcher.node_lost(node, "its connection ended")
+        node = bench.join("a")
+
+
+async def test_new_requests_do_not_wait_for_those_that_may_be_poison() -> None:
+    bench = Bench()
+    first = bench.join("a")
+    for i in range(3):
+        bench.submit(f"r{i}")
+    await works(first)
+    second = bench.join("b", slots=8)
+    bench.dispatcher.node_lost(first, "its connection ended")
+    bench.submit("new")
+    assert [w.request_id for w in await works(second)] == ["r0", "new"]
+
+
+async def test_one_that_ends_while_it_is_kept_leaves_nothing_behind() -> None:
+    bench = Bench(reattach_grace_s=0.1)
+    first = bench.join("a")
+    kept = [bench.submit(f"r{i}") for i in range(3)]
+    bench.dispatcher.node_lost(first, "its connection ended")
+    for subscription in kept:
+        bench.dispatcher.unsubscribe(subscription)
+    bench.pass_time(0.2)
+    assert not bench.dispatcher.flights
+    second = bench.join("b")
+    bench.submit("new")
+    assert [w.request_id for w in await works(second)] == ["new"]
