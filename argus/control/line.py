@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -40,6 +40,11 @@ class Waiting:
     bound: Decision | None = None
     """Where level and node were settled on arrival."""
 
+    @property
+    def density(self) -> float:
+        """Quality for the device seconds of its cheapest level."""
+        return self.choices.least_quality / self.choices.least_s
+
 
 class WaitingLine:
     """Waiting tasks, the most urgent first.
@@ -63,6 +68,11 @@ class WaitingLine:
 
     def __getitem__(self, index: int) -> Waiting:
         return self._entries[index]
+
+    @property
+    def entries(self) -> Sequence[Waiting]:
+        """Those in the line, in order; not to be changed."""
+        return self._entries
 
     @property
     def latest_s(self) -> Floats:
