@@ -280,8 +280,12 @@ class NodeBacklog:
             self._on_change(self.info.name)
 
     def _give_slots(self) -> None:
-        held = sum(row.holds_slot and row.steps_left > 0 for row in self._rows.values())
-        if held < min(self.info.slots, len(self._rows)):
+        if len(self._rows) <= self.info.slots:
+            for row in self._rows.values():
+                row.holds_slot = True
+            return
+        held = sum([row.holds_slot and row.steps_left > 0 for row in self._rows.values()])
+        if held < self.info.slots:
             waiting = [row for row in self._in_order() if not row.holds_slot]
             for row in waiting[: self.info.slots - held]:
                 row.holds_slot = True

@@ -31,7 +31,6 @@ class Choices:
 
     __slots__ = (
         "_at",
-        "_table",
         "costs",
         "fastest_s",
         "idle_s",
@@ -54,7 +53,6 @@ class Choices:
         self.least_quality = self.qualities[least]
         self.fastest_s = min([c.busy_s + o.fetch_s for c, o in zip(costs, offers, strict=True)])
         self.idle_s = min([c.idle_s for c in costs])
-        self._table = np.array([qualities, self.works_s, [c.busy_s for c in costs]])
         self._at: Floats | None = None
 
     def by_worth(self, price: float) -> list[int]:
@@ -78,9 +76,10 @@ class Choices:
             prices: always the same ones.
         """
         if self._at is None:
-            table = self._table
+            busy_s = [cost.busy_s for cost in self.costs]
+            table = np.array((self.qualities, self.works_s, busy_s))
             best = (table[0, :, None] - table[1, :, None] * prices).argmax(axis=0)
-            self._at = table[:, best]
+            self._at = table.take(best, axis=1)
         return self._at
 
 

@@ -90,11 +90,12 @@ class Fleet:
         if self._groups is None:
             self._make_groups()
         assert self._groups is not None
-        for name in self._dirty:
-            group = self._home.get(name)
-            if group is not None:
-                self._take_in(group, self._nodes[name], now_s)
-        self._dirty.clear()
+        if self._dirty:
+            for name in self._dirty:
+                group = self._home.get(name)
+                if group is not None:
+                    self._take_in(group, self._nodes[name], now_s)
+            self._dirty.clear()
         return self._groups
 
     def _take_in(self, group: Group, node: NodeBacklog, now_s: float) -> None:

@@ -72,8 +72,10 @@ class Turns:
         """Note that a task which still waits is sent to a node, at so many device seconds."""
         tenant = entry.task.tenant
         self._fair.began(tenant, cost_s)
-        self._take_out(tenant)
-        self._put(tenant)
+        if len(self._queues[tenant].entries) > 1:
+            # Else it is about to be taken out.
+            self._take_out(tenant)
+            self._put(tenant)
 
     def came_back(self, tenant: str, cost_s: float) -> None:
         """Note that a task which was begun was lost with what it had cost."""
