@@ -45,7 +45,7 @@ class Fleet:
         self._costs: dict[RowShape, ShapeCosts | None] = {}
         self._slowness: dict[str, float] = {}
         self.epoch = 0
-        """Changes when a node comes, goes or drains."""
+        """Changes when a node comes, goes, drains or serves other variants."""
         self.changes = 0
         """Changes with every row that comes or goes, too."""
 
@@ -65,7 +65,7 @@ class Fleet:
         """Add a node that may hold `limit` rows, in its slots and waiting for one."""
         self._nodes[node.info.name] = node
         self._limits[node.info.name] = limit
-        node.watch(self._note)
+        node.watch(self._note, self._forget_groups)
         self._forget_groups()
 
     def remove(self, name: str) -> None:

@@ -166,8 +166,8 @@ class Membership:
         return self._members.get(member.name) is member
 
     def holds(self, variant: str) -> bool:
-        """Return whether a live node holds the variant."""
-        return any(member.backlog.holds(variant) for member in self._members.values())
+        """Return whether a live node has the variant, on its device or not."""
+        return any(variant in member.backlog.variants for member in self._members.values())
 
     @property
     def accepts_work(self) -> bool:

@@ -109,6 +109,7 @@ class _Run:
         while self._ledger.left and not self._is_stuck():
             self._happen(self._events.pop())
         self._strand()
+        self.moves = self._cluster.moves
         return self._ledger.outcome(self._decisions, self._policy_s, perf_counter() - began)
 
     def _happen(self, event: Event) -> None:
@@ -122,6 +123,9 @@ class _Run:
                 cluster.fetched(what, number, now_s)
             case Kind.RESIDENCY:
                 cluster.move(what, now_s)
+            case Kind.PLACE:
+                cluster.place(now_s)
+                self._dispatch(now_s)
             case Kind.PLAN:
                 self._plan(now_s)
                 self._dispatch(now_s)
@@ -191,6 +195,7 @@ class _Run:
             similarity=self._similarity[self._prompt_rows[index]],
         )
         self._decisions += 1
+        self._cluster.arrived(task, now_s)
         began = perf_counter()
         try:
             task.decision = self._policy.admit(task, self._fleet, now_s)
