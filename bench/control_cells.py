@@ -144,7 +144,7 @@ class Row:
     bound: float
     least_violations: float
     curve: tuple[tuple[float, float, float], ...] = ()
-    """By bin of arrival time: arrivals a second, violations, quality of all."""
+    """By bin of arrival time: arrivals a second, violations, quality of all; NaN without any."""
 
 
 @cache
@@ -296,6 +296,6 @@ def _curve(outcome: Outcome, seconds: int) -> tuple[tuple[float, float, float], 
     on_time = np.bincount(at, weights=outcome.on_time, minlength=BINS)
     quality = np.where(outcome.on_time, outcome.quality, 0.0)
     total = np.bincount(at, weights=quality, minlength=BINS)
-    many = np.maximum(counts, 1)
+    many = np.where(counts, counts, np.nan)  # of no arrivals there is no share
     columns = (counts / width, 1 - on_time / many, total / many)
     return tuple(tuple(float(x) for x in row) for row in zip(*columns, strict=True))  # type: ignore[misc]

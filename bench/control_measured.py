@@ -1,10 +1,10 @@
 """The bundled family as measured: costs and scores from models/weights/profile, for the simulator.
 
 Levels are those of the larger variant: all its steps, fewer steps, skipped steps. What a prompt is
-worth at a level is its mean relative quality by facts over its repeats. Predictions come from the
-prompts of the training split, by least squares on the number of objects and the similarity to the
-nearest cached prompt; runs are judged on the test split, drawn with replacement, and the
-calibration split tells how wrong predictions are.
+worth at a level is its mean relative quality by facts over its repeats. Predictions are those of
+the family's own predictor (models/weights/predictor), which the coordinator uses; runs are judged
+on the test split, drawn with replacement, and the calibration split tells how wrong predictions
+are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from argus.config import CacheConfig, CoordinatorConfig
+from argus.control.predictor import PromptView
 from argus.control.profile import CostProfile, SizeCosts, VariantProfile
+from argus.coordinator.embedder import open_embedder
+from argus.coordinator.predictors import load_predictor
 from argus.quality.matrix import ScoreMatrix
 from argus.sim.types import Batching, PromptTable, SimLevel, SimProfile, VariantTimes
 
@@ -62,39 +66,35 @@ def profile() -> SimProfile:
 
 def prompts(count: int, seed: int) -> PromptTable:
     """Return prompts of the test split, drawn with replacement."""
-    features, quality = _table("test")
+    similarity, quality, predicted = _table("test")
     rows = np.random.default_rng(seed).integers(0, len(quality), count)
-    return _told(features[rows], quality[rows])
+    return PromptTable.numbered(similarity[rows], quality[rows], predicted[rows])
 
 
 def scored() -> PromptTable:
     """Return the prompts of the calibration split."""
-    return _told(*_table("calibration"))
-
-
-def _told(features: Floats, quality: Floats) -> PromptTable:
-    predicted = np.clip(features @ _weights(), 0.0, None)
-    predicted[:, 0] = 1.0
-    return PromptTable.numbered(features[:, -1], quality, predicted)
+    return PromptTable.numbered(*_table("calibration"))
 
 
 @cache
-def _weights() -> Floats:
-    features, quality = _table("train")
-    return np.asarray(np.linalg.lstsq(features, quality, rcond=None)[0])
-
-
-@cache
-def _table(split: str) -> tuple[Floats, Floats]:
-    """Return (prompts, features) and (prompts, levels) of a split's prompts with scores."""
+def _table(split: str) -> tuple[Floats, Floats, Floats]:
+    """Return similarities, qualities and predictions (prompts, levels) of a split with scores."""
     matrix = _matrix()
     own = matrix.prompts
     relative = matrix.relative()[:, :, _levels()]
-    defined = matrix.prompts.in_split(split) & np.isfinite(relative).any(axis=1).all(axis=1)
+    defined = own.in_split(split) & np.isfinite(relative).any(axis=1).all(axis=1)
     quality = np.nanmean(relative[defined], axis=1)
-    kinds = sorted(set(own.kinds))
-    is_kind = np.array([[kind == k for k in kinds] for kind in own.kinds], float)[defined]
-    return np.column_stack([is_kind, own.similarity[defined]]), quality
+    similarity = own.similarity[defined]
+    texts = [text for text, there in zip(own.texts, defined, strict=True) if there]
+    vectors = open_embedder(CacheConfig()).embed(texts)
+    views = [
+        PromptView(text, vector, None if np.isnan(near) else float(near))
+        for text, vector, near in zip(texts, vectors, similarity, strict=True)
+    ]
+    expected = load_predictor(CoordinatorConfig()).predict(
+        views, [matrix.levels[i] for i in _levels()]
+    )
+    return similarity, quality, np.array([[e.quality for e in row] for row in expected])
 
 
 def _levels() -> list[int]:

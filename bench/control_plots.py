@@ -33,7 +33,9 @@ _COLOURS = dict(
 
 def over_load(rows: Sequence[Row], path: Path) -> None:
     """Draw violations and quality over load, a column for each trace."""
-    figure, axes = plt.subplots(2, len(SHAPES), figsize=(16, 7), sharex=True, sharey="row")
+    figure, axes = plt.subplots(
+        2, len(SHAPES), figsize=(16, 7), sharex=True, sharey="row", layout="constrained"
+    )
     for column, shape in enumerate(SHAPES):
         top, bottom = axes[0][column], axes[1][column]
         for label, colour in _COLOURS.items():
@@ -57,14 +59,16 @@ def over_load(rows: Sequence[Row], path: Path) -> None:
     axes[0][0].set_ylabel("violations %")
     axes[1][0].set_ylabel("quality of all %")
     axes[1][0].set_ylim(50, 100.5)
-    axes[1][-1].legend(fontsize=7, loc="lower left")
+    _legend(figure, axes[1][-1])
     _save(figure, path)
 
 
 def over_time(rows: Sequence[Row], path: Path, load: float = 1.0) -> None:
     """Draw one trace of each shape that moves: demand, violations and quality over time."""
     shapes = [shape for shape in SHAPES if shape != "poisson"]
-    figure, axes = plt.subplots(3, len(shapes), figsize=(16, 8), sharex="col", sharey="row")
+    figure, axes = plt.subplots(
+        3, len(shapes), figsize=(16, 8), sharex="col", sharey="row", layout="constrained"
+    )
     for column, shape in enumerate(shapes):
         for label, colour in _COLOURS.items():
             row = next((r for r in of_cell(rows, label, shape, load) if r.curve), None)
@@ -85,11 +89,16 @@ def over_time(rows: Sequence[Row], path: Path, load: float = 1.0) -> None:
         axes[:, 0], ("arrivals a minute", "violations %", "quality of all %"), strict=True
     ):
         axis.set_ylabel(text)
-    axes[1][-1].legend(fontsize=7, loc="upper left")
+    _legend(figure, axes[1][-1])
     _save(figure, path)
 
 
+def _legend(figure: plt.Figure, axis: plt.Axes) -> None:
+    """Name the lines below all panels, where they hide nothing."""
+    lines, names = axis.get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=len(names), fontsize=8)
+
+
 def _save(figure: plt.Figure, path: Path) -> None:
-    figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -8,6 +8,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
+from argus.control.arrivals import ArrivalRate
 from argus.control.choices import Choices
 from argus.control.price_curve import Mix, PriceCurve, solve_curve
 
@@ -18,7 +19,6 @@ RELATIVE_PRICES: Floats = np.concatenate(([0.0], np.geomspace(0.003, 4.0, 39)))
 _REMEMBERED = 192
 _FEWEST = 16
 """Requests with a deadline that are seen before the first curve, and between two."""
-_SILENCE_S = 10.0
 _YOUNG_S = 5.0
 """Time between two curves while little was seen."""
 _EVERY = 3
@@ -28,50 +28,17 @@ _LEAST_LOAD, _LOAD_STEP = 0.01, 0.02
 _EWMA_OF_SLACK = 0.02
 
 
-class Rate:
-    """Arrivals a second, as an exponentially weighted average.
-
-    Args:
-        memory_s: time in which the weight of an arrival falls to 1/e.
-    """
-
-    def __init__(self, memory_s: float) -> None:
-        self._memory_s = memory_s
-        self._weight = 0.0
-        self._since_s = 0.0
-        self._first_s: float | None = None
-
-    def arrive(self, now_s: float) -> None:
-        """Count one."""
-        if self._first_s is None:
-            self._first_s = self._since_s = now_s
-        self._fade(now_s)
-        self._weight += 1.0
-
-    def at(self, now_s: float) -> float:
-        """Return the rate; before the first arrival a few seconds of silence are supposed."""
-        if self._first_s is None:
-            return 0.0
-        self._fade(now_s)
-        unseen = math.exp(-(now_s - self._first_s) / self._memory_s)
-        return self._weight / (self._memory_s * (1.0 - unseen) + _SILENCE_S * unseen)
-
-    def _fade(self, now_s: float) -> None:
-        self._weight *= math.exp((self._since_s - now_s) / self._memory_s)
-        self._since_s = now_s
-
-
 class Pricing:
     """Keeps what the price depends on: recent requests, their rate, and what waits.
 
     Args:
-        memory_s: of the arrival rate.
+        memory_s: of the quick half of the arrival rate.
         period_s: seconds between two curves.
         burst: arrivals that the curve takes to come together.
     """
 
     def __init__(self, memory_s: float, period_s: float, burst: float) -> None:
-        self.rate = Rate(memory_s)
+        self.rate = ArrivalRate(memory_s)
         self.curve: PriceCurve | None = None
         self.planned_price = 0.0
         """Price at which the nodes can just make what was expected to come at the last plan."""

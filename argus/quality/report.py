@@ -150,16 +150,27 @@ def _plot(levels: Sequence[LevelSummary]) -> str:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     plot, axes = plt.subplots(figsize=(8, 4.2))
-    for level in known:
+    for place, level in enumerate(sorted(known, key=lambda level: level.cost_s)):
         colour = "tab:blue" if level.efficient else "tab:gray"
         error = [[max(0.0, level.quality - level.low)], [max(0.0, level.high - level.quality)]]
         axes.errorbar(level.cost_s, level.quality, error, fmt="o", color=colour)
+        # Neighbours by cost are named above and below, so that names do not meet.
         axes.annotate(
-            level.name, (level.cost_s, level.quality), (4, 4), textcoords="offset points", size=7
+            level.name,
+            (level.cost_s, level.quality),
+            (-3, 5) if place % 2 else (-3, -10),
+            textcoords="offset points",
+            size=7,
+            ha="right",
         )
     axes.set(xscale="log", xlabel="device seconds a picture", ylabel="mean relative quality")
+    axes.margins(x=0.12)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
     return figure(plot) + '<p class="weak">Blue: no level is better and costs no more.</p>'
 

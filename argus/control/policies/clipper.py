@@ -9,6 +9,7 @@ nothing to adapt.
 
 from __future__ import annotations
 
+from argus.control.fleet import Fleet
 from argus.control.policies.early import EarlyPolicy
 from argus.control.policies.options import PolicyOptions
 from argus.control.policies.queues import NodeQueue
@@ -52,12 +53,17 @@ class ClipperPolicy(EarlyPolicy):
 
     def __init__(self, options: PolicyOptions, fastest: bool) -> None:
         super().__init__(options)
-        self._fastest = fastest
+        self._is_fast = fastest
+        self._fastest = 0
         self._limits: dict[str, AdaptiveLimit] = {}
 
     def level(self, task: Task, node: str) -> int:
         """Return the best or the fastest rank."""
-        return len(self.seen.levels) - 1 if self._fastest else 0
+        return self._fastest if self._is_fast else 0
+
+    def levels_changed(self, fleet: Fleet) -> None:
+        """Find the fastest level."""
+        self._fastest = self.seen.fastest(fleet)
 
     def takes(self, queue: NodeQueue) -> bool:
         """Whether the node holds less than a batch."""

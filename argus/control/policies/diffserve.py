@@ -45,12 +45,17 @@ class DiffServePolicy(EarlyPolicy):
         """Tasks that wait for their second pass or are in it."""
         self._heavy: frozenset[str] = frozenset()
         self._slo_s = math.inf
+        self._light = 0
         self.threshold = 0.0
         """Pictures with a lower score are made anew."""
 
     def level(self, task: Task, node: str) -> int:
         """Return the heavy level's rank for a second pass, else the light one's."""
-        return 0 if task.id in self._deferred else len(self.seen.levels) - 1
+        return 0 if task.id in self._deferred else self._light
+
+    def levels_changed(self, fleet: Fleet) -> None:
+        """Find the light level: the fastest."""
+        self._light = self.seen.fastest(fleet)
 
     def node(self, task: Task, able: list[str], now_s: float) -> str:
         """Return the node for this pass that is done first."""
@@ -113,7 +118,7 @@ class DiffServePolicy(EarlyPolicy):
         if not self.seen.levels:
             return
         shapes = [self.seen.shapes[level.name] for level in self.seen.levels]
-        light, heavy = fleet.costs(shapes[-1]), fleet.costs(shapes[0])
+        light, heavy = fleet.costs(shapes[self._light]), fleet.costs(shapes[0])
         names = list(self.queues.by_node)
         if light is None or heavy is None or not names:
             return

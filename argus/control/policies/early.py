@@ -47,6 +47,9 @@ class EarlyPolicy(ABC):
     def arrived(self, task: Task) -> None:  # noqa: B027 (not every policy counts)
         """Note a new task, whose levels were seen."""
 
+    def levels_changed(self, fleet: Fleet) -> None:  # noqa: B027 (nor needs the fastest)
+        """Note that a level was seen for the first time, or that the nodes are others."""
+
     def nodes_changed(self, fleet: Fleet, now_s: float) -> None:  # noqa: B027 (nor plans)
         """Note that nodes came, went or drain."""
 
@@ -57,7 +60,8 @@ class EarlyPolicy(ABC):
         self._refresh(fleet, now_s)
         left_s = task.deadline_at_s - now_s if self.options.shed else math.inf
         check_possible(_idle_s(task.offers, fleet), left_s)
-        self.seen.see(task.offers)
+        if self.seen.see(task.offers):
+            self.levels_changed(fleet)
         self.arrived(task)
         bound = self.bind(task, fleet, now_s)
         if bound is None:
@@ -118,6 +122,7 @@ class EarlyPolicy(ABC):
 
     def _refresh(self, fleet: Fleet, now_s: float) -> None:
         if self.queues.refresh(fleet, now_s):
+            self.levels_changed(fleet)
             self.nodes_changed(fleet, now_s)
         self._bind_stranded(fleet, now_s)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from argus.control.backlog import RowShape
+from argus.control.fleet import Fleet
 from argus.control.offers import Offer
 from argus.types import Level
 
@@ -17,8 +19,9 @@ class SeenLevels:
         self.shapes: dict[str, RowShape] = {}
         self._rank: dict[str, int] = {}
 
-    def see(self, offers: Sequence[Offer]) -> None:
-        """Take in what a request may become."""
+    def see(self, offers: Sequence[Offer]) -> bool:
+        """Take in what a request may become; return whether it has levels that are new."""
+        known = len(self._rank)
         for offer in offers:
             name = offer.level.name
             if name not in self._rank:
@@ -28,6 +31,24 @@ class SeenLevels:
                 )
                 self._rank = {level.name: i for i, level in enumerate(self.levels)}
             self.shapes[name] = offer.row
+        return len(self._rank) > known
+
+    def fastest(self, fleet: Fleet, quality: float = -math.inf) -> int:
+        """Return the rank of the level that takes the least device seconds.
+
+        That is not always the last one: by quality a fast level may stand before a slow one.
+
+        Args:
+            fleet: the nodes; each level counts on its fastest one, in full batches.
+            quality: mean quality that is asked for; where no level has it, the best one.
+        """
+        found = [
+            (costs.busy_s, -rank)
+            for rank, level in enumerate(self.levels)
+            if level.quality >= quality
+            and (costs := fleet.costs(self.shapes[level.name])) is not None
+        ]
+        return -min(found)[1] if found else 0
 
     def rank(self, name: str) -> int:
         """Return the index of a level that was seen."""

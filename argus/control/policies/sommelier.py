@@ -29,10 +29,15 @@ class SommelierPolicy(EarlyPolicy):
         super().__init__(options)
         self._demand = CountedDemand()
         self._is_low = False
+        self._low = 0
 
     def level(self, task: Task, node: str) -> int:
         """Return the level of the moment."""
-        return self._low() if self._is_low else 0
+        return self._low if self._is_low else 0
+
+    def levels_changed(self, fleet: Fleet) -> None:
+        """Find the fastest level that is good enough."""
+        self._low = self.seen.fastest(fleet, TARGET)
 
     def arrived(self, task: Task) -> None:
         """Count it."""
@@ -48,10 +53,6 @@ class SommelierPolicy(EarlyPolicy):
             self._refresh(fleet, now_s)
             self.relabel(fleet)
         return next_plan_s(now_s, self.options.period(PERIOD_S))
-
-    def _low(self) -> int:
-        good = [i for i, level in enumerate(self.seen.levels) if level.quality >= TARGET]
-        return good[-1] if good else 0
 
     def _capacity(self, fleet: Fleet) -> float:
         """Return the pictures a second of the best level."""

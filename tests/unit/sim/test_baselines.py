@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -415,3 +416,16 @@ def test_the_nearest_level_is_the_next_safer_one() -> None:
     seen.see(offers)
     some = [offers[1], offers[4]]
     assert [seen.nearest(some, wanted).skip for wanted in range(6)] == [5, 5, 5, 5, 20, 20]
+
+
+def test_the_fastest_level_is_the_cheapest_and_not_the_worst() -> None:
+    levels = list(PROFILE.levels)
+    levels[4] = replace(levels[4], quality=levels[5].quality - 0.05)
+    profile = replace(PROFILE, levels=tuple(levels))
+    arrivals = draw_arrivals("poisson", 0.5 * FULL_RATE, 100, 1)
+    prompts = modelled_prompts(PROFILE, len(arrivals), 2)
+    trace = Trace(arrivals, prompts.ids)
+    outcome = simulate(trace, prompts, profile, make("clipper-ht"), SimSetting())
+    assert set(outcome.level.tolist()) == {5}
+    cascade = simulate(trace, prompts, profile, make("diffserve"), SimSetting())
+    assert set(cascade.level.tolist()) <= {0, 5}
