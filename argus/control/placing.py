@@ -179,9 +179,7 @@ class Placer:
             if shape.variant in able
         }
         load_s = {
-            name: seconds
-            for name, seconds in _by_variant(node, "load_s").items()
-            if name in able
+            name: seconds for name, seconds in _by_variant(node, "load_s").items() if name in able
         }
         crowded = node.info.is_crowded
         return PlannedNode(

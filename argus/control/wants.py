@@ -7,23 +7,23 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from argus.control.arrivals import Average
 from argus.control.backlog import RowShape
 from argus.control.offers import Offer
 from argus.control.planner import ClassDemand
-from argus.control.pricing import Rate
 from argus.types import Level
 
 PARTS = 4
 """Classes that requests with the same levels are parted into, by what they lose at the cheapest."""
 _REMEMBERED = 256
 _MOST_KINDS = 16
-"""Sets of levels that are told apart; of more, those that are asked for most seldom are forgotten."""
+"""Sets of levels that are told apart; of more, the least asked for are forgotten."""
 _LEAST_RATE = 1e-3
 
 
 @dataclass(slots=True)
 class _Kind:
-    rate: Rate
+    rate: Average
     qualities: deque[tuple[float, ...]]
     first_s: float
 
@@ -51,7 +51,7 @@ class Wants:
         kind = self._kinds.get(names)
         if kind is None:
             kind = self._kinds[names] = _Kind(
-                Rate(self._memory_s), deque(maxlen=_REMEMBERED), now_s
+                Average(self._memory_s), deque(maxlen=_REMEMBERED), now_s
             )
             self._forget(now_s)
         kind.rate.arrive(now_s)

@@ -15,9 +15,9 @@ from argus.sim.chance import Chance
 from argus.sim.costs import device_seconds, node_info, node_name
 from argus.sim.events import Events, Kind
 from argus.sim.node import Row, SerialNode, TrueNode
+from argus.sim.placing import LOOK_S, SimPlacing
 from argus.sim.requests import Offers
 from argus.sim.residency import Residency
-from argus.sim.placing import LOOK_S, SimPlacing
 from argus.sim.setting import NodeLoss, Placing, SimSetting
 from argus.sim.types import SimProfile
 
@@ -169,15 +169,16 @@ class Cluster:
                 self._offers.fetched(seconds)
         self._events.push(now_s + seconds, Kind.FETCHED, row, node)
 
-    def fetched(self, row: Row, node: int, now_s: float) -> None:
-        """Let a row begin; one without its state runs all its steps."""
+    def fetched(self, row: Row, node: int, now_s: float) -> bool:
+        """Let a row begin, and return whether it did; one without its state runs all its steps."""
         if self._nodes[node].rows.get(row.task.id) is not row:
-            return  # its node was lost meanwhile
+            return False  # its node was lost meanwhile
         if row.missed:
             row.level = self._profile.whole_of(row.level)
             whole = self._profile.levels[row.level]
             row.seconds, row.forwards = whole.seconds, whole.forwards
         self._give(row, node, now_s)
+        return True
 
     def _give(self, row: Row, index: int, now_s: float) -> None:
         node = self._nodes[index]

@@ -120,7 +120,7 @@ class _Run:
             case Kind.NODE:
                 self._ended(cluster.advance(what, number, now_s), what, now_s)
             case Kind.FETCHED:
-                cluster.fetched(what, number, now_s)
+                self._fetched(what, number, now_s)
             case Kind.RESIDENCY:
                 cluster.move(what, now_s)
             case Kind.PLACE:
@@ -136,6 +136,11 @@ class _Run:
             case Kind.RETURNS:
                 cluster.come_back(what)
                 self._dispatch(now_s)
+
+    def _fetched(self, row: Row, index: int, now_s: float) -> None:
+        """Let a row begin whose fetch ended, and tell the policy what it found."""
+        if self._cluster.fetched(row, index, now_s):
+            self._policy.fetched(row.task, not row.missed)
 
     def _ended(self, rows: list[Row], node: int, now_s: float) -> None:
         """Tell the policy of rows that ended on a node, and use the room they left."""

@@ -25,6 +25,7 @@ from argus.control.admission import NO_NODE, SHORTEST_RETRY_S, check_possible
 from argus.control.choices import Choices, choices_of
 from argus.control.fairness import Share, equal_shares
 from argus.control.fleet import Fleet
+from argus.control.hits import StateHits
 from argus.control.line import Waiting, WaitingLine, urgency
 from argus.control.margins import Margins
 from argus.control.moment import NOTHING_HELD, Held, Moment, Place, avoided, soonest
@@ -87,6 +88,9 @@ class ArgusPolicy:
         self._fresh: tuple[Task, tuple[float, int], Place] | None = None
         self._now: Moment | None = None
         self._epoch = -1
+        self._hits = StateHits()
+        self._missed: set[str] = set()
+        """Started tasks that did not find their state."""
         self.price = 0.0
         """Worth of a device second in units of quality, as of the last decision."""
 
@@ -95,7 +99,7 @@ class ArgusPolicy:
     def admit(self, task: Task, fleet: Fleet, now_s: float) -> Decision:
         """Take a new task; see `argus.control.policy.Policy`."""
         moment = self._moment(fleet, now_s)
-        choices = self._choices(task, fleet)
+        choices = self._choices(task, fleet, self._hits.may_try(now_s))
         remaining_s = task.deadline_at_s - now_s
         check_possible(None if choices is None else choices.idle_s, remaining_s)
         assert choices is not None, "check_possible raises where there are none"
@@ -134,13 +138,28 @@ class ArgusPolicy:
     def put_back(self, task: Task) -> None:
         """Take a started task back."""
         started = self._started.pop(task.id)
+        self._missed.discard(task.id)
         self._turns.came_back(task.tenant, started.cost_s)
         self._add(Waiting(task, started.entry.choices, urgency(task)))
 
     def ended(self, task: Task, now_s: float) -> None:
         """Note that a started task is done, failed or cancelled."""
         started = self._started.pop(task.id)
-        self._margins.note(started.kind, started.predicted_s, now_s - started.at_s)
+        if task.id in self._missed:
+            # It took longer for want of its state, which says nothing about the node.
+            self._missed.remove(task.id)
+        else:
+            self._margins.note(started.kind, started.predicted_s, now_s - started.at_s)
+
+    def fetched(self, task: Task, hit: bool) -> None:
+        """Note whether a started task found the state that its level starts from."""
+        trusted = self._hits.trusted
+        self._hits.note(hit)
+        if not hit and task.id in self._started:
+            self._missed.add(task.id)
+        if self._hits.trusted is not trusted:
+            self._epoch = -1
+            self._now = None
 
     def plan(self, fleet: Fleet, now_s: float) -> float:
         """Work out what a device second is worth at which backlog."""
@@ -344,7 +363,7 @@ class ArgusPolicy:
             self.price = self._pricing.planned_price
         return self.price
 
-    def _choices(self, task: Task, fleet: Fleet) -> Choices | None:
+    def _choices(self, task: Task, fleet: Fleet, states: bool) -> Choices | None:
         qualities: Sequence[float]
         if not self._options.predictor:
             qualities = [offer.level.quality for offer in task.offers]
@@ -352,7 +371,14 @@ class ArgusPolicy:
             qualities = self._recalibrate(task.offers)
         else:
             qualities = [offer.quality for offer in task.offers]
-        return choices_of(task.offers, qualities, fleet, task.deadline_at_s < math.inf)
+        return choices_of(
+            task.offers,
+            qualities,
+            fleet,
+            task.deadline_at_s < math.inf,
+            states=states,
+            hit_chance=self._hits.chance,
+        )
 
     def _add(self, entry: Waiting) -> None:
         self._line.add(entry)
@@ -367,9 +393,9 @@ class ArgusPolicy:
         self._pricing.leave(entry.choices)
 
     def _renew(self, fleet: Fleet) -> None:
-        """Look anew at what waiting tasks may become: a node came, went or drains."""
+        """Look anew at what waiting tasks may become: nodes or the trust in states changed."""
         for entry in self._line:
-            choices = self._choices(entry.task, fleet)
+            choices = self._choices(entry.task, fleet, self._hits.trusted)
             if choices is not None:
                 self._remove(entry)
                 self._add(Waiting(entry.task, choices, entry.key))
