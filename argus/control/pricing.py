@@ -14,12 +14,14 @@ from argus.control.price_curve import Mix, PriceCurve, solve_curve
 
 Floats = NDArray[np.float64]
 
-RELATIVE_PRICES: Floats = np.concatenate(([0.0], np.geomspace(0.003, 4.0, 39)))
-"""Prices that are looked at, relative to one unit of quality for the work of a whole request."""
+_RATIO = (4.0 / 0.003) ** (1 / 38)
+RELATIVE_PRICES: Floats = np.concatenate(([0.0], 0.003 * _RATIO ** np.arange(54)))
+"""Prices that are looked at, relative to one unit of quality for the work of a whole request. The
+highest, 68, are for ladders whose cheapest level is a hundredth of it."""
 _REMEMBERED = 192
 _FEWEST = 16
 """Requests with a deadline that are seen before the first curve, and between two."""
-_YOUNG_S = 5.0
+_YOUNG_S = 1.0
 """Time between two curves while little was seen."""
 _EVERY = 3
 """Of the prices looked at, the curve is made of so many less."""
