@@ -215,7 +215,11 @@ class ResolvedRequest:
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """What a node said of itself when it joined; memory in bytes."""
+    """What a node said of itself when it joined; memory in bytes.
+
+    `weights_budget` is the most bytes of weights on its device, 0 without a limit; `weights_bytes`
+    and `load_s` go along with `variants`, 0 or empty where they are not known.
+    """
 
     name: str
     device: str
@@ -227,6 +231,15 @@ class NodeInfo:
     variants: tuple[VariantInfo, ...]
     costs: tuple[VariantCosts, ...]
     cache_group: str = ""
+    weights_budget: int = 0
+    weights_bytes: tuple[int, ...] = ()
+    load_s: tuple[float, ...] = ()
+    pinned: tuple[str, ...] = ()
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether its device has no room for all of its variants at once."""
+        return 0 < self.weights_budget < sum(self.weights_bytes)
 
     def variant(self, name: str) -> VariantInfo | None:
         """Return the resident variant of that name, or None."""

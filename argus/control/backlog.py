@@ -78,12 +78,14 @@ class NodeBacklog:
         self._full = False
         self._slowness = 1.0
         self._on_change: Callable[[str], None] | None = None
+        self._on_regroup: Callable[[], None] | None = None
         # A guided row's two lanes are never split.
         self._max_lanes = max(2, info.max_lanes)
         self._residents = {
             variant.name: _Resident(variant, costs, self._step_table(costs))
             for variant, costs in zip(info.variants, info.costs, strict=True)
         }
+        self._serving = frozenset(self._residents)
         self._rows: dict[str, _Row] = {}
         self._line: list[_Row] | None = None
         self._jobs: list[Job] | None = None
@@ -93,12 +95,27 @@ class NodeBacklog:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def watch(self, on_change: Callable[[str], None]) -> None:
+    def watch(self, on_change: Callable[[str], None], on_regroup: Callable[[], None]) -> None:
         """Have `on_change` called with the node's name whenever its work or its room changes.
 
-        Progress and the start of a row that has a slot do not count: they were expected.
+        Progress and the start of a row that has a slot do not count: they were expected. When it
+        serves other variants than before, `on_regroup` is called.
         """
         self._on_change = on_change
+        self._on_regroup = on_regroup
+
+    @property
+    def serving(self) -> frozenset[str]:
+        """Variants that it may be given rows of; at first all that it has."""
+        return self._serving
+
+    @serving.setter
+    def serving(self, variants: frozenset[str]) -> None:
+        serving = variants & self._residents.keys()
+        if serving != self._serving:
+            self._serving = serving
+            if self._on_regroup is not None:
+                self._on_regroup()
 
     @property
     def draining(self) -> bool:
@@ -138,13 +155,22 @@ class NodeBacklog:
         return tuple(self._rows)
 
     @property
-    def variants(self) -> set[str]:
+    def wanted(self) -> set[str]:
         """Variants of the rows held."""
         return {row.shape.variant for row in self._rows.values()}
 
+    @property
+    def variants(self) -> frozenset[str]:
+        """All that it has, whether they are on its device or not."""
+        return frozenset(self._residents)
+
     def holds(self, variant: str) -> bool:
-        """Return whether the variant is resident."""
-        return variant in self._residents
+        """Return whether rows of the variant may be given to it."""
+        return variant in self._serving
+
+    def rows_of(self, variant: str) -> int:
+        """Return how many of its rows are of a variant."""
+        return sum(row.shape.variant == variant for row in self._rows.values())
 
     def add(self, row_id: str, shape: RowShape, due_s: float = math.inf) -> None:
         """Take a row into the model.
@@ -293,8 +319,12 @@ class NodeBacklog:
             self._on_change(self.info.name)
 
     def _give_slots(self) -> None:
-        held = sum(row.holds_slot and row.steps_left > 0 for row in self._rows.values())
-        if held < min(self.info.slots, len(self._rows)):
+        if len(self._rows) <= self.info.slots:
+            for row in self._rows.values():
+                row.holds_slot = True
+            return
+        held = sum([row.holds_slot and row.steps_left > 0 for row in self._rows.values()])
+        if held < self.info.slots:
             waiting = [row for row in self._in_order() if not row.holds_slot]
             for row in waiting[: self.info.slots - held]:
                 row.holds_slot = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from argus.control.fleet import Fleet, ShapeCosts
 from argus.control.offers import Offer
 
 Floats = NDArray[np.float64]
+
+_SURE = 0.995
+"""Chance from which on a miss is not reckoned with."""
 
 
 class Choices:
@@ -31,7 +35,6 @@ class Choices:
 
     __slots__ = (
         "_at",
-        "_table",
         "costs",
         "fastest_s",
         "idle_s",
@@ -54,7 +57,6 @@ class Choices:
         self.least_quality = self.qualities[least]
         self.fastest_s = min([c.busy_s + o.fetch_s for c, o in zip(costs, offers, strict=True)])
         self.idle_s = min([c.idle_s for c in costs])
-        self._table = np.array([qualities, self.works_s, [c.busy_s for c in costs]])
         self._at: Floats | None = None
 
     def by_worth(self, price: float) -> list[int]:
@@ -78,14 +80,21 @@ class Choices:
             prices: always the same ones.
         """
         if self._at is None:
-            table = self._table
+            busy_s = [cost.busy_s for cost in self.costs]
+            table = np.array((self.qualities, self.works_s, busy_s))
             best = (table[0, :, None] - table[1, :, None] * prices).argmax(axis=0)
-            self._at = table[:, best]
+            self._at = table.take(best, axis=1)
         return self._at
 
 
 def choices_of(
-    offers: Sequence[Offer], qualities: Sequence[float], fleet: Fleet, bound: bool
+    offers: Sequence[Offer],
+    qualities: Sequence[float],
+    fleet: Fleet,
+    bound: bool,
+    *,
+    states: bool = True,
+    hit_chance: float = 1.0,
 ) -> Choices | None:
     """Return what a task may become on the fleet as it is; None where no node takes any of it.
 
@@ -95,13 +104,22 @@ def choices_of(
         fleet: the nodes.
         bound: whether the task has a deadline. Without one it is made at the first offer that a
             node takes, always, so that it does not look different under load.
+        states: whether levels that start from a state count; off: only where there are no others.
+        hit_chance: that the state is found; without it every step is run.
     """
     kept, worths, costs = [], [], []
+    if not states and bound:
+        whole = [i for i, offer in enumerate(offers) if offer.near is None and not offer.fallback]
+        found = choices_of([offers[i] for i in whole], [qualities[i] for i in whole], fleet, bound)
+        if found is not None:
+            return found
     for fallback in (False, True):
         for offer, quality in zip(offers, qualities, strict=True):
             if offer.fallback is not fallback:
                 continue
             cost = fleet.costs(offer.row)
+            if cost is not None and offer.near is not None and hit_chance < _SURE:
+                cost = _hoped(cost, fleet.costs(offer.whole), hit_chance)
             if cost is None or (offer.near is not None and not _reachable(offer, fleet)):
                 continue
             kept.append(offer)
@@ -112,6 +130,15 @@ def choices_of(
         if kept:
             return Choices(kept, worths, costs)
     return None
+
+
+def _hoped(cost: ShapeCosts, whole: ShapeCosts | None, hit_chance: float) -> ShapeCosts:
+    """Return the costs on average; the least time is that of a row that finds its state."""
+    if whole is None:
+        return cost
+    work_s = hit_chance * cost.work_s + (1.0 - hit_chance) * whole.work_s
+    busy_s = hit_chance * cost.busy_s + (1.0 - hit_chance) * whole.busy_s
+    return replace(cost, work_s=work_s, busy_s=busy_s)
 
 
 def _reachable(offer: Offer, fleet: Fleet) -> bool:

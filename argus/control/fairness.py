@@ -1,15 +1,17 @@
-"""In which order tenants are served: weighted fair shares of device time, and no starvation.
+"""Whose turn it is: weighted fair shares of device time, and no starvation.
 
 Start-time fair queueing (Goyal, Vin & Cheng, SIGCOMM 1996). Virtual time goes by as work is begun.
-Each request gets a start tag, the later of the virtual time and the end of its tenant's request
-before it, and ends `cost / weight` after its tag; whatever has the smallest tag goes next. Whoever
-was idle starts at the present and has saved up nothing. While two tenants i and j both wait, the
-device time they are given, divided by their weights, differs by at most c_i / w_i + c_j / w_j,
-where c is the cost of a tenant's costliest request; that holds whatever the speed of the cluster.
+A tenant that begins to wait gets a turn, the later of the virtual time and the end of its last
+piece of work; what is begun for it ends `cost / weight` after its turn, and there its next turn is.
+The smallest turn goes next. Whoever was idle starts at the present and has saved up nothing. While
+two tenants i and j both wait, the device time they are given, divided by their weights, differs by
+at most c_i / w_i + c_j / w_j, where c is the cost of a tenant's costliest piece; that holds
+whatever the speed of the cluster. What a piece costs needs to be known when it is begun only, so a
+level may be chosen then, and which of a tenant's requests uses a turn is the tenant's own matter.
 
-Priority goes before in the manner of borrowed virtual time (Duda & Cheriton, SOSP 1999): a tag is
+Priority goes before in the manner of borrowed virtual time (Duda & Cheriton, SOSP 1999): a turn is
 drawn forward by a fixed head start. That shortens waits and leaves long-run shares alone, and since
-virtual time passes every tag, nobody waits for ever, whatever the priorities of others.
+virtual time passes every turn, nobody waits for ever, whatever the priorities of others.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 HEAD_START_S = 5.0
-"""Seconds of virtual time that each step of priority draws a request forward."""
+"""Seconds of virtual time that each step of priority draws a turn forward."""
 TIDY_AT = 1024
 """Tenants of which account is kept before those that are idle are looked for."""
 
@@ -31,52 +33,80 @@ class Share:
     priority: int = 0
 
 
-class FairShares:
-    """Gives each request the tag that it waits by, the smallest first.
+EQUAL = Share()
+"""What everybody is due where nothing else was said."""
 
-    Call `tag` once when a request begins to wait, and `began` when it is sent to a node: virtual
-    time stands still without. Call `gave_up` where it ends without having begun.
+
+def equal_shares(tenant: str) -> Share:
+    """Return the same share for all."""
+    return EQUAL
+
+
+class FairShares:
+    """Keeps the virtual time, and the turn of every tenant that waits.
 
     Args:
         share_of: what a tenant is due now.
     """
 
-    def __init__(self, share_of: Callable[[str], Share] = lambda tenant: Share()) -> None:
+    def __init__(self, share_of: Callable[[str], Share] = equal_shares) -> None:
         self._share_of = share_of
         self._virtual_s = 0.0
+        self._turns_s: dict[str, float] = {}
         self._ends_s: dict[str, float] = {}
         self._tidy_at = TIDY_AT
 
     @property
     def virtual_s(self) -> float:
-        """The virtual time: the largest start of what has begun."""
+        """The virtual time: the largest turn of what has begun."""
         return self._virtual_s
 
-    def tag(self, tenant: str, cost_s: float, now_s: float) -> float:
-        """Return the tag of a request.
+    def wait(self, tenant: str) -> None:
+        """Note that a tenant has work waiting from now on; it may have had some already."""
+        if tenant not in self._turns_s:
+            self._tidy()
+            self._turns_s[tenant] = max(self._virtual_s, self._ends_s.get(tenant, 0.0))
+
+    def rest(self, tenant: str) -> None:
+        """Note that nothing of a tenant waits any more."""
+        self._turns_s.pop(tenant, None)
+
+    def place_s(self, tenant: str, more_s: float = 0.0) -> float:
+        """Return where in virtual time a tenant's turn counts, its head start taken off.
 
         Args:
-            tenant: whose it is.
-            cost_s: device seconds that it is predicted to take, at least 0.
-            now_s: monotonic, as all decisions are given it; not used, since virtual time goes by
-                work, so that the shares hold at whatever speed the cluster runs.
+            tenant: which may wait or not.
+            more_s: device seconds that are begun for it before.
         """
         share = self._share_of(tenant)
-        self._tidy()
-        start_s = max(self._virtual_s, self._ends_s.get(tenant, 0.0))
-        self._ends_s[tenant] = start_s + cost_s / share.weight
-        return start_s - HEAD_START_S * share.priority
+        turn_s = self._turns_s.get(tenant)
+        if turn_s is None:
+            turn_s = max(self._virtual_s, self._ends_s.get(tenant, 0.0))
+        return turn_s + more_s / share.weight - HEAD_START_S * share.priority
 
-    def began(self, tenant: str, tag: float) -> None:
-        """Note that the request of that tag was sent to a node: virtual time reaches its start."""
-        start_s = tag + HEAD_START_S * self._share_of(tenant).priority
-        self._virtual_s = max(self._virtual_s, start_s)
+    def weighed_s(self, tenant: str, seconds: float) -> float:
+        """Return the virtual seconds of so many device seconds."""
+        return seconds / self._share_of(tenant).weight
 
-    def gave_up(self, tenant: str, cost_s: float) -> None:
-        """Note that a request ended without having begun: its tenant's next comes sooner."""
-        end_s = self._ends_s.get(tenant)
-        if end_s is not None:
-            self._ends_s[tenant] = end_s - cost_s / self._share_of(tenant).weight
+    def began(self, tenant: str, cost_s: float) -> None:
+        """Note that work of a tenant that waits was sent to a node.
+
+        Args:
+            tenant: whose turn it was.
+            cost_s: device seconds that it is predicted to take, at least 0.
+        """
+        turn_s = self._turns_s[tenant]
+        if turn_s > self._virtual_s:
+            self._virtual_s = turn_s
+        end_s = turn_s + cost_s / self._share_of(tenant).weight
+        self._turns_s[tenant] = self._ends_s[tenant] = end_s
+
+    def came_back(self, tenant: str, cost_s: float) -> None:
+        """Note that what was begun was for nothing: the tenant's next turn comes sooner."""
+        given_s = cost_s / self._share_of(tenant).weight
+        for account in (self._turns_s, self._ends_s):
+            if tenant in account:
+                account[tenant] -= given_s
 
     def __len__(self) -> int:
         return len(self._ends_s)

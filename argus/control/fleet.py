@@ -45,7 +45,7 @@ class Fleet:
         self._costs: dict[RowShape, ShapeCosts | None] = {}
         self._slowness: dict[str, float] = {}
         self.epoch = 0
-        """Changes when a node comes, goes or drains."""
+        """Changes when a node comes, goes, drains or serves other variants."""
         self.changes = 0
         """Changes with every row that comes or goes, too."""
 
@@ -65,7 +65,7 @@ class Fleet:
         """Add a node that may hold `limit` rows, in its slots and waiting for one."""
         self._nodes[node.info.name] = node
         self._limits[node.info.name] = limit
-        node.watch(self._note)
+        node.watch(self._note, self._forget_groups)
         self._forget_groups()
 
     def remove(self, name: str) -> None:
@@ -90,11 +90,12 @@ class Fleet:
         if self._groups is None:
             self._make_groups()
         assert self._groups is not None
-        for name in self._dirty:
-            group = self._home.get(name)
-            if group is not None:
-                self._take_in(group, self._nodes[name], now_s)
-        self._dirty.clear()
+        if self._dirty:
+            for name in self._dirty:
+                group = self._home.get(name)
+                if group is not None:
+                    self._take_in(group, self._nodes[name], now_s)
+            self._dirty.clear()
         return self._groups
 
     def _take_in(self, group: Group, node: NodeBacklog, now_s: float) -> None:

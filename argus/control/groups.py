@@ -19,7 +19,8 @@ _MOST_MASKS = 256
 def hardware(node: NodeBacklog) -> object:
     """Return what makes two nodes equal but for the rows they hold."""
     info = node.info
-    return info.device_name, info.slots, info.max_lanes, info.variants, info.costs
+    same = info.device_name, info.slots, info.max_lanes, info.variants, info.costs
+    return *same, node.serving
 
 
 class Group:

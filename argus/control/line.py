@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 
 import numpy as np
@@ -30,15 +28,35 @@ def urgency(task: Task) -> Urgency:
     return (not task.lost, due_s(task.arrived_s, task.deadline_at_s), task.order)
 
 
-@dataclass(slots=True, eq=False)
 class Waiting:
-    """A task in the line, with what it may become as far as nodes are there for it."""
+    """A task in the line, with what it may become as far as nodes are there for it.
 
-    task: Task
-    choices: Choices
-    key: Urgency
-    bound: Decision | None = None
-    """Where level and node were settled on arrival."""
+    Args:
+        task: which.
+        choices: what it may become.
+        key: its place.
+
+    Attributes:
+        latest_s: when it must have begun to be on time at its fastest level; infinity without a
+            deadline.
+        least_s: device seconds that it takes at least.
+        bound: where level and node were settled on arrival.
+    """
+
+    __slots__ = ("bound", "choices", "key", "latest_s", "least_s", "task")
+
+    def __init__(self, task: Task, choices: Choices, key: Urgency) -> None:
+        self.task = task
+        self.choices = choices
+        self.key = key
+        self.latest_s = task.deadline_at_s - choices.fastest_s
+        self.least_s = choices.least_s
+        self.bound: Decision | None = None
+
+    @property
+    def density(self) -> float:
+        """Quality for the device seconds of its cheapest level."""
+        return self.choices.least_quality / self.least_s
 
 
 class WaitingLine:
@@ -54,6 +72,7 @@ class WaitingLine:
         self._entries: list[Waiting] = []
         self._columns = np.zeros((2, _FIRST_ROOM))
         self._start = 0
+        self._least_sum_s = 0.0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -63,6 +82,11 @@ class WaitingLine:
 
     def __getitem__(self, index: int) -> Waiting:
         return self._entries[index]
+
+    @property
+    def entries(self) -> Sequence[Waiting]:
+        """Those in the line, in order; not to be changed."""
+        return self._entries
 
     @property
     def latest_s(self) -> Floats:
@@ -77,7 +101,7 @@ class WaitingLine:
     @property
     def least_sum_s(self) -> float:
         """Device seconds that all together take at least."""
-        return float(self.least_s.sum()) if self._entries else 0.0
+        return self._least_sum_s
 
     def share_before(self, key: Urgency) -> float:
         """Return the share of all work that goes before `key`."""
@@ -97,8 +121,9 @@ class WaitingLine:
         first, end = self._start + index, self._start + count
         if index < count:
             self._columns[:, first + 1 : end + 1] = self._columns[:, first:end].copy()
-        self._columns[0, first] = latest_s(entry)
-        self._columns[1, first] = entry.choices.least_s
+        self._columns[0, first] = entry.latest_s
+        self._columns[1, first] = entry.least_s
+        self._least_sum_s += entry.least_s
         self._entries.insert(index, entry)
 
     def remove(self, entry: Waiting) -> None:
@@ -112,6 +137,7 @@ class WaitingLine:
             raise ValueError(f"request {entry.task.id} is not waiting")
         first, end = self._start + index, self._start + len(self._entries)
         del self._entries[index]
+        self._least_sum_s = self._least_sum_s - entry.least_s if self._entries else 0.0
         if index == 0:
             self._start += 1
         elif first + 1 < end:
@@ -125,12 +151,6 @@ class WaitingLine:
             self._columns = np.zeros((2, 4 * count))
         self._start = 0
         self._columns[:, : held.shape[1]] = held
-
-
-def latest_s(entry: Waiting) -> float:
-    """Return when an entry must have begun; infinity where it has no deadline."""
-    deadline_at_s = entry.task.deadline_at_s
-    return math.inf if deadline_at_s == math.inf else deadline_at_s - entry.choices.fastest_s
 
 
 _key = attrgetter("key")

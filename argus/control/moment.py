@@ -36,8 +36,11 @@ class Moment:
         self.fleet = fleet
         self.now_s = now_s
         self.groups = fleet.refresh(now_s)
-        self.nodes = sum([group.taking for group in self.groups])
-        self.has_room = any(group.open for group in self.groups)
+        self.nodes = 0
+        self.has_room = False
+        for group in self.groups:
+            self.nodes += group.taking
+            self.has_room |= group.open > 0
         self._running_s: float | None = None
         self._changes = fleet.changes
 

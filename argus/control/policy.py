@@ -93,6 +93,10 @@ class Policy(Protocol):
         """Take a started task back: its node was lost or did not take it."""
         ...
 
+    def fetched(self, task: Task, hit: bool) -> None:
+        """Note whether a started task found the state that its level starts from."""
+        ...
+
     def ended(self, task: Task, now_s: float) -> None:
         """Note that a started task is done, failed or cancelled."""
         ...

@@ -19,6 +19,7 @@ than anything else here.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,8 @@ Floats = NDArray[np.float64]
 
 WAITS = 40
 LOADS: Floats = np.geomspace(0.5, 4.0, 10)
-"""Rates that curves are kept for, relative to what the cluster serves without approximation."""
+"""Rates that curves are kept for, relative to what the cluster serves without approximation; more
+of them, as far apart, where the cheapest level is cheaper than half of a whole run."""
 MOST_ROUNDS = 12
 ENOUGH = 1e-6
 _IMPOSSIBLE = -1e6
@@ -57,18 +59,20 @@ class PriceCurve:
 
     Attributes:
         width_s: between two waits; the first is 0.
+        loads: (loads,) relative to what the cluster serves without approximation.
         prices: (loads, waits) quality per device second, rising with the wait.
         choices: (loads, waits) what is best there, to go on from.
     """
 
     width_s: float
+    loads: Floats
     prices: Floats
     choices: NDArray[np.intp]
 
     def at_load(self, load: float) -> list[float]:
         """Return the prices by wait at a load."""
-        place = float(np.interp(load, LOADS, np.arange(len(LOADS))))
-        low = min(int(place), len(LOADS) - 2)
+        place = float(np.interp(load, self.loads, np.arange(len(self.loads))))
+        low = min(int(place), len(self.loads) - 2)
         row = self.prices[low] + (place - low) * (self.prices[low + 1] - self.prices[low])
         prices: list[float] = row.tolist()
         return prices
@@ -88,16 +92,20 @@ def solve_curve(
     steps = np.append(mix.works_s / nodes * burst, 0.0)  # the last choice: it is refused
     reach_s = max(mix.slack_s, 2.0 * float(steps[0])) + float(steps[0])
     waits = np.linspace(0.0, reach_s, WAITS)
-    rates = LOADS * nodes / float(mix.works_s[0]) / burst
+    loads = loads_of(mix)
+    rates = loads * nodes / float(mix.works_s[0]) / burst
     falls = _falls(waits, rates)
     possible = waits[:, None] + mix.busy_s <= mix.slack_s
     gains = np.where(possible, mix.qualities * burst, _IMPOSSIBLE)
     gains = np.column_stack([gains, np.zeros(WAITS)])
     low, share = _between(waits, waits[:, None] + steps)
     refused = len(steps) - 1
-    chosen = np.full((len(LOADS), WAITS), refused) if before is None else before.choices
+    chosen = np.full((len(loads), WAITS), refused)
+    if before is not None:
+        known = min(len(loads), len(before.choices))
+        chosen[:known] = before.choices[:known]
     chosen = np.where(gains[np.arange(WAITS), chosen] == _IMPOSSIBLE, refused, chosen)
-    after = np.zeros((len(LOADS), WAITS))
+    after = np.zeros((len(loads), WAITS))
     for _ in range(MOST_ROUNDS):
         after = falls @ _values(chosen, gains, low, share, falls)[:, :, None]
         after = after[:, :, 0]
@@ -112,7 +120,15 @@ def solve_curve(
     low, share = _between(waits, waits + step)
     moved = after[:, low] + share * (after[:, low + 1] - after[:, low])
     prices = np.maximum.accumulate(np.maximum(after - moved, 0.0), axis=1) / (step * nodes)
-    return PriceCurve(float(waits[1]), prices, chosen)
+    return PriceCurve(float(waits[1]), loads, prices, chosen)
+
+
+def loads_of(mix: Mix) -> Floats:
+    """Return the loads that a curve is for: up to twice what is served at the cheapest levels."""
+    ratio = float(LOADS[1] / LOADS[0])
+    most = 2.0 * float(mix.works_s[0] / mix.works_s.min())
+    more = max(0, math.ceil(math.log(most / LOADS[-1]) / math.log(ratio) - 1e-9))
+    return np.append(LOADS, LOADS[-1] * ratio ** np.arange(1, more + 1))
 
 
 def _values(

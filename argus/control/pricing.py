@@ -14,12 +14,14 @@ from argus.control.price_curve import Mix, PriceCurve, solve_curve
 
 Floats = NDArray[np.float64]
 
-RELATIVE_PRICES: Floats = np.concatenate(([0.0], np.geomspace(0.003, 4.0, 39)))
-"""Prices that are looked at, relative to one unit of quality for the work of a whole request."""
+_RATIO = (4.0 / 0.003) ** (1 / 38)
+RELATIVE_PRICES: Floats = np.concatenate(([0.0], 0.003 * _RATIO ** np.arange(54)))
+"""Prices that are looked at, relative to one unit of quality for the work of a whole request. The
+highest, 68, are for ladders whose cheapest level is a hundredth of it."""
 _REMEMBERED = 192
 _FEWEST = 16
 """Requests with a deadline that are seen before the first curve, and between two."""
-_YOUNG_S = 5.0
+_YOUNG_S = 1.0
 """Time between two curves while little was seen."""
 _EVERY = 3
 """Of the prices looked at, the curve is made of so many less."""
@@ -45,9 +47,11 @@ class Pricing:
         self._period_s = period_s
         self._burst = burst
         self._prices: Floats = np.zeros(0)
-        self._recent: deque[Floats] = deque(maxlen=_REMEMBERED)
+        self._recent: deque[Choices] = deque(maxlen=_REMEMBERED)
         self._waiting: Floats = np.zeros(0)
         self._works_s: dict[Choices, Floats] = {}
+        # Most tasks are started as they come: nothing is worked out for one before it is asked.
+        self._uncounted: dict[Choices, None] = {}
         self._slack_s = 0.0
         self._new = 0
         self._whole_s = 0.0
@@ -62,7 +66,7 @@ class Pricing:
             self._prices = RELATIVE_PRICES / self._whole_s
             self._waiting = np.zeros(len(self._prices))
         self.rate.arrive(now_s)
-        self._recent.append(choices.at(self._prices))
+        self._recent.append(choices)
         if slack_s < math.inf:
             self._new += 1
             old = self._slack_s or slack_s
@@ -70,18 +74,28 @@ class Pricing:
 
     def wait(self, choices: Choices) -> None:
         """Count a task that waits."""
-        works_s = self._works_s[choices] = choices.at(self._prices)[1]
-        self._waiting += works_s
+        self._uncounted[choices] = None
 
     def leave(self, choices: Choices) -> None:
         """Take out a task that waited."""
+        if choices in self._uncounted:
+            del self._uncounted[choices]
+            return
         self._waiting -= self._works_s.pop(choices)
         if not self._works_s:
             self._waiting[:] = 0.0
 
     def waiting_s(self, price: float) -> float:
         """Return the device seconds of all who wait, each choosing at a price."""
-        return float(np.interp(price, self._prices, self._waiting))
+        return float(np.interp(price, self._prices, self._counted()))
+
+    def _counted(self) -> Floats:
+        """Return the device seconds of all who wait, by price."""
+        for choices in self._uncounted:
+            works_s = self._works_s[choices] = choices.at(self._prices)[1]
+            self._waiting += works_s
+        self._uncounted.clear()
+        return self._waiting
 
     def load(self, now_s: float) -> float:
         """Return the work that comes, relative to what the nodes of the last plan can do."""
@@ -97,7 +111,7 @@ class Pricing:
         if self._new < _FEWEST or nodes <= 0:
             return now_s + (_YOUNG_S if young else self._period_s)
         self._new = 0
-        qualities, works, busy = np.mean(self._recent, axis=0)
+        qualities, works, busy = np.mean([x.at(self._prices) for x in self._recent], axis=0)
         self._whole_s = float(works[0])
         points = slice(None, None, _EVERY)
         mix = Mix(works[points], qualities[points], busy[points], self._slack_s)
@@ -125,21 +139,25 @@ class Pricing:
         asked = self._row(self.rate.at(now_s) * self._whole_s / nodes)
         # Rows that run side by side end one after the other: a new one waits less than their sum.
         base_s = running_s - 0.5 * (nodes - 1) * self._whole_s
+        waiting = self._counted()
         own = self._works_s.get(choices)
-        waiting = self._waiting if own is None else self._waiting - own
+        if own is not None:
+            waiting = waiting - own
         per_cell_s = nodes * self.curve.width_s
         low, high = 0, len(self._prices) - 1
+        over = before = 0.0
         while low < high:
             middle = (low + high) // 2
-            if self._over(middle, base_s, waiting, per_cell_s, asked) <= 0:
-                high = middle
+            at = self._over(middle, base_s, waiting, per_cell_s, asked)
+            if at <= 0:
+                high, over = middle, at
             else:
-                low = middle + 1
-        over = self._over(low, base_s, waiting, per_cell_s, asked)
+                low, before = middle + 1, at
+        if high == len(self._prices) - 1:
+            over = self._over(high, base_s, waiting, per_cell_s, asked)
         if low == 0 or over > 0:
             return float(self._prices[low])
         # Linear between the two prices around the crossing.
-        before = self._over(low - 1, base_s, waiting, per_cell_s, asked)
         share = before / (before - over)
         return float(self._prices[low - 1] + share * (self._prices[low] - self._prices[low - 1]))
 

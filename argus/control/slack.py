@@ -21,6 +21,9 @@ from argus.control.line import Waiting, WaitingLine
 from argus.control.margins import Margins
 from argus.control.moment import Moment
 
+_FEW = 24
+"""Entries of a line below which arrays take longer than they save."""
+
 
 @dataclass(frozen=True, slots=True)
 class Short:
@@ -50,17 +53,36 @@ class Slack:
         self._margins = margins
         self._relax = relax
 
-    def behind_s(self, entry: Waiting, index: int, moment: Moment) -> float:
+    def behind_s(self, entry: Waiting, index: int, moment: Moment, passes: int = 0) -> float:
         """Return the device seconds that a task may take beyond its least, for those behind.
 
         Args:
             entry: the task.
             index: its place in the line; the line's length for one that is not in it.
             moment: the fleet.
+            passes: so many right before it in the line come after it all the same.
         """
-        if index + 1 >= len(self._line):
-            return np.inf
-        return float(self._rooms_s(entry, moment)[index + 1 :].min())
+        behind_s = np.inf
+        if index + 1 < len(self._line) <= _FEW:
+            behind_s = self._least_room_s(entry, index + 1, moment)
+        elif index + 1 < len(self._line):
+            behind_s = float(self._rooms_s(entry, moment)[index + 1 :].min())
+        if passes:
+            passed_s = float(self._rooms_s(entry, moment)[index - passes : index].min())
+            behind_s = min(behind_s, passed_s - entry.choices.least_s)
+        return behind_s
+
+    def lets_pass(self, entry: Waiting, index: int, moment: Moment, passes: int) -> bool:
+        """Whether a task may begin before those in front of it without making one of them late.
+
+        Args:
+            entry: the task.
+            index: its place in the line.
+            moment: the fleet.
+            passes: how many right before it, at least 1, would come after it.
+        """
+        rooms_s = self._rooms_s(entry, moment)[index - passes : index]
+        return float(rooms_s.min()) >= entry.choices.least_s
 
     def is_ample(self, entry: Waiting, moment: Moment) -> bool:
         """Whether a new task is the last of the line and on time even by Graham's bound."""
@@ -99,6 +121,17 @@ class Slack:
         least = self._line.least_s
         ahead = np.cumsum(least) - least + self._running_s(entry, moment)
         return np.asarray((self._line.latest_s - self._now_s(entry, moment)) * moment.nodes - ahead)
+
+    def _least_room_s(self, entry: Waiting, first: int, moment: Moment) -> float:
+        """Return the least room of those from `first` on, faster where the line is short."""
+        now_s, nodes = self._now_s(entry, moment), moment.nodes
+        ahead_s = self._running_s(entry, moment)
+        least_s = np.inf
+        for index, other in enumerate(self._line.entries):
+            if index >= first:
+                least_s = min(least_s, (other.latest_s - now_s) * nodes - ahead_s)
+            ahead_s += other.least_s
+        return least_s
 
     def _now_s(self, entry: Waiting, moment: Moment) -> float:
         """Return the time, later by what rows may take longer than predicted."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from argus.control.fairness import Share
 from argus.control.fields import Fields
 from argus.errors import ConfigError
 from argus.types import MAX_PROMPT_CHARS, MAX_STEPS
@@ -77,6 +78,11 @@ class Tenants:
     def terms(self, tenant: str) -> TenantTerms:
         """Return the terms of a tenant."""
         return self.named.get(tenant, self.default)
+
+    def share(self, tenant: str) -> Share:
+        """Return what a tenant is due when others want something, too."""
+        terms = self.terms(tenant)
+        return Share(terms.weight, terms.priority)
 
 
 _NAMES = tuple(f.name for f in dataclasses.fields(TenantTerms))

@@ -12,6 +12,8 @@ from argus.clock import Clock
 from argus.config import CoordinatorConfig
 from argus.control.admission import SHORTEST_RETRY_S, room_s, turn_away
 from argus.control.backlog import due_s
+from argus.control.crowd import Crowd
+from argus.control.fairness import Share, equal_shares
 from argus.control.offers import make_offers
 from argus.control.policy import Policy, Start, Task
 from argus.control.predictor import PromptView, QualityPredictor
@@ -55,6 +57,7 @@ class Dispatcher:
         predictor: quality of levels.
         policy: decides on level, node and order.
         reuse: what rows leave behind for later ones; None where nothing is cached.
+        share_of: what each tenant is due.
     """
 
     def __init__(
@@ -66,9 +69,11 @@ class Dispatcher:
         predictor: QualityPredictor,
         policy: Policy,
         reuse: Reuse | None = None,
+        share_of: Callable[[str], Share] = equal_shares,
     ) -> None:
         self._clock = clock
         self._config = config
+        self._crowd = Crowd(config.max_in_flight, share_of)
         self._membership = membership
         self._catalog = catalog
         self._predictor = predictor
@@ -221,10 +226,10 @@ class Dispatcher:
             similarity=max((state.similarity for state in near), default=None),
         )
         ahead = self.not_started
+        full = not self._crowd.may_enter(task.tenant, self._clock.now())
         try:
-            decision = task.decision = self._admit(task)
+            decision = task.decision = self._admit(task, full)
         except (OverloadedError, DeadlineError) as error:
-            full = len(self._flights) >= self._config.max_in_flight
             self.counters_of(request).refuse(error, full)
             raise
         queued = image_pb2.Queued(ahead=ahead, predicted_s=decision.predicted_finish_s)
@@ -239,12 +244,13 @@ class Dispatcher:
         self._accepted += 1
         self.counters_of(request).accepted += 1
         self._flights[flight.id] = flight
+        self._crowd.enter(task.tenant)
         self._empty.clear()
         flight.tell(image_pb2.GenerateResponse(request_id=flight.id, queued=queued))
 
-    def _admit(self, task: Task) -> Decision:
+    def _admit(self, task: Task, full: bool) -> Decision:
         now_s, fleet = self._clock.now(), self._membership.fleet
-        if len(self._flights) >= self._config.max_in_flight:
+        if full:
             turn_away(task, fleet, now_s, len(self._flights))
         return self._policy.admit(task, fleet, now_s)
 
@@ -419,6 +425,7 @@ class Dispatcher:
         """Do the bookkeeping of every ending."""
         del self._flights[flight.id]
         self._quarantine.drop(flight)
+        self._crowd.leave(flight.task.tenant)
         flight.finish(phase, end)
         self.counters_of(flight.request).ended(flight, phase)
         if not self._flights:

@@ -133,7 +133,7 @@ class Member:
     @property
     def _may_move(self) -> bool:
         """Whether it holds a row whose weights are on its device, as far as it says."""
-        held, resident = self.backlog.variants, self.heartbeat.resident
+        held, resident = self.backlog.wanted, self.heartbeat.resident
         return bool(held) and (not resident or not held.isdisjoint(resident))
 
     def send(self, message: cluster_pb2.JoinResponse) -> None:
@@ -203,8 +203,8 @@ class Membership:
         return self._members.get(member.name) is member
 
     def holds(self, variant: str) -> bool:
-        """Return whether a live node holds the variant."""
-        return any(member.backlog.holds(variant) for member in self._members.values())
+        """Return whether a live node has the variant, on its device or not."""
+        return any(variant in member.backlog.variants for member in self._members.values())
 
     @property
     def accepts_work(self) -> bool:

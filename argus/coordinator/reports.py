@@ -100,6 +100,7 @@ class Reports:
         offer, counters = flight.decision.offer, self._dispatcher.counters
         if offer.near is None:
             return
+        self._dispatcher.policy.fetched(flight.task, bool(report.skipped))
         if not report.skipped:
             flight.missed = True
             counters.state_misses += 1

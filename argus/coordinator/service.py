@@ -11,6 +11,7 @@ from pathlib import Path
 from argus.clock import Clock, MonotonicClock
 from argus.config import CacheConfig, Config, CoordinatorConfig, QualityConfig
 from argus.control import policies
+from argus.control.fairness import Share, equal_shares
 from argus.control.levels import LevelProfile, parse_profile
 from argus.control.policy import Policy
 from argus.coordinator.admin_service import AdminService
@@ -97,14 +98,18 @@ def load_profile(config: CoordinatorConfig) -> LevelProfile | None:
     return parse_profile(text, f"coordinator.levels: {path}")
 
 
-def make_policy(name: str) -> Policy:
+def make_policy(name: str, share_of: Callable[[str], Share] = equal_shares) -> Policy:
     """Return the policy of that name.
+
+    Args:
+        name: of a policy.
+        share_of: what each tenant is due; the re-implemented systems know no tenants.
 
     Raises:
         ConfigError: there is none; names those there are.
     """
     try:
-        return policies.make(name)
+        return policies.make(name, policies.PolicyOptions(share_of=share_of))
     except NotFoundError as error:
         raise ConfigError(f"coordinator.{error}") from error
 
@@ -144,7 +149,11 @@ class Coordinator:
         settings = cache or CacheConfig()
         self._embedding = Embedding(lambda: open_embedder(settings))
         self._reuse = Reuse(settings, self._membership, clock, self._embedding) if cached else None
-        policy = make_policy(config.policy)
+
+        def share_of(tenant: str) -> Share:
+            return security.terms_now(clock.now()).share(tenant)
+
+        policy = make_policy(config.policy, share_of)
         predictor = load_predictor(config)
         watch = open_watch(quality, predictor) if quality and quality.shadow_share > 0 else None
         if watch is not None:
@@ -158,6 +167,7 @@ class Coordinator:
             predictor,
             policy,
             self._reuse,
+            share_of,
         )
         self._shadow = (
             Shadow(

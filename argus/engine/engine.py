@@ -11,6 +11,7 @@ from argus.diffusion.adapter import PipelineAdapter
 from argus.engine.buckets import Buckets
 from argus.engine.decode import DecodeJob, DecodeQueue
 from argus.engine.events import FailureReason, Listener, RowDone, RowFailed, RowPreview, RowStates
+from argus.engine.moves import Order
 from argus.engine.options import EngineOptions
 from argus.engine.pools import Pools
 from argus.engine.registry import Registry
@@ -155,6 +156,10 @@ class Engine:
         """Forget a variant; see `Residency.unload`."""
         self._residency.unload(name)
         self._poke()
+
+    def move(self, order: Order) -> Future[float]:
+        """Bring a variant in or take some out while rows of others go on; see `Residency.move`."""
+        return self._residency.move(order)
 
     def pin(self, name: str, pinned: bool) -> None:
         """Keep a variant on the device, or no longer; see `Residents.pin`."""

@@ -51,6 +51,23 @@ class Move:
     refuse: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What somebody outside wants moved; done as a whole or not at all.
+
+    Attributes:
+        load: variant to bring in; empty: none.
+        park: variants to take off the device.
+        make_room: whether idle variants, those unused for longest first, make what room is missing.
+        drop: whether what is parked is dropped from host memory, too.
+    """
+
+    load: str = ""
+    park: tuple[str, ...] = ()
+    make_room: bool = False
+    drop: bool = False
+
+
 def choose_move(
     holdings: Sequence[Holding],
     wanted: Mapping[str, float],

@@ -16,11 +16,11 @@ from argus.diffusion.adapter import PipelineAdapter
 from argus.engine.buckets import Buckets, probe_buckets, time_buckets
 from argus.engine.edges import measure_edges, probe_decode
 from argus.engine.forwards import Forwards
-from argus.engine.moves import Holding, choose_move
+from argus.engine.moves import Holding, Order, choose_move
 from argus.engine.options import EngineOptions
 from argus.engine.residents import Resident, Residents
 from argus.engine.tuning import Tuning, tune
-from argus.errors import AlreadyExistsError, ModelError
+from argus.errors import AlreadyExistsError, FailedPreconditionError, ModelError, NotFoundError
 from argus.types import VariantCosts
 
 log = logging.getLogger(__name__)
@@ -100,6 +100,41 @@ class Residency:
         # By the loader, for nothing may wait for the device while a graph is captured.
         self._loader.submit(self._clear, self._residents.drop(name))
 
+    def move(self, order: Order) -> Future[float]:
+        """Carry out an order in the background; return the seconds that it took.
+
+        No row is interrupted: what rows use is not moved. The future fails with ModelError where
+        the weights could not be brought in.
+
+        Raises:
+            NotFoundError: there is no variant of a name.
+            FailedPreconditionError: a variant is pinned, in use, or being moved, or there is no
+                room for the one to be brought in.
+        """
+        with self._residents.locked() as all_of_them:
+            by_name = {r.name: r for r in all_of_them}
+            for name in (*order.park, *([order.load] if order.load else ())):
+                if name not in by_name:
+                    raise NotFoundError("variant", name, by_name)
+            into = by_name[order.load] if order.load else None
+            if into is not None and into.moving:
+                raise FailedPreconditionError(f"variant {into.name!r} is being moved")
+            if into is not None and into.on_device:
+                into = None
+            for name in order.park:
+                self._residents.check_movable(by_name[name])
+            parked = [by_name[name] for name in order.park]
+            out = [r for r in parked if r.on_device]
+            if into is not None:
+                out += self._missing_room(into, out, all_of_them if order.make_room else [])
+                into.moving = True
+                self._reserved += into.adapter.weights_bytes
+            self._set_out(out)
+            drop = [r for r in parked if r not in out] if order.drop else []
+            for resident in drop:
+                resident.moving = True
+        return self._loader.submit(self._carry_out, out, into, drop, not order.drop)
+
     def serve(self, waiting: Mapping[str, float]) -> None:
         """Start the move that is due, if any; it runs in the background.
 
@@ -161,6 +196,30 @@ class Residency:
             return NO_BUDGET
         held = sum(r.adapter.weights_bytes for r in all_of_them if r.on_device)
         return self._budget - held - self._reserved
+
+    def _missing_room(
+        self, into: Resident, out: list[Resident], others: list[Resident]
+    ) -> list[Resident]:
+        """Return who makes the room that a variant needs beyond what `out` leaves.
+
+        Raises:
+            FailedPreconditionError: there is not enough.
+        """
+        freed = sum(r.adapter.weights_bytes for r in out)
+        missing = into.adapter.weights_bytes - freed - self._free(self._residents.all())
+        found = []
+        for resident in sorted(others, key=lambda r: r.used_s):
+            idle = resident.on_device and not (resident.moving or resident.claims)
+            if missing > 0 and idle and not resident.pinned and resident not in out:
+                found.append(resident)
+                missing -= resident.adapter.weights_bytes
+        if missing > 0:
+            raise FailedPreconditionError(
+                f"variant {into.name!r} takes {into.adapter.weights_bytes:,} bytes, {missing:,} "
+                f"more than there is room for in the budget of {self._budget:,} "
+                "(node.weights_bytes) beside variants that stay, are pinned or in use"
+            )
+        return found
 
     def _set_out(self, out: list[Resident]) -> None:
         """Mark variants that are about to be parked; their memory is not free yet."""
@@ -262,11 +321,31 @@ class Residency:
                 forwards.capture(_native(adapter), buckets.sizes)
         return forwards
 
-    def _swap(self, out: list[Resident], into: Resident) -> None:
+    def _carry_out(
+        self, out: list[Resident], into: Resident | None, drop: list[Resident], keep: bool
+    ) -> float:
+        """Carry out an order that was found possible; return the seconds that it took."""
+        start = time.perf_counter()
+        for resident in drop:
+            resident.adapter.move(torch.device("meta"))
+            with self._residents.locked():
+                resident.moving = False
+        if into is None:
+            try:
+                self._park_all(out, keep)
+            finally:
+                self._on_change()
+        else:
+            self._swap(out, into, keep)
+            if not into.on_device:
+                raise ModelError(into.failure)
+        return time.perf_counter() - start
+
+    def _swap(self, out: list[Resident], into: Resident, keep: bool = True) -> None:
         """Park some variants and bring one in; a failure is kept for its rows."""
         start = time.perf_counter()
         try:
-            self._park_all(out)
+            self._park_all(out, keep)
             into.adapter.move(into.home)
             forwards = self._forwards(into.adapter, into.forwards.tuning, into.buckets)
         except Exception as error:
@@ -288,11 +367,11 @@ class Residency:
                 self._reserved -= into.adapter.weights_bytes
             self._on_change()
 
-    def _park_all(self, out: list[Resident]) -> None:
+    def _park_all(self, out: list[Resident], keep: bool = True) -> None:
         """Park variants marked by `_set_out`; where one fails, it and those after it stay."""
         for i, resident in enumerate(out):
             try:
-                self._park(resident)
+                self._park(resident, keep)
             except BaseException:
                 with self._residents.locked():
                     for back in out[i:]:
@@ -300,8 +379,8 @@ class Residency:
                         self._reserved -= back.adapter.weights_bytes
                 raise
 
-    def _park(self, resident: Resident) -> None:
-        """Take the weights off the device."""
+    def _park(self, resident: Resident, may_keep: bool) -> None:
+        """Take the weights off the device; into host memory where they may and fit."""
         size = resident.adapter.weights_bytes
         with self._residents.locked() as all_of_them:
             in_host = sum(
@@ -310,7 +389,8 @@ class Residency:
                 if r.home.type == "cuda" and r.adapter.device.type == "cpu"
             )
         # On the CPU the host's memory is the device's.
-        keep = resident.home.type == "cuda" and in_host + size <= self._options.host_bytes
+        fits = in_host + size <= self._options.host_bytes
+        keep = may_keep and resident.home.type == "cuda" and fits
         self._clear(resident)
         resident.adapter.move(torch.device("cpu" if keep else "meta"))
         with self._residents.locked():

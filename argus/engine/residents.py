@@ -189,11 +189,20 @@ class Residents:
         """
         with self._lock:
             found = self[name]
-            if found.pinned or found.moving or found.claims:
-                why = "pinned" if found.pinned else "being moved" if found.moving else "in use"
-                raise FailedPreconditionError(f"variant {name!r} is {why}")
+            self.check_movable(found)
             self.version += 1
             return self._by_name.pop(name)
+
+    def check_movable(self, resident: Resident) -> None:
+        """Raise FailedPreconditionError where a variant is pinned, in use, or being moved."""
+        if resident.pinned or resident.moving or resident.claims:
+            why = "pinned" if resident.pinned else "being moved" if resident.moving else "in use"
+            raise FailedPreconditionError(f"variant {resident.name!r} is {why}")
+
+    def all(self) -> list[Resident]:
+        """Return all variants."""
+        with self._lock:
+            return list(self._by_name.values())
 
     def pin(self, name: str, pinned: bool) -> None:
         """Keep a variant from being parked, or let it be parked again.

@@ -202,4 +202,8 @@ def describe_node(
             for resident in residents
         ),
         costs=tuple(resident.costs for resident in residents),
+        weights_budget=engine.options.weights_bytes,
+        weights_bytes=tuple(resident.adapter.weights_bytes for resident in residents),
+        load_s=tuple(resident.move_s for resident in residents),
+        pinned=tuple(resident.name for resident in residents if resident.pinned),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,17 @@ from argus.engine.events import (
     RowStates,
     RowStep,
 )
+from argus.engine.moves import Order
 from argus.errors import ArgusError, InternalError, UnavailableError
 from argus.node.outbox import Outbox
 from argus.node.traces import RowTraces
-from argus.node.translate import Reported, event_message, heartbeat_message, refusal
+from argus.node.translate import (
+    Reported,
+    event_message,
+    heartbeat_message,
+    moved_message,
+    refusal,
+)
 from argus.rpc.convert_cluster import node_info_to_proto, work_from_proto
 from argus.rpc.dial import Metadata
 from argus.rpc.status import from_rpc_error
@@ -174,7 +182,30 @@ class Session:
                 self._engine.cancel(message.cancel.request_id, message.cancel.attempt)
             elif kind == "drain":
                 drain.set()
+            elif kind == "move":
+                self._move(message.move)
         await self._raise_status()
+
+    def _move(self, asked: cluster_pb2.MoveVariants) -> None:
+        """Have the engine move variants; the answer is sent when it is done."""
+        order = Order(asked.load, tuple(asked.park), asked.make_room, asked.drop)
+
+        def done(moved: Future[float]) -> None:
+            # The loader's own shutdown cancels what it has not begun.
+            if not self._loop.is_closed() and not moved.cancelled():
+                self._loop.call_soon_threadsafe(self._answer, asked.order, moved)
+
+        try:
+            self._engine.move(order).add_done_callback(done)
+        except (ArgusError, RuntimeError) as error:
+            log.info("order %d: %s", asked.order, error)
+            self._outbox.put(moved_message(asked.order, self._engine.stats(), refusal=str(error)))
+
+    def _answer(self, order: int, moved: Future[float]) -> None:
+        error = moved.exception()
+        why = "" if error is None else str(error) or type(error).__name__
+        seconds = moved.result() if error is None else 0.0
+        self._outbox.put(moved_message(order, self._engine.stats(), why, seconds))
 
     async def _beat(self, interval_s: float) -> None:
         """Send heartbeats as long as the device thread lives; raise when it is dead."""

@@ -110,5 +110,22 @@ def heartbeat_message(
     )
 
 
+def moved_message(
+    order: int, stats: EngineStats, refusal: str = "", seconds: float = 0.0
+) -> cluster_pb2.JoinRequest:
+    """Return the answer to an order to move variants.
+
+    Args:
+        order: which.
+        stats: of the engine now.
+        refusal: why nothing was moved; empty: it was carried out.
+        seconds: that it took.
+    """
+    moved = cluster_pb2.VariantsMoved(
+        order=order, refusal=refusal, resident=stats.resident, seconds=seconds
+    )
+    return cluster_pb2.JoinRequest(moved=moved)
+
+
 def _spread(spread: Spread) -> cluster_pb2.Spread:
     return cluster_pb2.Spread(bounds=spread.bounds, counts=spread.counts, sum=spread.total)

@@ -13,7 +13,7 @@ from argus.rpc.convert import (
     variant_from_proto,
     variant_to_proto,
 )
-from argus.types import NodeInfo, ResolvedRequest, StepCosts, VariantCosts, VariantInfo
+from argus.types import NodeInfo, ResolvedRequest, StepCosts, VariantCosts
 from argus.v1 import cluster_pb2
 
 PROTOCOL_VERSION = 1
@@ -32,16 +32,18 @@ def node_info_to_proto(node: NodeInfo) -> cluster_pb2.NodeHello:
         memory_bytes=node.memory_bytes,
         slots=node.slots,
         max_lanes=node.max_lanes,
-        variants=[
-            _resident_to_proto(variant, costs)
-            for variant, costs in zip(node.variants, node.costs, strict=True)
-        ],
+        variants=[_resident_to_proto(node, index) for index in range(len(node.variants))],
         cache_group=node.cache_group,
+        weights_budget_bytes=node.weights_budget,
     )
 
 
-def _resident_to_proto(variant: VariantInfo, costs: VariantCosts) -> cluster_pb2.ResidentVariant:
+def _resident_to_proto(node: NodeInfo, index: int) -> cluster_pb2.ResidentVariant:
+    variant, costs = node.variants[index], node.costs[index]
     return cluster_pb2.ResidentVariant(
+        weights_bytes=node.weights_bytes[index] if node.weights_bytes else 0,
+        load_s=node.load_s[index] if node.load_s else 0.0,
+        pinned=variant.name in node.pinned,
         variant=variant_to_proto(variant),
         step_costs=[
             cluster_pb2.StepCost(lanes=lanes, seconds=seconds)
@@ -85,7 +87,17 @@ def node_info_from_proto(hello: cluster_pb2.NodeHello) -> NodeInfo:
         variants=tuple(variant_from_proto(resident.variant) for resident in hello.variants),
         costs=tuple(_costs_from_proto(resident) for resident in hello.variants),
         cache_group=hello.cache_group,
+        weights_budget=hello.weights_budget_bytes,
+        weights_bytes=tuple(resident.weights_bytes for resident in hello.variants),
+        load_s=tuple(_load_s(resident) for resident in hello.variants),
+        pinned=tuple(resident.variant.name for resident in hello.variants if resident.pinned),
     )
+
+
+def _load_s(resident: cluster_pb2.ResidentVariant) -> float:
+    if not (math.isfinite(resident.load_s) and resident.load_s >= 0):
+        raise InvalidArgumentError("load_s", f"must not be below 0, not {resident.load_s}")
+    return resident.load_s
 
 
 def check_node_name(name: str) -> None:

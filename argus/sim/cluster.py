@@ -15,9 +15,10 @@ from argus.sim.chance import Chance
 from argus.sim.costs import device_seconds, node_info, node_name
 from argus.sim.events import Events, Kind
 from argus.sim.node import Row, SerialNode, TrueNode
+from argus.sim.placing import LOOK_S, SimPlacing
 from argus.sim.requests import Offers
 from argus.sim.residency import Residency
-from argus.sim.setting import NodeLoss, SimSetting
+from argus.sim.setting import NodeLoss, Placing, SimSetting
 from argus.sim.types import SimProfile
 
 
@@ -36,7 +37,11 @@ class _Node:
         self.backlog = ReportedBacklog(info, self.device, clock)
         self.residency: Residency | None = None
         if setting.residents is not None:
-            load_s = {v: profile.times(v).load_s * scale for v in profile.variant_names}
+            names = profile.variant_names
+            if setting.placing is not Placing.BY_ROWS:
+                first = index * setting.residents % len(names)
+                names = (*names[first:], *names[:first])
+            load_s = {v: profile.times(v).load_s * scale for v in names}
             self.residency = Residency(setting.residents, load_s)
         self.limit = info.slots + setting.lookahead
         self.rows: dict[str, Row] = {}
@@ -78,6 +83,12 @@ class Cluster:
         self._nodes: list[_Node] = []
         for index in range(setting.nodes):
             self._nodes.append(self._new(index))
+        self._placing: SimPlacing | None = None
+        if setting.residents is not None and setting.placing is not Placing.BY_ROWS:
+            plans = setting.placing is Placing.PLANNED
+            self._placing = SimPlacing(self.fleet, self._residency, plans, self._watch_named)
+            self._placing.look(0.0)
+            events.push(LOOK_S, Kind.PLACE)
         for loss in setting.losses:
             events.push(loss.at_s, Kind.DIES, loss)
 
@@ -85,6 +96,31 @@ class Cluster:
     def holds_rows(self) -> bool:
         """Whether any node was given a row that has not ended."""
         return any(node.rows for node in self._nodes)
+
+    @property
+    def moves(self) -> int:
+        """Orders of the plan that were carried out."""
+        return 0 if self._placing is None else self._placing.placer.moves
+
+    # -- residency ------------------------------------------------------------------------------
+
+    def arrived(self, task: Task, now_s: float) -> None:
+        """Count a request for the plan of residency, whatever becomes of it."""
+        if self._placing is not None:
+            self._placing.placer.note(task.offers, now_s)
+
+    def place(self, now_s: float) -> None:
+        """Look at residency, and come back."""
+        if self._placing is not None:
+            self._placing.look(now_s)
+            self._events.push(now_s + LOOK_S, Kind.PLACE)
+
+    def _residency(self, name: str) -> Residency | None:
+        node = self._nodes[self._index_of[name]]
+        return node.residency if node.alive else None
+
+    def _watch_named(self, name: str) -> None:
+        self._watch_residency(self._index_of[name])
 
     # -- rows -----------------------------------------------------------------------------------
 
@@ -133,15 +169,16 @@ class Cluster:
                 self._offers.fetched(seconds)
         self._events.push(now_s + seconds, Kind.FETCHED, row, node)
 
-    def fetched(self, row: Row, node: int, now_s: float) -> None:
-        """Let a row begin; one without its state runs all its steps."""
+    def fetched(self, row: Row, node: int, now_s: float) -> bool:
+        """Let a row begin, and return whether it did; one without its state runs all its steps."""
         if self._nodes[node].rows.get(row.task.id) is not row:
-            return  # its node was lost meanwhile
+            return False  # its node was lost meanwhile
         if row.missed:
             row.level = self._profile.whole_of(row.level)
             whole = self._profile.levels[row.level]
             row.seconds, row.forwards = whole.seconds, whole.forwards
         self._give(row, node, now_s)
+        return True
 
     def _give(self, row: Row, index: int, now_s: float) -> None:
         node = self._nodes[index]
@@ -182,6 +219,8 @@ class Cluster:
         node = self._nodes[index]
         if node.alive and node.residency is not None and node.residency.next_s <= now_s:
             self._let_in(node.residency.advance(now_s), index, now_s)
+            if self._placing is not None:
+                self._placing.moved(self._names[index], now_s)
             self._watch_residency(index)
 
     def _note_started(self, node: _Node, rows: list[Row]) -> None:
@@ -224,6 +263,8 @@ class Cluster:
         name = self._names[loss.node]
         node = self._nodes[loss.node]
         self.fleet.remove(name)
+        if self._placing is not None:
+            self._placing.lost(name)
         tasks = [row.task for row in node.rows.values()]
         node.rows = {}
         for task in tasks:

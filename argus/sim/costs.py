@@ -97,6 +97,10 @@ def node_info(profile: SimProfile, setting: SimSetting, index: int) -> NodeInfo:
         argus_version="",
         variants=tuple(_variant_info(profile, name) for name in profile.variant_names),
         costs=tuple(_costs(profile, name, scale) for name in profile.variant_names),
+        # Every variant counts as one byte: so many of them fit.
+        weights_budget=setting.residents or 0,
+        weights_bytes=(1,) * len(profile.variant_names),
+        load_s=tuple(profile.times(name).load_s * scale for name in profile.variant_names),
     )
 
 

@@ -109,6 +109,7 @@ class _Run:
         while self._ledger.left and not self._is_stuck():
             self._happen(self._events.pop())
         self._strand()
+        self.moves = self._cluster.moves
         return self._ledger.outcome(self._decisions, self._policy_s, perf_counter() - began)
 
     def _happen(self, event: Event) -> None:
@@ -119,9 +120,12 @@ class _Run:
             case Kind.NODE:
                 self._ended(cluster.advance(what, number, now_s), what, now_s)
             case Kind.FETCHED:
-                cluster.fetched(what, number, now_s)
+                self._fetched(what, number, now_s)
             case Kind.RESIDENCY:
                 cluster.move(what, now_s)
+            case Kind.PLACE:
+                cluster.place(now_s)
+                self._dispatch(now_s)
             case Kind.PLAN:
                 self._plan(now_s)
                 self._dispatch(now_s)
@@ -132,6 +136,11 @@ class _Run:
             case Kind.RETURNS:
                 cluster.come_back(what)
                 self._dispatch(now_s)
+
+    def _fetched(self, row: Row, index: int, now_s: float) -> None:
+        """Let a row begin whose fetch ended, and tell the policy what it found."""
+        if self._cluster.fetched(row, index, now_s):
+            self._policy.fetched(row.task, not row.missed)
 
     def _ended(self, rows: list[Row], node: int, now_s: float) -> None:
         """Tell the policy of rows that ended on a node, and use the room they left."""
@@ -191,6 +200,7 @@ class _Run:
             similarity=self._similarity[self._prompt_rows[index]],
         )
         self._decisions += 1
+        self._cluster.arrived(task, now_s)
         began = perf_counter()
         try:
             task.decision = self._policy.admit(task, self._fleet, now_s)

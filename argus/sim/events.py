@@ -25,11 +25,13 @@ class Kind(enum.IntEnum):
     """The control plane notices: the loss."""
     RETURNS = 6
     """The node joins again: the loss."""
+    PLACE = 7
+    """Residency is looked at."""
 
 
 Event = tuple[float, int, Kind, Any, int]
 """Time, count, kind, what it happens to, a number."""
-_ROUTINE = (Kind.NODE, Kind.PLAN)
+_ROUTINE = (Kind.NODE, Kind.PLAN, Kind.PLACE)
 
 
 class Events:
@@ -40,7 +42,7 @@ class Events:
         self._heap: list[Event] = []
         self._made = 0
         self.singular = 0
-        """Events to come that are not a node's next step or the policy's next plan."""
+        """Events to come that are not a node's next step or the next plan."""
 
     @property
     def next_s(self) -> float:

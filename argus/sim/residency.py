@@ -59,6 +59,30 @@ class Residency:
         if self._waiting:
             self._move(now_s)
 
+    @property
+    def resident(self) -> tuple[str, ...]:
+        """Variants on the device."""
+        return tuple(name for name, variant in self._variants.items() if variant.resident)
+
+    def order(self, load: str, park: tuple[str, ...], now_s: float) -> bool:
+        """Carry out an order; return whether it is being carried out, else nothing is done.
+
+        It is done when `load` is resident.
+        """
+        out = [name for name in park if self._variants[name].resident]
+        if self._ready is not None or any(self._variants[name].rows for name in out):
+            return False
+        into = self._variants[load] if load else None
+        if into is not None and not into.resident:
+            if self._free + len(out) < 1:
+                return False
+            self._load(load, tuple(out), now_s)
+        else:
+            for name in out:
+                self._variants[name].resident = False
+            self._free += len(out)
+        return True
+
     def advance(self, now_s: float) -> list[Row]:
         """Let happen what happens at `next_s`; return the rows that may go to the device."""
         rows: list[Row] = []

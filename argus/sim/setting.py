@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from dataclasses import dataclass
 
@@ -63,6 +64,17 @@ class NodeLoss:
             )
 
 
+class Placing(enum.Enum):
+    """How it is settled which variants are where."""
+
+    BY_ROWS = "rows"
+    """Nodes are given rows of every variant, and move in what rows wait for."""
+    FIXED = "fixed"
+    """Nodes are given rows of what they hold; each holds its own from the start, taken in turn."""
+    PLANNED = "planned"
+    """From there, residency follows the plan."""
+
+
 @dataclass(frozen=True, slots=True)
 class SimSetting:
     """The true cluster. The defaults are the published setting: 8 equal nodes.
@@ -79,6 +91,7 @@ class SimSetting:
         losses: of nodes.
         residents: variants a node has room for; a row of another one waits for its load. None:
             for all, from the start.
+        placing: how it is settled where variants are.
     """
 
     nodes: int = 8
@@ -90,6 +103,7 @@ class SimSetting:
     retrieval: Retrieval = Retrieval()
     losses: tuple[NodeLoss, ...] = ()
     residents: int | None = None
+    placing: Placing = Placing.BY_ROWS
 
     def __post_init__(self) -> None:
         for name, value, least in (

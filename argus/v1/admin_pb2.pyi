@@ -458,6 +458,8 @@ class NodeStatus(message.Message):
     ASSIGNED_FIELD_NUMBER: builtins.int
     BACKLOG_S_FIELD_NUMBER: builtins.int
     DRAINING_FIELD_NUMBER: builtins.int
+    SERVING_FIELD_NUMBER: builtins.int
+    UNLOADED_FIELD_NUMBER: builtins.int
     heartbeat_age_s: builtins.float
     """Seconds since the last heartbeat."""
     assigned: builtins.int
@@ -474,6 +476,14 @@ class NodeStatus(message.Message):
     def heartbeat(self) -> cluster_pb2.Heartbeat:
         """Last heartbeat."""
 
+    @builtins.property
+    def serving(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Variants that rows may be sent to it for."""
+
+    @builtins.property
+    def unloaded(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Variants that operators have unloaded."""
+
     def __init__(
         self,
         *,
@@ -483,10 +493,12 @@ class NodeStatus(message.Message):
         assigned: builtins.int = ...,
         backlog_s: builtins.float = ...,
         draining: builtins.bool = ...,
+        serving: abc.Iterable[builtins.str] | None = ...,
+        unloaded: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["heartbeat", b"heartbeat", "hello", b"hello"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["assigned", b"assigned", "backlog_s", b"backlog_s", "draining", b"draining", "heartbeat", b"heartbeat", "heartbeat_age_s", b"heartbeat_age_s", "hello", b"hello"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["assigned", b"assigned", "backlog_s", b"backlog_s", "draining", b"draining", "heartbeat", b"heartbeat", "heartbeat_age_s", b"heartbeat_age_s", "hello", b"hello", "serving", b"serving", "unloaded", b"unloaded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -562,5 +574,105 @@ class DrainNodeResponse(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class LoadVariantRequest(message.Message):
+    """Which variant, where."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: builtins.int
+    VARIANT_FIELD_NUMBER: builtins.int
+    node: builtins.str
+    """Name of the node."""
+    variant: builtins.str
+    """Name of the variant."""
+    def __init__(
+        self,
+        *,
+        node: builtins.str = ...,
+        variant: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["node", b"node", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class LoadVariantResponse(message.Message):
+    """It is there."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    RESIDENT_FIELD_NUMBER: builtins.int
+    SECONDS_FIELD_NUMBER: builtins.int
+    seconds: builtins.float
+    """Seconds that moving took; 0 where it was there already."""
+    @builtins.property
+    def resident(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Variants whose weights are on the device now."""
+
+    def __init__(
+        self,
+        *,
+        resident: abc.Iterable[builtins.str] | None = ...,
+        seconds: builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["resident", b"resident", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class UnloadVariantRequest(message.Message):
+    """Which variant, where."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: builtins.int
+    VARIANT_FIELD_NUMBER: builtins.int
+    PARK_FIELD_NUMBER: builtins.int
+    node: builtins.str
+    """Name of the node."""
+    variant: builtins.str
+    """Name of the variant."""
+    park: builtins.bool
+    """Keep its weights in host memory, as far as the node's settings allow."""
+    def __init__(
+        self,
+        *,
+        node: builtins.str = ...,
+        variant: builtins.str = ...,
+        park: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["node", b"node", "park", b"park", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class UnloadVariantResponse(message.Message):
+    """It is gone from the device."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    RESIDENT_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def resident(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Variants whose weights are on the device now."""
+
+    def __init__(
+        self,
+        *,
+        resident: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["resident", b"resident"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

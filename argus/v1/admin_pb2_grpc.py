@@ -45,6 +45,16 @@ class AdminServiceStub:
                 request_serializer=argus_dot_v1_dot_admin__pb2.DrainNodeRequest.SerializeToString,
                 response_deserializer=argus_dot_v1_dot_admin__pb2.DrainNodeResponse.FromString,
                 _registered_method=True)
+        self.LoadVariant = channel.unary_unary(
+                '/argus.v1.AdminService/LoadVariant',
+                request_serializer=argus_dot_v1_dot_admin__pb2.LoadVariantRequest.SerializeToString,
+                response_deserializer=argus_dot_v1_dot_admin__pb2.LoadVariantResponse.FromString,
+                _registered_method=True)
+        self.UnloadVariant = channel.unary_unary(
+                '/argus.v1.AdminService/UnloadVariant',
+                request_serializer=argus_dot_v1_dot_admin__pb2.UnloadVariantRequest.SerializeToString,
+                response_deserializer=argus_dot_v1_dot_admin__pb2.UnloadVariantResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -67,6 +77,27 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LoadVariant(self, request, context):
+        """Brings a variant to a node's device, and returns when it is there. Idle variants make room.
+
+        Errors: NOT_FOUND (no such node, or it does not know the variant), FAILED_PRECONDITION (it does
+        not fit beside variants that are pinned or in use, or another order is being carried out),
+        DEADLINE_EXCEEDED (the order goes on), UNAVAILABLE (the node left).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnloadVariant(self, request, context):
+        """Takes a variant off a node's device when its rows there are done, and sends it no more of them
+        until it is loaded again.
+
+        Errors: as for LoadVariant; FAILED_PRECONDITION (it is pinned).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -79,6 +110,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.DrainNode,
                     request_deserializer=argus_dot_v1_dot_admin__pb2.DrainNodeRequest.FromString,
                     response_serializer=argus_dot_v1_dot_admin__pb2.DrainNodeResponse.SerializeToString,
+            ),
+            'LoadVariant': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadVariant,
+                    request_deserializer=argus_dot_v1_dot_admin__pb2.LoadVariantRequest.FromString,
+                    response_serializer=argus_dot_v1_dot_admin__pb2.LoadVariantResponse.SerializeToString,
+            ),
+            'UnloadVariant': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnloadVariant,
+                    request_deserializer=argus_dot_v1_dot_admin__pb2.UnloadVariantRequest.FromString,
+                    response_serializer=argus_dot_v1_dot_admin__pb2.UnloadVariantResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -136,6 +177,60 @@ class AdminService:
             '/argus.v1.AdminService/DrainNode',
             argus_dot_v1_dot_admin__pb2.DrainNodeRequest.SerializeToString,
             argus_dot_v1_dot_admin__pb2.DrainNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadVariant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/argus.v1.AdminService/LoadVariant',
+            argus_dot_v1_dot_admin__pb2.LoadVariantRequest.SerializeToString,
+            argus_dot_v1_dot_admin__pb2.LoadVariantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnloadVariant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/argus.v1.AdminService/UnloadVariant',
+            argus_dot_v1_dot_admin__pb2.UnloadVariantRequest.SerializeToString,
+            argus_dot_v1_dot_admin__pb2.UnloadVariantResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -70,6 +70,7 @@ class JoinRequest(message.Message):
     EVENT_FIELD_NUMBER: builtins.int
     DRAINING_FIELD_NUMBER: builtins.int
     CACHE_FIELD_NUMBER: builtins.int
+    MOVED_FIELD_NUMBER: builtins.int
     @builtins.property
     def hello(self) -> NodeHello:
         """First, and only once."""
@@ -90,6 +91,10 @@ class JoinRequest(message.Message):
     def cache(self) -> CacheReport:
         """What its cache of states has gained and lost."""
 
+    @builtins.property
+    def moved(self) -> VariantsMoved:
+        """Answer to an order to move variants."""
+
     def __init__(
         self,
         *,
@@ -98,12 +103,13 @@ class JoinRequest(message.Message):
         event: WorkEvent | None = ...,
         draining: Draining | None = ...,
         cache: CacheReport | None = ...,
+        moved: VariantsMoved | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "draining", b"draining", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "draining", b"draining", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "moved", b"moved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "draining", b"draining", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "draining", b"draining", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "moved", b"moved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = typing.Literal["hello", "heartbeat", "event", "draining", "cache"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = typing.Literal["hello", "heartbeat", "event", "draining", "cache", "moved"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -117,6 +123,7 @@ class JoinResponse(message.Message):
     WORK_FIELD_NUMBER: builtins.int
     CANCEL_FIELD_NUMBER: builtins.int
     DRAIN_FIELD_NUMBER: builtins.int
+    MOVE_FIELD_NUMBER: builtins.int
     @builtins.property
     def welcome(self) -> Welcome:
         """Answer to the hello."""
@@ -133,6 +140,10 @@ class JoinResponse(message.Message):
     def drain(self) -> Drain:
         """Finish, take no more, leave."""
 
+    @builtins.property
+    def move(self) -> MoveVariants:
+        """Bring a variant to the device, or take some off it."""
+
     def __init__(
         self,
         *,
@@ -140,12 +151,13 @@ class JoinResponse(message.Message):
         work: Work | None = ...,
         cancel: CancelWork | None = ...,
         drain: Drain | None = ...,
+        move: MoveVariants | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["cancel", b"cancel", "drain", b"drain", "message", b"message", "welcome", b"welcome", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["cancel", b"cancel", "drain", b"drain", "message", b"message", "move", b"move", "welcome", b"welcome", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["cancel", b"cancel", "drain", b"drain", "message", b"message", "welcome", b"welcome", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cancel", b"cancel", "drain", b"drain", "message", b"message", "move", b"move", "welcome", b"welcome", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = typing.Literal["welcome", "work", "cancel", "drain"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = typing.Literal["welcome", "work", "cancel", "drain", "move"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -165,6 +177,7 @@ class NodeHello(message.Message):
     MAX_LANES_FIELD_NUMBER: builtins.int
     VARIANTS_FIELD_NUMBER: builtins.int
     CACHE_GROUP_FIELD_NUMBER: builtins.int
+    WEIGHTS_BUDGET_BYTES_FIELD_NUMBER: builtins.int
     node: builtins.str
     """Unique name, 1 to 63 characters of [A-Za-z0-9._-]."""
     protocol_version: builtins.int
@@ -183,6 +196,8 @@ class NodeHello(message.Message):
     """Lanes of the widest forward."""
     cache_group: builtins.str
     """Nodes with the same one can read each other's cached states. Empty: only its own."""
+    weights_budget_bytes: builtins.int
+    """Most bytes of weights that may be on the device. 0: no limit is kept."""
     @builtins.property
     def variants(self) -> containers.RepeatedCompositeFieldContainer[ResidentVariant]:
         """Variants resident, with their measured costs."""
@@ -200,10 +215,11 @@ class NodeHello(message.Message):
         max_lanes: builtins.int = ...,
         variants: abc.Iterable[ResidentVariant] | None = ...,
         cache_group: builtins.str = ...,
+        weights_budget_bytes: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["argus_version", b"argus_version", "cache_group", b"cache_group", "device", b"device", "device_name", b"device_name", "max_lanes", b"max_lanes", "memory_bytes", b"memory_bytes", "node", b"node", "protocol_version", b"protocol_version", "slots", b"slots", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["argus_version", b"argus_version", "cache_group", b"cache_group", "device", b"device", "device_name", b"device_name", "max_lanes", b"max_lanes", "memory_bytes", b"memory_bytes", "node", b"node", "protocol_version", b"protocol_version", "slots", b"slots", "variants", b"variants", "weights_budget_bytes", b"weights_budget_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -217,10 +233,19 @@ class ResidentVariant(message.Message):
     STEP_COSTS_FIELD_NUMBER: builtins.int
     TEXT_ENCODE_S_FIELD_NUMBER: builtins.int
     DECODE_S_FIELD_NUMBER: builtins.int
+    WEIGHTS_BYTES_FIELD_NUMBER: builtins.int
+    LOAD_S_FIELD_NUMBER: builtins.int
+    PINNED_FIELD_NUMBER: builtins.int
     text_encode_s: builtins.float
     """Seconds to encode one prompt."""
     decode_s: builtins.float
     """Seconds to decode and compress one image."""
+    weights_bytes: builtins.int
+    """Bytes of its weights on the device. 0: not known."""
+    load_s: builtins.float
+    """Seconds that loading it took."""
+    pinned: builtins.bool
+    """It never leaves the device."""
     @builtins.property
     def variant(self) -> image_pb2.Variant:
         """What it is and allows; levels and nodes are left empty."""
@@ -236,10 +261,13 @@ class ResidentVariant(message.Message):
         step_costs: abc.Iterable[StepCost] | None = ...,
         text_encode_s: builtins.float = ...,
         decode_s: builtins.float = ...,
+        weights_bytes: builtins.int = ...,
+        load_s: builtins.float = ...,
+        pinned: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["variant", b"variant"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["decode_s", b"decode_s", "step_costs", b"step_costs", "text_encode_s", b"text_encode_s", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["decode_s", b"decode_s", "load_s", b"load_s", "pinned", b"pinned", "step_costs", b"step_costs", "text_encode_s", b"text_encode_s", "variant", b"variant", "weights_bytes", b"weights_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -610,6 +638,80 @@ class Drain(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class MoveVariants(message.Message):
+    """Move variants between the device and where they are parked. No row is interrupted: a variant that
+    rows use is not moved, and the order is refused as a whole. Rows go on meanwhile.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: builtins.int
+    LOAD_FIELD_NUMBER: builtins.int
+    PARK_FIELD_NUMBER: builtins.int
+    MAKE_ROOM_FIELD_NUMBER: builtins.int
+    DROP_FIELD_NUMBER: builtins.int
+    order: builtins.int
+    """Counts up from 1 on a stream; the answer names it."""
+    load: builtins.str
+    """Variant to bring to the device. Empty: none."""
+    make_room: builtins.bool
+    """Where room is still missing, take off idle variants, those unused for longest first."""
+    drop: builtins.bool
+    """Drop what is parked from host memory, too."""
+    @builtins.property
+    def park(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Variants to take off the device first."""
+
+    def __init__(
+        self,
+        *,
+        order: builtins.int = ...,
+        load: builtins.str = ...,
+        park: abc.Iterable[builtins.str] | None = ...,
+        make_room: builtins.bool = ...,
+        drop: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["drop", b"drop", "load", b"load", "make_room", b"make_room", "order", b"order", "park", b"park"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class VariantsMoved(message.Message):
+    """What became of an order."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: builtins.int
+    REFUSAL_FIELD_NUMBER: builtins.int
+    RESIDENT_FIELD_NUMBER: builtins.int
+    SECONDS_FIELD_NUMBER: builtins.int
+    order: builtins.int
+    """Which."""
+    refusal: builtins.str
+    """Why nothing was moved. Empty: it was carried out."""
+    seconds: builtins.float
+    """Seconds that it took."""
+    @builtins.property
+    def resident(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Variants whose weights are on the device now."""
+
+    def __init__(
+        self,
+        *,
+        order: builtins.int = ...,
+        refusal: builtins.str = ...,
+        resident: abc.Iterable[builtins.str] | None = ...,
+        seconds: builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["order", b"order", "refusal", b"refusal", "resident", b"resident", "seconds", b"seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,18 +8,25 @@ highest expected `quality − price · device seconds` among those that
 
 The price follows the backlog (`argus.control.pricing`). Where even the fastest levels of all who
 wait cannot be on time, the one that loses least quality for the device seconds it frees is let go.
+
+Where several tenants wait, the task that is looked at next is the most urgent one of the tenant
+whose turn it is (`argus.control.turns`), as long as nobody who was accepted becomes late by it; and
+who is let go is one of the tenant that has most beyond its share.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from argus.control.admission import NO_NODE, SHORTEST_RETRY_S, check_possible
 from argus.control.choices import Choices, choices_of
+from argus.control.fairness import Share, equal_shares
 from argus.control.fleet import Fleet
-from argus.control.line import Urgency, Waiting, WaitingLine, urgency
+from argus.control.hits import StateHits
+from argus.control.line import Waiting, WaitingLine, urgency
 from argus.control.margins import Margins
 from argus.control.moment import NOTHING_HELD, Held, Moment, Place, avoided, soonest
 from argus.control.outlook import Outlook
@@ -28,7 +35,9 @@ from argus.control.policies.options import PolicyOptions, Recalibrator
 from argus.control.policy import Figures, GiveUp, Start, Task
 from argus.control.pricing import Pricing
 from argus.control.router import Decision
+from argus.control.shedding import gives_way
 from argus.control.slack import Slack
+from argus.control.turns import Turns
 from argus.errors import DeadlineError, OverloadedError, UnavailableError
 
 WORTH_LEAST = "not all who wait can be on time, and this one is worth least"
@@ -40,6 +49,14 @@ class _Started:
     kind: str
     at_s: float
     predicted_s: float
+    cost_s: float
+
+
+class _Spot(NamedTuple):
+    """Where a task stands: its place in the line, and how many before it come after it."""
+
+    index: int
+    passes: int = 0
 
 
 class ArgusPolicy:
@@ -48,20 +65,19 @@ class ArgusPolicy:
     Args:
         options: settings; None: the defaults.
         recalibrate: expected qualities of predicted ones; None: predictions are taken as they are.
-        order: where a task stands among those that wait, the smallest first; tenants that are to
-            share by weight come in here.
+        share_of: what each tenant is due.
     """
 
     def __init__(
         self,
         options: ArgusOptions | None = None,
         recalibrate: Recalibrator | None = None,
-        order: Callable[[Task], Urgency] = urgency,
+        share_of: Callable[[str], Share] = equal_shares,
     ) -> None:
         self._options = options or ArgusOptions()
         self._recalibrate = recalibrate
-        self._order = order
         self._line = WaitingLine()
+        self._turns = Turns(share_of)
         self._entries: dict[str, Waiting] = {}
         self._started: dict[str, _Started] = {}
         self._let_go: list[GiveUp] = []
@@ -72,6 +88,9 @@ class ArgusPolicy:
         self._fresh: tuple[Task, tuple[float, int], Place] | None = None
         self._now: Moment | None = None
         self._epoch = -1
+        self._hits = StateHits()
+        self._missed: set[str] = set()
+        """Started tasks that did not find their state."""
         self.price = 0.0
         """Worth of a device second in units of quality, as of the last decision."""
 
@@ -80,11 +99,11 @@ class ArgusPolicy:
     def admit(self, task: Task, fleet: Fleet, now_s: float) -> Decision:
         """Take a new task; see `argus.control.policy.Policy`."""
         moment = self._moment(fleet, now_s)
-        choices = self._choices(task, fleet)
+        choices = self._choices(task, fleet, self._hits.may_try(now_s))
         remaining_s = task.deadline_at_s - now_s
         check_possible(None if choices is None else choices.idle_s, remaining_s)
         assert choices is not None, "check_possible raises where there are none"
-        entry = Waiting(task, choices, self._order(task))
+        entry = Waiting(task, choices, urgency(task))
         self._pricing.arrive(choices, remaining_s, now_s)
         decision = self._at_once(entry, moment)
         if decision is None:
@@ -100,7 +119,7 @@ class ArgusPolicy:
         """Return the decision for a task that can be started now, in time, if it can."""
         if len(self._line) or not moment.has_room:
             return None
-        place = self._choose(entry, 0, moment, NOTHING_HELD)
+        place = self._choose(entry, _Spot(0), moment, NOTHING_HELD)
         if not isinstance(place, Place) or not place.has_room:
             return None
         if place.decision.predicted_finish_s > entry.task.deadline_at_s - moment.now_s:
@@ -119,12 +138,28 @@ class ArgusPolicy:
     def put_back(self, task: Task) -> None:
         """Take a started task back."""
         started = self._started.pop(task.id)
-        self._add(Waiting(task, started.entry.choices, self._order(task)))
+        self._missed.discard(task.id)
+        self._turns.came_back(task.tenant, started.cost_s)
+        self._add(Waiting(task, started.entry.choices, urgency(task)))
 
     def ended(self, task: Task, now_s: float) -> None:
         """Note that a started task is done, failed or cancelled."""
         started = self._started.pop(task.id)
-        self._margins.note(started.kind, started.predicted_s, now_s - started.at_s)
+        if task.id in self._missed:
+            # It took longer for want of its state, which says nothing about the node.
+            self._missed.remove(task.id)
+        else:
+            self._margins.note(started.kind, started.predicted_s, now_s - started.at_s)
+
+    def fetched(self, task: Task, hit: bool) -> None:
+        """Note whether a started task found the state that its level starts from."""
+        trusted = self._hits.trusted
+        self._hits.note(hit)
+        if not hit and task.id in self._started:
+            self._missed.add(task.id)
+        if self._hits.trusted is not trusted:
+            self._epoch = -1
+            self._now = None
 
     def plan(self, fleet: Fleet, now_s: float) -> float:
         """Work out what a device second is worth at which backlog."""
@@ -147,31 +182,51 @@ class ArgusPolicy:
         while self._let_go:
             yield self._let_go.pop()
         held: dict[str, float] = {}
-        index = 0
+        passed: dict[Waiting, None] = {}
         moment: Moment | None = None
-        while index < len(self._line):
+        while len(passed) < len(self._line):
             moment = moment or self._moment(fleet, now_s)
             if not moment.has_room:
                 return
-            entry = self._line[index]
-            act = None if entry.task.held else self._act(entry, index, moment, held)
+            entry, spot = self._next(passed, moment)
+            act = None if entry.task.held else self._act(entry, spot, moment, held)
             if act is None:
-                index += 1
+                passed[entry] = None
                 continue
-            self._remove(entry)
             if isinstance(act, Start):
-                kind = fleet[act.decision.node].info.device_name
-                self._started[entry.task.id] = _Started(
-                    entry, kind, now_s, act.decision.predicted_finish_s
-                )
+                self._begin(act, entry, fleet, now_s)
+            self._remove(entry)
             yield act
             moment = None
 
+    def _next(self, passed: Mapping[Waiting, None], moment: Moment) -> tuple[Waiting, _Spot]:
+        """Return whom to look at next, and where it stands in the line."""
+        if self._turns.tenants == 1:
+            # Those passed over are the first of the line.
+            return self._line[len(passed)], _Spot(len(passed))
+        index = next(i for i, entry in enumerate(self._line.entries) if entry not in passed)
+        first = self._line[index]
+        fair = self._turns.next(passed)
+        if fair is None or fair is first or first.task.lost:
+            return first, _Spot(index)
+        place = self._line.place(fair.key)
+        if self._slack.lets_pass(fair, place, moment, place - index):
+            return fair, _Spot(place, place - index)
+        return first, _Spot(index)
+
+    def _begin(self, act: Start, entry: Waiting, fleet: Fleet, now_s: float) -> None:
+        node = fleet[act.decision.node]
+        cost_s = node.device_s(act.decision.offer.row)
+        self._turns.began(entry, cost_s)
+        self._started[entry.task.id] = _Started(
+            entry, node.info.device_name, now_s, act.decision.predicted_finish_s, cost_s
+        )
+
     def _act(
-        self, entry: Waiting, index: int, moment: Moment, held: dict[str, float]
+        self, entry: Waiting, spot: _Spot, moment: Moment, held: dict[str, float]
     ) -> Start | GiveUp | None:
         """Return what to do with a task; None where it is worth waiting for a full node."""
-        place = self._place(entry, index, moment, held)
+        place = self._place(entry, spot, moment, held)
         if place is None or isinstance(place, GiveUp):
             return place
         if place.has_room:
@@ -191,7 +246,7 @@ class ArgusPolicy:
         return held
 
     def _place(
-        self, entry: Waiting, index: int, moment: Moment, held: Held
+        self, entry: Waiting, spot: _Spot, moment: Moment, held: Held
     ) -> Place | GiveUp | None:
         """Return the choice for a task; the one just made on its arrival, where nothing changed."""
         if entry.bound is not None and entry.bound.node in moment.fleet:
@@ -203,10 +258,10 @@ class ArgusPolicy:
             task, state, place = fresh
             if task is entry.task and state == (moment.now_s, moment.fleet.changes):
                 return place
-        return self._choose(entry, index, moment, held)
+        return self._choose(entry, spot, moment, held)
 
     def _choose(
-        self, entry: Waiting, index: int, moment: Moment, held: Held
+        self, entry: Waiting, spot: _Spot, moment: Moment, held: Held
     ) -> Place | GiveUp | None:
         """Return the best level and node of a task, or its end; None where no node takes it."""
         task, choices = entry.task, entry.choices
@@ -216,7 +271,7 @@ class ArgusPolicy:
         remaining_s = task.deadline_at_s - moment.now_s
         most_s = choices.least_s
         if self._options.slack:
-            most_s += max(0.0, self._slack.behind_s(entry, index, moment))
+            most_s += max(0.0, self._slack.behind_s(entry, spot.index, moment, spot.passes))
         for i in choices.by_worth(self._price(choices, moment)):
             cost = choices.costs[i]
             if cost.idle_s > remaining_s or (self._options.slack and cost.work_s > most_s):
@@ -242,7 +297,7 @@ class ArgusPolicy:
     def _expected(self, entry: Waiting, moment: Moment) -> Decision:
         """Return what a task that waits first would get now, for its client to know."""
         if not self._options.late_binding:
-            place = self._choose(entry, len(self._line), moment, self._bound_s(moment))
+            place = self._choose(entry, _Spot(len(self._line)), moment, self._bound_s(moment))
             found = place.decision if isinstance(place, Place) else None
         else:
             found = self._outlook.queued(entry, self.price, moment)
@@ -260,13 +315,17 @@ class ArgusPolicy:
             return
         finish_s = self._outlook.fastest_s(entry, moment)
         made_way: list[tuple[Waiting, float]] = []
+        tenant = entry.task.tenant
         while (short := self._slack.short(entry, finish_s, moment)) is not None:
-            able = (self._line[i] for i in range(min(short.before, len(self._line))))
+            able = [self._line[i] for i in range(min(short.before, len(self._line)))]
             others = [x for x in able if x.task.deadline_at_s < math.inf and not x.task.lost]
-            least = min(others, key=_density, default=entry)
+            least = gives_way(entry, others, self._turns)
             retry_s = max(SHORTEST_RETRY_S, short.seconds)
-            lost = sum(x.choices.least_quality for x, _ in [*made_way, (least, retry_s)])
-            if _density(least) >= _density(entry) or lost >= entry.choices.least_quality:
+            own = [x for x, _ in [*made_way, (least, retry_s)] if x.task.tenant == tenant]
+            lost = sum(x.choices.least_quality for x in own)
+            if least.task.tenant == tenant and (
+                least.density >= entry.density or lost >= entry.choices.least_quality
+            ):
                 for other, _ in made_way:
                     self._add(other)
                 remaining_s = entry.task.deadline_at_s - moment.now_s
@@ -304,7 +363,7 @@ class ArgusPolicy:
             self.price = self._pricing.planned_price
         return self.price
 
-    def _choices(self, task: Task, fleet: Fleet) -> Choices | None:
+    def _choices(self, task: Task, fleet: Fleet, states: bool) -> Choices | None:
         qualities: Sequence[float]
         if not self._options.predictor:
             qualities = [offer.level.quality for offer in task.offers]
@@ -312,22 +371,31 @@ class ArgusPolicy:
             qualities = self._recalibrate(task.offers)
         else:
             qualities = [offer.quality for offer in task.offers]
-        return choices_of(task.offers, qualities, fleet, task.deadline_at_s < math.inf)
+        return choices_of(
+            task.offers,
+            qualities,
+            fleet,
+            task.deadline_at_s < math.inf,
+            states=states,
+            hit_chance=self._hits.chance,
+        )
 
     def _add(self, entry: Waiting) -> None:
         self._line.add(entry)
+        self._turns.add(entry)
         self._entries[entry.task.id] = entry
         self._pricing.wait(entry.choices)
 
     def _remove(self, entry: Waiting) -> None:
         self._line.remove(entry)
+        self._turns.remove(entry)
         del self._entries[entry.task.id]
         self._pricing.leave(entry.choices)
 
     def _renew(self, fleet: Fleet) -> None:
-        """Look anew at what waiting tasks may become: a node came, went or drains."""
+        """Look anew at what waiting tasks may become: nodes or the trust in states changed."""
         for entry in self._line:
-            choices = self._choices(entry.task, fleet)
+            choices = self._choices(entry.task, fleet, self._hits.trusted)
             if choices is not None:
                 self._remove(entry)
                 self._add(Waiting(entry.task, choices, entry.key))
@@ -335,8 +403,4 @@ class ArgusPolicy:
 
 def make_argus(options: PolicyOptions) -> ArgusPolicy:
     """Return the policy with the settings that all policies share."""
-    return ArgusPolicy(ArgusOptions(shed=options.shed), options.recalibrate)
-
-
-def _density(entry: Waiting) -> float:
-    return entry.choices.least_quality / entry.choices.least_s
+    return ArgusPolicy(ArgusOptions(shed=options.shed), options.recalibrate, options.share_of)

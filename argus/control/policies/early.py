@@ -82,6 +82,9 @@ class EarlyPolicy(ABC):
         self.queues.ended(task, None)
         self.queues.stranded.append(task)
 
+    def fetched(self, task: Task, hit: bool) -> None:  # noqa: B027
+        """Do nothing: none of these systems is known to learn from it."""
+
     def ended(self, task: Task, now_s: float) -> None:
         """Note that a started task is done, failed or cancelled."""
         self.queues.ended(task, now_s)

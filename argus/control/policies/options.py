@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from argus.control.fairness import Share, equal_shares
 from argus.control.offers import Offer
 from argus.errors import InvalidArgumentError
 
@@ -22,6 +23,7 @@ class PolicyOptions:
         seed: of what the policy draws by lot.
         recalibrate: from what a request may become to the expected quality of each; None:
             predictions are taken as they are.
+        share_of: what each tenant is due; the re-implemented systems know no tenants.
     """
 
     period_s: float | None = None
@@ -29,6 +31,7 @@ class PolicyOptions:
     shed: bool = True
     seed: int = 0
     recalibrate: Recalibrator | None = None
+    share_of: Callable[[str], Share] = equal_shares
 
     def __post_init__(self) -> None:
         for name, value in (("period_s", self.period_s), ("headroom", self.headroom)):

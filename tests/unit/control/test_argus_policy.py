@@ -227,17 +227,6 @@ def test_without_feedback_the_price_is_that_of_the_plan_whatever_waits() -> None
     assert price > 0.0
 
 
-def test_who_goes_first_may_be_settled_by_others() -> None:
-    """Tenant b's tasks before tenant a's, whatever is due."""
-    policy = ArgusPolicy(order=lambda t: (t.tenant != "b", t.deadline_at_s, t.order))
-    fleet = fleet_of([serial()], limit=1)
-    soon, later = task(BASE, 50.0), replace(task(BASE, 60.0), tenant="b")
-    for new in (soon, later):
-        policy.admit(new, fleet, 0.0)
-    (start,) = start_all(policy, fleet)
-    assert start.task is later
-
-
 def test_nobody_is_let_go_for_a_task_that_is_refused_anyway() -> None:
     """Room for the third could be made only by letting both others go, and one is worth more."""
     fleet, policy = fleet_of([serial()], limit=1), ArgusPolicy()

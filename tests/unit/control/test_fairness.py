@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from hypothesis import given, settings
@@ -14,23 +14,23 @@ Work = tuple[str, float]
 
 
 class Server:
-    """One device that serves what waits in the order of the tags, one request after the other."""
+    """One device that serves what waits by turns, one request after the other."""
 
     def __init__(self, shares: dict[str, Share]) -> None:
         self.fair = FairShares(lambda tenant: shares.get(tenant, Share()))
-        self.waiting: list[tuple[float, int, str, float]] = []
-        self.now_s = 0.0
-        self.order = 0
+        self.waiting: dict[str, deque[float]] = {}
 
     def ask(self, tenant: str, cost_s: float) -> None:
-        self.order += 1
-        tag = self.fair.tag(tenant, cost_s, self.now_s)
-        heapq.heappush(self.waiting, (tag, self.order, tenant, cost_s))
+        self.waiting.setdefault(tenant, deque()).append(cost_s)
+        self.fair.wait(tenant)
 
     def serve(self) -> Work:
-        tag, _, tenant, cost_s = heapq.heappop(self.waiting)
-        self.fair.began(tenant, tag)
-        self.now_s += cost_s
+        tenant = min(self.waiting, key=self.fair.place_s)
+        cost_s = self.waiting[tenant].popleft()
+        self.fair.began(tenant, cost_s)
+        if not self.waiting[tenant]:
+            del self.waiting[tenant]
+            self.fair.rest(tenant)
         return tenant, cost_s
 
 
@@ -116,12 +116,14 @@ def test_the_smallest_weight_is_served_within_its_share_whatever_the_priority_of
     assert len(turns) >= 5
 
 
-def test_what_never_began_is_not_held_against_its_tenant() -> None:
+def test_what_was_lost_is_not_held_against_its_tenant() -> None:
     fair = FairShares()
-    fair.tag("a", 100.0, 0.0)
-    fair.gave_up("a", 100.0)
-    assert fair.tag("a", 1.0, 1.0) == fair.tag("b", 1.0, 1.0)
-    fair.gave_up("unknown", 1.0)
+    for tenant in ("a", "b"):
+        fair.wait(tenant)
+    fair.began("a", 100.0)
+    fair.came_back("a", 100.0)
+    assert fair.place_s("a") == fair.place_s("b")
+    fair.came_back("unknown", 1.0)
 
 
 def test_made_up_names_do_not_fill_the_memory() -> None:

@@ -85,3 +85,18 @@ def test_larger_clusters_need_less_room_for_chance() -> None:
     middle = len(small) // 2
     assert large[middle] < small[middle]
     assert LOADS[0] < 0.9 < LOADS[-1]
+
+
+def test_a_ladder_with_a_very_cheap_level_has_curves_for_the_loads_it_can_carry() -> None:
+    works = np.array([1.0, 0.1, 0.03])
+    curve = solve_curve(Mix(works, np.array([1.0, 0.98, 0.85]), works, 3.0), 2)
+    assert curve.loads[: len(LOADS)] == pytest.approx(LOADS)
+    assert curve.loads[-1] >= 2 / 0.03
+    waits = len(curve.at_load(1.0))
+    half = waits // 4
+    assert curve.at_load(30.0)[half] > 1.5 * curve.at_load(8.0)[half]
+    # From one cheapest level to the next the loads are others; the old choices still help.
+    other = Mix(np.array([1.0, 0.3, 0.1]), np.array([1.0, 0.98, 0.9]), works, 3.0)
+    again, fresh = solve_curve(other, 2, curve), solve_curve(other, 2)
+    assert len(again.loads) < len(curve.loads)
+    assert again.prices == pytest.approx(fresh.prices, rel=0.02, abs=1e-4)

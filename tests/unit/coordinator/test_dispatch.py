@@ -219,6 +219,23 @@ async def test_the_queue_is_bounded_and_says_when_to_come_back() -> None:
     assert bench.counters["refused"] == 1
 
 
+async def test_one_tenant_that_fills_the_queue_gives_others_their_share() -> None:
+    bench = Bench(max_in_flight=4)
+    node = bench.join(slots=8)
+    for i in range(4):
+        bench.submit(f"a{i}", tenant="a")
+    with pytest.raises(OverloadedError):
+        bench.submit("b0", tenant="b")
+    given = await works(node)
+    for i in range(2):
+        bench.done(node, given[i])
+        with pytest.raises(OverloadedError):
+            bench.submit("a-more", tenant="a")
+        bench.submit(f"b{i}", tenant="b")
+    bench.done(node, given[2])
+    bench.submit("a-more", tenant="a")
+
+
 async def test_the_same_id_joins_the_request_in_flight_and_later_gets_the_same_image() -> None:
     bench = Bench(result_ttl_s=10.0)
     node = bench.join()

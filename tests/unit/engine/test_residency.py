@@ -16,6 +16,7 @@ from argus.diffusion.adapter import load_variant
 from argus.diffusion.size import folder_weights_bytes
 from argus.engine.engine import Engine, EngineOptions
 from argus.engine.events import RowDone, RowEvent, RowFailed
+from argus.engine.moves import Order
 from argus.engine.residents import Resident
 from argus.errors import (
     AlreadyExistsError,
@@ -238,3 +239,56 @@ def test_a_variant_loaded_anew_from_another_folder_forgets_the_old_one(
     assert isinstance(ours, RowDone)
     assert isinstance(theirs, RowDone)
     assert ours.data == theirs.data
+
+
+def parked_of(engine: Engine) -> str:
+    (parked,) = set(NAMES) - set(engine.stats().resident)
+    return parked
+
+
+def test_an_order_brings_one_in_and_takes_another_out(crowded: Engine) -> None:
+    parked, (out, stays) = parked_of(crowded), crowded.stats().resident
+    assert crowded.move(Order(load=parked, park=(out,))).result(60) > 0
+    assert set(crowded.stats().resident) == {parked, stays}
+    ((*_, last),) = collect(crowded, [make_request("there", variant=parked)])
+    assert isinstance(last, RowDone)
+
+
+def test_an_order_that_does_not_fit_moves_nothing(crowded: Engine) -> None:
+    parked, before = parked_of(crowded), crowded.stats().resident
+    with pytest.raises(FailedPreconditionError, match="more than there is room for"):
+        crowded.move(Order(load=parked))
+    for name in before:
+        crowded.pin(name, True)
+    with pytest.raises(FailedPreconditionError, match="more than there is room for"):
+        crowded.move(Order(load=parked, make_room=True))
+    with pytest.raises(FailedPreconditionError, match="is pinned"):
+        crowded.move(Order(load=parked, park=before[:1]))
+    with pytest.raises(NotFoundError):
+        crowded.move(Order(load="nowhere"))
+    assert crowded.stats().resident == before
+
+
+def test_an_order_makes_room_and_parking_alone_frees_it(crowded: Engine) -> None:
+    parked = parked_of(crowded)
+    crowded.move(Order(load=parked, make_room=True)).result(60)
+    assert parked in crowded.stats().resident
+    assert len(crowded.stats().resident) == 2
+    crowded.move(Order(park=(parked,), drop=True)).result(60)
+    assert parked not in crowded.stats().resident
+    assert crowded.residents[parked].adapter.device.type == "meta"
+
+
+def test_a_variant_in_use_is_not_moved_and_its_row_ends_well(crowded: Engine) -> None:
+    used = crowded.stats().resident[0]
+    events: queue.Queue[RowEvent] = queue.Queue()
+    crowded.submit(make_request("long", variant=used, steps=40), events.put)
+    while crowded.residents[used].claims == 0:
+        events.get(timeout=30)
+    with pytest.raises(FailedPreconditionError, match="in use"):
+        crowded.move(Order(load=parked_of(crowded), park=(used,)))
+    while not isinstance(event := events.get(timeout=30), RowDone):
+        assert not isinstance(event, RowFailed)
+    wait_until(lambda: not crowded.residents[used].claims)
+    crowded.move(Order(load=parked_of(crowded), park=(used,))).result(60)
+    assert used not in crowded.stats().resident

@@ -58,6 +58,9 @@ class FixedLevel:
     def put_back(self, task: Task) -> None:
         self._join(task)
 
+    def fetched(self, task: Task, hit: bool) -> None:
+        """Do nothing."""
+
     def ended(self, task: Task, now_s: float) -> None:
         pass
 

@@ -7,14 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from argus.control.policies.argus import ArgusPolicy
 from argus.control.policy import Task
 from argus.sim.engine import simulate
 from argus.sim.node import Row
 from argus.sim.outcome import Status
-from argus.sim.published import published_profile
+from argus.sim.published import modelled_prompts, published_profile
 from argus.sim.residency import Residency
 from argus.sim.setting import NodeLoss, Retrieval, SimSetting
-from argus.sim.types import Batching, SimLevel, SimProfile, VariantTimes
+from argus.sim.shapes import draw_arrivals
+from argus.sim.types import Batching, SimLevel, SimProfile, Trace, VariantTimes
 from tests.unit.sim.simple import BestOnTime, FixedLevel, same_prompts, trace_of
 
 PROFILE = published_profile()
@@ -131,3 +133,23 @@ def test_mixed_rows_on_nodes_with_room_for_one_variant_all_end() -> None:
     outcome = simulate(trace, same_prompts(profile), profile, Alternating(), setting)
     assert (outcome.status == Status.ON_TIME).all()
     assert set(outcome.level.tolist()) == {0, 1}
+
+
+def test_a_policy_that_notices_an_outage_loses_far_less() -> None:
+    profile = published_profile()
+    arrivals = draw_arrivals("poisson", 1.0 * 8 / 4.2, 400, 5)
+    prompts = modelled_prompts(profile, len(arrivals), 6)
+    trace = Trace(arrivals, prompts.ids)
+    setting = SimSetting(retrieval=Retrieval(0.05, 0.5, outages=((100.0, 300.0),)))
+
+    class Blind(ArgusPolicy):
+        def fetched(self, task: Task, hit: bool) -> None:
+            """Learn nothing."""
+
+    seeing, blind = (
+        simulate(trace, prompts, profile, policy, setting) for policy in (ArgusPolicy(), Blind())
+    )
+    assert seeing.violation_share < 0.5 * blind.violation_share
+    assert seeing.quality_of_all > blind.quality_of_all + 0.05
+    late = seeing.arrival_s > 320.0
+    assert (seeing.level[late] > 0).any(), "states are used again"
