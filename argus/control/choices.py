@@ -23,7 +23,8 @@ class Choices:
 
     Attributes:
         works_s: device seconds of each.
-        least_s: device seconds of the cheapest.
+        least_s: device seconds of the cheapest; where nodes serve different variants, of what is
+            cheapest on each (`Fleet.pooled_s`).
         least_quality: quality of the cheapest.
         fastest_s: seconds from start to end of the fastest, in full batches.
         idle_s: the same on a node with nothing else to do.
@@ -107,9 +108,12 @@ def choices_of(
             worths.append(quality)
             costs.append(cost)
             if not bound:
-                return Choices(kept, worths, costs)
+                break
         if kept:
-            return Choices(kept, worths, costs)
+            choices = Choices(kept, worths, costs)
+            if fleet.is_partial:
+                choices.least_s = fleet.pooled_s(tuple(offer.row for offer in kept))
+            return choices
     return None
 
 

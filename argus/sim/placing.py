@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from argus.control.fleet import Fleet
-from argus.control.placing import MoveOrder, Placer
+from argus.control.placing import PLANNED_FOR, MoveOrder, Placer
 from argus.control.planner import Plan, Planner
 from argus.sim.residency import Residency
 
@@ -33,7 +33,7 @@ class SimPlacing:
         self.placer = Placer(fleet)
         self._fleet = fleet
         self._residency = residency
-        self._planner = Planner() if plans else None
+        self._planner = Planner(PLANNED_FOR) if plans else None
         self._ordered = ordered
         self._plan: Plan | None = None
         self._under_way: dict[str, MoveOrder] = {}
