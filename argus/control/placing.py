@@ -121,9 +121,25 @@ class Placer:
         """Note what is on a node's device now."""
         self._record(node).resident = frozenset(resident)
 
+    def joined(self, node: str) -> None:
+        """Note that a node has joined; what operators unloaded on it before stays so."""
+        self._records[node] = _Record(unloaded=self._record(node).unloaded)
+        self._serve()
+
     def forget(self, node: str) -> None:
-        """Forget a node that left."""
-        self._records.pop(node, None)
+        """Forget a node that left, but for what operators unloaded."""
+        if not self._record(node).unloaded:
+            del self._records[node]
+        else:
+            self._records[node] = _Record(unloaded=self._record(node).unloaded)
+
+    def ordered(self, order: MoveOrder) -> MoveOrder:
+        """Note an order that somebody else gives; it is to be answered with `ended`, too."""
+        record = self._record(order.node)
+        record.order, record.target, record.agreed = order, None, False
+        record.leaving = frozenset(order.park)
+        self._serve()
+        return order
 
     def unload(self, node: str, variant: str) -> None:
         """Note that an operator wants no more rows of a variant on a node."""
@@ -184,9 +200,7 @@ class Placer:
             if shape.variant in able
         }
         load_s = {
-            name: seconds
-            for name, seconds in _by_variant(node, "load_s").items()
-            if name in able
+            name: seconds for name, seconds in _by_variant(node, "load_s").items() if name in able
         }
         crowded = node.info.is_crowded
         return PlannedNode(
@@ -219,9 +233,8 @@ class Placer:
         if not self.is_needed:
             self._serve()
             return []
-        for name in list(self._records):
-            if name not in self.fleet:
-                self.forget(name)
+        for name in [name for name in self._records if name not in self.fleet]:
+            self.forget(name)
         busy = [r for r in self._records.values() if r.order is not None or r.leaving]
         room = max(1, int(self.options.moving_share * len(self.fleet))) - len(busy)
         found = []

@@ -29,6 +29,7 @@ from argus.coordinator.metrics import Metrics
 from argus.coordinator.policy_metrics import policy_families
 from argus.coordinator.predictors import load_predictor
 from argus.coordinator.prompts import PromptReader
+from argus.coordinator.residence import Residence
 from argus.coordinator.reuse import Reuse
 from argus.coordinator.security import Security, open_security
 from argus.coordinator.shadow import Shadow
@@ -45,6 +46,8 @@ log = logging.getLogger(__name__)
 IMAGE_SERVICE = "argus.v1.ImageService"
 CLUSTER_SERVICE = "argus.v1.ClusterService"
 ADMIN_SERVICE = "argus.v1.AdminService"
+ARGUS = "argus"
+"""The policy whose nodes' residency is planned; the others are as they are published."""
 BUNDLED_LEVELS = "levels.json"
 METRICS = "coordinator.metrics"
 WATCH_INTERVAL_S = 0.05
@@ -184,6 +187,8 @@ class Coordinator:
             self._reuse,
         )
         self.metrics.add(lambda: policy_families(policy, clock))
+        self._residence = Residence(clock, self._membership, config.policy == ARGUS)
+        self._dispatcher.on_offers = self._residence.note
         self._watchdog = Watchdog(clock, self._membership, self._dispatcher, config.node_wait_s)
         keys = security.keys
         guard = Guard(None if keys is None else keys.current, clock.now)
@@ -212,6 +217,7 @@ class Coordinator:
             guard,
             self._reuse,
             self._prompts,
+            self._residence,
         )
         self._server.add(
             cluster_pb2_grpc.add_ClusterServiceServicer_to_server, self._cluster, CLUSTER_SERVICE
@@ -226,6 +232,7 @@ class Coordinator:
                 self._membership,
                 self._reuse,
                 self._shadow,
+                self._residence,
             ),
             ADMIN_SERVICE,
         )
@@ -261,6 +268,7 @@ class Coordinator:
         if self._reuse is not None:
             await self._reuse.stop()
         await self._embedding.close()
+        await self._residence.stop()
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
@@ -274,6 +282,7 @@ class Coordinator:
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
             try:
+                self._residence.check()
                 self._watchdog.check()
                 self._cluster.turn_out()
                 if self._shadow is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from argus.control.policy import Policy, Priced
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.membership import Member, Membership
@@ -23,8 +25,16 @@ def live_variants(catalog: Catalog, membership: Membership) -> list[image_pb2.Va
     return variants
 
 
-def node_status(member: Member, now_s: float) -> admin_pb2.NodeStatus:
-    """Return one node as the coordinator sees it at `now_s`."""
+def node_status(
+    member: Member, now_s: float, unloaded: Collection[str] = ()
+) -> admin_pb2.NodeStatus:
+    """Return one node as the coordinator sees it at `now_s`.
+
+    Args:
+        member: the node.
+        now_s: the time.
+        unloaded: variants that operators have unloaded there.
+    """
     return admin_pb2.NodeStatus(
         hello=member.hello,
         heartbeat=member.heartbeat,
@@ -32,6 +42,8 @@ def node_status(member: Member, now_s: float) -> admin_pb2.NodeStatus:
         assigned=len(member.backlog),
         backlog_s=member.backlog.drained_s(),
         draining=member.backlog.draining,
+        serving=sorted(member.backlog.serving),
+        unloaded=sorted(unloaded),
     )
 
 

@@ -15,9 +15,9 @@ from argus.sim.chance import Chance
 from argus.sim.costs import device_seconds, node_info, node_name
 from argus.sim.events import Events, Kind
 from argus.sim.node import Row, SerialNode, TrueNode
+from argus.sim.placing import LOOK_S, SimPlacing
 from argus.sim.requests import Offers
 from argus.sim.residency import Residency
-from argus.sim.placing import LOOK_S, SimPlacing
 from argus.sim.setting import NodeLoss, Placing, SimSetting
 from argus.sim.types import SimProfile
 
