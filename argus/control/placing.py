@@ -42,7 +42,7 @@ class PlacingOptions:
     """
 
     memory_s: float = 60.0
-    fall_s: float = 240.0
+    fall_s: float = 120.0
     moving_share: float = 0.25
     stay_s: float = 20.0
     stay_in_loads: float = 4.0

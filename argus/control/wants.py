@@ -22,7 +22,7 @@ PARTS = 4
 """Classes that requests with the same levels are parted into, by what they lose at the cheapest."""
 _REMEMBERED = 256
 _MOST_KINDS = 16
-"""Sets of levels that are told apart; of more, those that are asked for most seldom are forgotten."""
+"""Sets of levels that are told apart; of more, the one asked for most seldom is forgotten."""
 _LEAST_RATE = 1e-3
 
 

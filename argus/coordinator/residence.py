@@ -1,4 +1,4 @@
-"""Which variants live nodes hold: plans made in a thread of their own, orders, operators' wishes."""
+"""Which variants live nodes hold: plans, made in a thread of their own, orders, operators."""
 
 from __future__ import annotations
 
