@@ -67,10 +67,9 @@ def test_when_demand_turns_the_plan_moves_variants_and_loses_less(
     by_rows = run(prompts, Placing.BY_ROWS)
     assert fixed.moves == 0
     assert 1 <= planned.moves <= 12
-    assert violations(planned) < violations(fixed)
+    assert violations(planned) < 0.7 * violations(fixed)
     assert quality(planned) > quality(fixed)
-    assert violations(fixed) < violations(by_rows)
-    assert quality(fixed) > quality(by_rows)
+    assert quality(planned) > quality(by_rows)
 
 
 def test_the_plan_of_residency_is_the_same_from_the_same_seed(
