@@ -143,6 +143,14 @@ bench-router: venv  ## Measure decisions a second from 8 to 512 nodes (a minute)
 bench-control: venv  ## Compare policies in virtual time with each other and the bound (an hour of CPU).
 	PYTHONPATH=bench $(BIN)/python bench/control.py --out bench/results --processes 2
 
+.PHONY: bench-placing
+bench-placing: venv  ## Compare residency that follows the plan with residency that stays (minutes).
+	PYTHONPATH=bench $(BIN)/python bench/placing.py --out bench/results
+
+.PHONY: bench-stealing
+bench-stealing: venv  ## Measure what stealing rows between nodes could gain (a minute).
+	PYTHONPATH=bench $(BIN)/python bench/stealing.py --out bench/results
+
 .PHONY: profile
 profile: venv  ## Profile the bundled family anew: 18,000 pictures (an hour and a half on two cores).
 	$(BIN)/python -m argus.quality.domain --out build/profile

@@ -1,10 +1,10 @@
 """What work stealing between nodes could gain: rows that wait on a node while another has room.
 
 Rows wait at the coordinator until a node is about to have room, so what could be stolen are rows
-that a node was sent ahead of time and has not begun. A row counts as stealable when it waits on a node
-whose slots are taken while another node has one free; the seconds from then until it begins are
-what stealing could have saved it at most. Waiting for the next boundary between two steps does not
-count: that is the same everywhere.
+that a node was sent ahead of time and has not begun. A row counts as stealable when it waits on a
+node whose slots are taken while another node has one free; the seconds from then until it begins
+are what stealing could have saved it at most. Waiting for the next boundary between two steps does
+not count: that is the same everywhere.
 """
 
 from __future__ import annotations
