@@ -101,6 +101,9 @@ class Placer:
     moves: int = field(default=0, init=False)
     """Orders carried out."""
     _records: dict[str, _Record] = field(default_factory=dict, init=False)
+    _needed: bool = field(default=False, init=False)
+    _epoch: int = field(default=-1, init=False)
+    _served_epoch: int = field(default=-1, init=False)
 
     def __post_init__(self) -> None:
         self.wants = Wants(self.options.memory_s, self.options.fall_s)
@@ -115,7 +118,11 @@ class Placer:
     @property
     def is_needed(self) -> bool:
         """Whether residency is planned: some node has no room for all of its variants."""
-        return self.plans and any(node.info.is_crowded for node in self.fleet)
+        if self.plans and self.fleet.epoch != self._epoch:
+            # Asked with every request, so nodes are looked at only when one came or went.
+            self._epoch = self.fleet.epoch
+            self._needed = any(node.info.is_crowded for node in self.fleet)
+        return self._needed
 
     def seen(self, node: str, resident: Iterable[str]) -> None:
         """Note what is on a node's device now."""
@@ -231,7 +238,9 @@ class Placer:
     def orders(self, now_s: float) -> list[MoveOrder]:
         """Return the orders to be sent now; each is to be answered with `ended`."""
         if not self.is_needed:
-            self._serve()
+            if self.fleet.epoch != self._served_epoch:
+                self._serve()
+                self._served_epoch = self.fleet.epoch
             return []
         for name in [name for name in self._records if name not in self.fleet]:
             self.forget(name)

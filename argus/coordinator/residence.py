@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 """How often it is asked whether a plan is due."""
+ORDERS_S = 0.2
+"""How often nodes are looked at for orders."""
 POLL_S = 0.05
 
 
@@ -49,7 +51,7 @@ class Residence:
         """The last one; None before the first, or where nothing needs one."""
         self._planner = Planner(PLANNED_FOR)
         self._planning: asyncio.Task[None] | None = None
-        self._look_at_s = 0.0
+        self._look_at_s = self._orders_at_s = 0.0
         self._pending: dict[str, _Pending] = {}
         self._orders = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="argus-planner")
@@ -98,8 +100,10 @@ class Residence:
             reason = None if state is None else self._planner.due(self.plan, state, now_s)
             if state is not None and reason is not None:
                 self._planning = asyncio.create_task(self._make_plan(state, now_s, reason))
-        for order in self.placer.orders(now_s):
-            self._send(order)
+        if now_s >= self._orders_at_s:
+            self._orders_at_s = now_s + ORDERS_S
+            for order in self.placer.orders(now_s):
+                self._send(order)
 
     async def stop(self) -> None:
         """End planning."""

@@ -20,8 +20,9 @@ BOTH = {"base": COSTS, "small": SMALL_COSTS}
 def crowded(name: str, pinned: tuple[str, ...] = ()) -> NodeBacklog:
     """A node that has two variants and room for one."""
     info = node(name, slots=1, max_lanes=2, costs=BOTH).info
-    weights = dict(weights_budget=1, weights_bytes=(1, 1), load_s=(4.0, 2.0), pinned=pinned)
-    return NodeBacklog(replace(info, **weights))
+    return NodeBacklog(
+        replace(info, weights_budget=1, weights_bytes=(1, 1), load_s=(4.0, 2.0), pinned=pinned)
+    )
 
 
 def placer_of(held: dict[str, str], **options: float) -> Placer:
