@@ -6,7 +6,8 @@ already, or where the plan wants it nowhere. A node is moved when two plans in a
 of it, only a part of the nodes at once, and not again before what it loaded had its stay.
 
 What no node has on its device is served by one that could load it, and moved in there by the
-engine's own rule when rows wait for it, so that whatever may be asked for is made.
+engine's own rule when rows wait for it, so that whatever may be asked for is made. A node with
+nothing on its device serves all that it has in the same way.
 """
 
 from __future__ import annotations
@@ -294,6 +295,10 @@ class Placer:
             if host is not None:
                 found[host] |= {variant}
         for node in nodes:
+            record = self._record(node.info.name)
+            if not self._resident(node) and record.order is None:
+                # With nothing on its device, what comes first decides.
+                found[node.info.name] = node.variants - record.unloaded
             node.serving = found[node.info.name]
 
     def _host(self, variant: str, nodes: Sequence[NodeBacklog]) -> str | None:

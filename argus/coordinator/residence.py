@@ -83,7 +83,7 @@ class Residence:
         if moved.refusal:
             log.warning("node %s moved nothing: %s", member.name, moved.refusal)
         else:
-            held = ", ".join(sorted(moved.resident))
+            held = ", ".join(sorted(moved.resident)) or "nothing"
             log.info("node %s holds %s after %.2f s", member.name, held, moved.seconds)
         if not pending.answer.done():
             pending.answer.set_result(moved)

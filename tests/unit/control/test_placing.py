@@ -68,6 +68,13 @@ def test_what_nobody_holds_is_served_by_one_that_could_load_it() -> None:
     assert serving(placer) == {"a": {"base", "small"}, "b": {"base"}}
 
 
+def test_a_node_with_nothing_on_its_device_takes_what_comes() -> None:
+    placer = placer_of({"a": "base", "b": "small"})
+    placer.seen("a", ())
+    assert placer.orders(0.0) == []
+    assert serving(placer) == {"a": {"base", "small"}, "b": {"small"}}
+
+
 def test_a_node_is_moved_when_its_rows_are_done_and_two_plans_agree() -> None:
     placer = placer_of(HELD)
     placer.fleet["a"].add("r", row(50))

@@ -116,7 +116,7 @@ async def test_an_operator_loads_and_unloads() -> None:
         assert tuple((await unload(cluster, "n1", "base")).resident) == ()
         assert [(m.load, tuple(m.park), m.drop) for m in one.moves] == [("", ("base",), True)]
         # Nobody has base on a device now, and n1 is not to have it: n2 brings it in when asked.
-        await eventually(lambda: _serves(cluster, {"n1": set(), "n2": {"base", "small"}}))
+        await eventually(lambda: _serves(cluster, {"n1": {"small"}, "n2": {"base", "small"}}))
         await unload(cluster, "n2", "base", park=True)
         with pytest.raises(UnavailableError):
             await cluster.generate("r", variant="base")
