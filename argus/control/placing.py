@@ -182,6 +182,12 @@ class Placer:
         record.rests_until_s = now_s + rest_s
         self._serve()
 
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """Nodes that are about to move, or move."""
+        found = (n for n, r in self._records.items() if r.order is not None or r.leaving)
+        return tuple(sorted(found))
+
     # -- plans ----------------------------------------------------------------------------------
 
     def state(self, now_s: float) -> State | None:

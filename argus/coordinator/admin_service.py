@@ -17,6 +17,7 @@ from argus.coordinator.views import (
     node_status,
     policy_status,
     quality_status,
+    residency_status,
 )
 from argus.errors import FailedPreconditionError, NotFoundError
 from argus.rpc.interceptors import Context
@@ -90,6 +91,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             policy=policy_status(self._config.policy, self._dispatcher.policy, now_s),
             cache=await cache_status(self._reuse) if self._reuse else None,
             quality=quality_status(self._shadow) if self._shadow else None,
+            residency=residency_status(self._residence, now_s) if self._residence else None,
         )
 
     async def DrainNode(  # noqa: N802 - gRPC's name

@@ -26,7 +26,7 @@ from argus.coordinator.judge import Judge
 from argus.coordinator.live import open_watch, watched
 from argus.coordinator.membership import Membership
 from argus.coordinator.metrics import Metrics
-from argus.coordinator.policy_metrics import policy_families
+from argus.coordinator.policy_metrics import policy_families, residency_families
 from argus.coordinator.predictors import load_predictor
 from argus.coordinator.prompts import PromptReader
 from argus.coordinator.residence import Residence
@@ -189,6 +189,7 @@ class Coordinator:
         self.metrics.add(lambda: policy_families(policy, clock))
         self._residence = Residence(clock, self._membership, config.policy == ARGUS)
         self._dispatcher.on_offers = self._residence.note
+        self.metrics.add(lambda: residency_families(self._residence, clock))
         self._watchdog = Watchdog(clock, self._membership, self._dispatcher, config.node_wait_s)
         keys = security.keys
         guard = Guard(None if keys is None else keys.current, clock.now)

@@ -89,6 +89,14 @@ async def pair(
         yield cluster
 
 
+async def test_where_all_fit_there_is_no_plan_to_show() -> None:
+    node = ScriptedNode()
+    async with coordinated() as cluster, node.joined(cluster.address):
+        await cluster.generate("r", deadline_s=30.0)
+        assert not (await cluster.status()).HasField("residency")
+        assert cluster.coordinator._residence.plan is None
+
+
 async def test_rows_go_where_their_variant_is() -> None:
     one, two = CrowdedNode("n1"), CrowdedNode("n2", resident=("small",))
     async with pair(one, two) as cluster:
@@ -196,6 +204,16 @@ async def test_the_plan_moves_variants_when_demand_turns() -> None:
         await eventually(lambda: sum("small" in n.resident for n in nodes) >= 2)
         assert sum("base" in n.resident for n in nodes) >= 1
         await eventually(lambda: residence.placer.moves >= 1)
+        shown = (await cluster.status()).residency
+        assert shown.moves == residence.placer.moves
+        assert (shown.solved, shown.rate_per_s) == (
+            residence.plan.solved.value,
+            residence.plan.rate_per_s,
+        )
+        families = [f async for f in cluster.coordinator.metrics.families()]
+        values = {f.name: f.samples[0].value for f in families if f.samples}
+        assert values["argus_variant_moves"] == residence.placer.moves
+        assert values["argus_residency_plan_age_seconds"] >= 0.0
 
 
 def _offers(cluster: Coordinated, variant: str) -> tuple[Offer, ...]:
