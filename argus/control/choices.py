@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,11 @@ class Choices:
         idle_s = [cost.idle_s + offer.fetch_s for cost, offer in pairs]
         return [self.offers[i] for i in sorted(range(len(idle_s)), key=idle_s.__getitem__)]
 
+    @property
+    def table(self) -> tuple[Sequence[float], Sequence[float], Sequence[float]]:
+        """Quality, device seconds and seconds in full batches of each."""
+        return self.qualities, self.works_s, [cost.busy_s for cost in self.costs]
+
     def at(self, prices: Floats) -> Floats:
         """Return (3, prices) quality, device seconds and seconds in full batches of what is best.
 
@@ -77,11 +82,23 @@ class Choices:
             prices: always the same ones.
         """
         if self._at is None:
-            busy_s = [cost.busy_s for cost in self.costs]
-            table = np.array((self.qualities, self.works_s, busy_s))
+            table = np.array(self.table)
             best = (table[0, :, None] - table[1, :, None] * prices).argmax(axis=0)
             self._at = table.take(best, axis=1)
         return self._at
+
+
+def at_prices(many: Collection[Choices], prices: Floats) -> Floats:
+    """Return (n, 3, prices) `at` of many choices, in less time than one after the other."""
+    by_length: dict[int, list[tuple[int, Choices]]] = {}
+    for index, choices in enumerate(many):
+        by_length.setdefault(len(choices.offers), []).append((index, choices))
+    found = np.empty((len(many), 3, len(prices)))
+    for alike in by_length.values():
+        table = np.array([each.table for _, each in alike])
+        best = (table[:, 0, :, None] - table[:, 1, :, None] * prices).argmax(axis=1)
+        found[[index for index, _ in alike]] = np.take_along_axis(table, best[:, None, :], axis=2)
+    return found
 
 
 def choices_of(
