@@ -283,11 +283,11 @@ class Coordinator:
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
             try:
-                self._residence.check()
                 self._watchdog.check()
                 self._cluster.turn_out()
                 if self._shadow is not None:
                     self._shadow.check()
                 await self._show_health()
+                self._residence.check()
             except Exception:
                 log.exception("the watchdog failed; it goes on")
