@@ -183,6 +183,13 @@ bench-control: venv  ## Compare policies in virtual time with each other and the
 .PHONY: bench-serving
 bench-serving: venv  ## Compare policies on real processes, open loop (twenty minutes on two idle cores).
 	PYTHONPATH=bench $(BIN)/python bench/serving.py --out bench/results
+.PHONY: bench-placing
+bench-placing: venv  ## Compare residency that follows the plan with residency that stays (minutes).
+	PYTHONPATH=bench $(BIN)/python bench/placing.py --out bench/results
+
+.PHONY: bench-stealing
+bench-stealing: venv  ## Measure what stealing rows between nodes could gain (a minute).
+	PYTHONPATH=bench $(BIN)/python bench/stealing.py --out bench/results
 
 .PHONY: profile
 profile: venv  ## Profile the bundled family anew: 18,000 pictures (an hour and a half on two cores).

@@ -26,6 +26,7 @@ from argus.cli.simulate import simulate
 from argus.cli.status import status
 from argus.cli.top import top
 from argus.cli.up import up
+from argus.cli.variants import app as variants_app
 from argus.cli.workload import app as workload_app
 from argus.errors import ArgusError, InvalidArgumentError, NotFoundError
 
@@ -59,6 +60,7 @@ for command in (
     app.command()(command)
 app.add_typer(cache_app, name="cache")
 app.add_typer(keys_app, name="keys")
+app.add_typer(variants_app, name="variants")
 app.add_typer(workload_app, name="workload")
 
 

@@ -39,6 +39,7 @@ def describe(answer: admin_pb2.GetStatusResponse) -> list[str]:
     return [
         *_summary(answer),
         *_policy(answer),
+        *_residency(answer),
         *_cache(answer),
         *_quality(answer),
         *_nodes(answer),
@@ -72,6 +73,21 @@ def _policy(answer: admin_pb2.GetStatusResponse) -> list[str]:
         f"{policy.price:.3g} of a picture's quality; {age}; margin on predictions "
         f"{policy.margin:.2f}"
     )
+
+
+def _residency(answer: admin_pb2.GetStatusResponse) -> list[str]:
+    """Return the plan of who holds which variants; nothing where all fit everywhere."""
+    if not answer.HasField("residency"):
+        return []
+    plan = answer.residency
+    said = "no plan yet"
+    if plan.HasField("plan_age_s"):
+        said = (
+            f"plan for {plan.rate_per_s:.3g} requests a second {plan.plan_age_s:.0f} s old "
+            f"({plan.reason}, {plan.solved})"
+        )
+    moving = f"; moving: {', '.join(plan.moving)}" if plan.moving else ""
+    return _lines(f"residency: {said}; {plan.moves} moves{moving}")
 
 
 def _cache(answer: admin_pb2.GetStatusResponse) -> list[str]:

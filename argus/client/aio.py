@@ -32,6 +32,8 @@ from argus.v1 import admin_pb2, admin_pb2_grpc, image_pb2, image_pb2_grpc
 DEFAULT_SERVER = "127.0.0.1:7420"
 DEFAULT_CONCURRENCY = 8
 QUICK_CALL_S = 10.0
+MOVE_CALL_S = 900.0
+"""Large weights from slow disks take minutes, and rows are waited for before."""
 
 T = TypeVar("T")
 
@@ -306,11 +308,50 @@ class AsyncClient:
         """
         await self._call(self._admin.DrainNode, admin_pb2.DrainNodeRequest(node=node))
 
-    async def _call(self, method: Callable[..., Awaitable[T]], message: object) -> T:
+    async def load_variant(self, node: str, variant: str) -> admin_pb2.LoadVariantResponse:
+        """Bring a variant to a node's device, and return when it is there.
+
+        Raises:
+            NotFoundError: there is no such node, or it does not have the variant.
+            FailedPreconditionError: it does not fit beside variants that are pinned or in use, or
+                the node is carrying out another order.
+        """
+        request = admin_pb2.LoadVariantRequest(node=node, variant=variant)
+        answer: admin_pb2.LoadVariantResponse = await self._call(
+            self._admin.LoadVariant, request, MOVE_CALL_S
+        )
+        return answer
+
+    async def unload_variant(
+        self, node: str, variant: str, *, park: bool = False
+    ) -> admin_pb2.UnloadVariantResponse:
+        """Take a variant off a node's device when its rows there are done.
+
+        Args:
+            node: name of the node.
+            variant: name of the variant.
+            park: whether it may stay in the node's host memory.
+
+        Raises:
+            NotFoundError: there is no such node, or it does not have the variant.
+            FailedPreconditionError: it is pinned, or the node is carrying out another order.
+        """
+        request = admin_pb2.UnloadVariantRequest(node=node, variant=variant, park=park)
+        answer: admin_pb2.UnloadVariantResponse = await self._call(
+            self._admin.UnloadVariant, request, MOVE_CALL_S
+        )
+        return answer
+
+    async def _call(
+        self,
+        method: Callable[..., Awaitable[T]],
+        message: object,
+        timeout_s: float = QUICK_CALL_S,
+    ) -> T:
         attempts = Attempts(self._retries)
         while True:
             try:
-                return await method(message, timeout=QUICK_CALL_S, metadata=self._metadata)
+                return await method(message, timeout=timeout_s, metadata=self._metadata)
             except grpc.aio.AioRpcError as error:
                 await asyncio.sleep(attempts.wait_s(from_rpc_error(error, self.server)))
 

@@ -21,6 +21,7 @@ import grpc
 from argus.client.aio import (
     DEFAULT_CONCURRENCY,
     DEFAULT_SERVER,
+    MOVE_CALL_S,
     QUICK_CALL_S,
     check_map,
     options_at,
@@ -269,12 +270,32 @@ class Client:
         """Ask a node to finish its rows, take no more, and leave; see `AsyncClient.drain`."""
         self._call(self._admin.DrainNode, admin_pb2.DrainNodeRequest(node=node))
 
-    def _call(self, method: Callable[..., Any], message: object) -> Any:
+    def load_variant(self, node: str, variant: str) -> admin_pb2.LoadVariantResponse:
+        """Bring a variant to a node's device; see `AsyncClient.load_variant`."""
+        request = admin_pb2.LoadVariantRequest(node=node, variant=variant)
+        answer: admin_pb2.LoadVariantResponse = self._call(
+            self._admin.LoadVariant, request, MOVE_CALL_S
+        )
+        return answer
+
+    def unload_variant(
+        self, node: str, variant: str, *, park: bool = False
+    ) -> admin_pb2.UnloadVariantResponse:
+        """Take a variant off a node's device; see `AsyncClient.unload_variant`."""
+        request = admin_pb2.UnloadVariantRequest(node=node, variant=variant, park=park)
+        answer: admin_pb2.UnloadVariantResponse = self._call(
+            self._admin.UnloadVariant, request, MOVE_CALL_S
+        )
+        return answer
+
+    def _call(
+        self, method: Callable[..., Any], message: object, timeout_s: float = QUICK_CALL_S
+    ) -> Any:
         attempts = Attempts(self._retries)
         calls = _Calls()
         while True:
             try:
-                return method(message, timeout=QUICK_CALL_S, metadata=self._metadata)
+                return method(message, timeout=timeout_s, metadata=self._metadata)
             except grpc.RpcError as error:
                 failure = from_rpc_error(cast(RpcFailure, error), self.server)
                 calls.sleep(attempts.wait_s(failure))

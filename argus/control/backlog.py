@@ -111,7 +111,7 @@ class NodeBacklog:
 
     @serving.setter
     def serving(self, variants: frozenset[str]) -> None:
-        serving = variants & self._residents.keys()
+        serving = frozenset(variants & self._residents.keys())
         if serving != self._serving:
             self._serving = serving
             if self._on_regroup is not None:

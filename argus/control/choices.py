@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +27,8 @@ class Choices:
 
     Attributes:
         works_s: device seconds of each.
-        least_s: device seconds of the cheapest.
+        least_s: device seconds of the cheapest; where nodes serve different variants, of what is
+            cheapest on each (`Fleet.pooled_s`).
         least_quality: quality of the cheapest.
         fastest_s: seconds from start to end of the fastest, in full batches.
         idle_s: the same on a node with nothing else to do.
@@ -73,6 +74,11 @@ class Choices:
         idle_s = [cost.idle_s + offer.fetch_s for cost, offer in pairs]
         return [self.offers[i] for i in sorted(range(len(idle_s)), key=idle_s.__getitem__)]
 
+    @property
+    def table(self) -> tuple[Sequence[float], Sequence[float], Sequence[float]]:
+        """Quality, device seconds and seconds in full batches of each."""
+        return self.qualities, self.works_s, [cost.busy_s for cost in self.costs]
+
     def at(self, prices: Floats) -> Floats:
         """Return (3, prices) quality, device seconds and seconds in full batches of what is best.
 
@@ -80,11 +86,23 @@ class Choices:
             prices: always the same ones.
         """
         if self._at is None:
-            busy_s = [cost.busy_s for cost in self.costs]
-            table = np.array((self.qualities, self.works_s, busy_s))
+            table = np.array(self.table)
             best = (table[0, :, None] - table[1, :, None] * prices).argmax(axis=0)
             self._at = table.take(best, axis=1)
         return self._at
+
+
+def at_prices(many: Collection[Choices], prices: Floats) -> Floats:
+    """Return (n, 3, prices) `at` of many choices, in less time than one after the other."""
+    by_length: dict[int, list[tuple[int, Choices]]] = {}
+    for index, choices in enumerate(many):
+        by_length.setdefault(len(choices.offers), []).append((index, choices))
+    found = np.empty((len(many), 3, len(prices)))
+    for alike in by_length.values():
+        table = np.array([each.table for _, each in alike])
+        best = (table[:, 0, :, None] - table[:, 1, :, None] * prices).argmax(axis=1)
+        found[[index for index, _ in alike]] = np.take_along_axis(table, best[:, None, :], axis=2)
+    return found
 
 
 def choices_of(
@@ -117,23 +135,33 @@ def choices_of(
         for offer, quality in zip(offers, qualities, strict=True):
             if offer.fallback is not fallback:
                 continue
-            cost = fleet.costs(offer.row)
-            if cost is not None and offer.near is not None and hit_chance < _SURE:
-                cost = _hoped(cost, fleet.costs(offer.whole), hit_chance)
-            if cost is None or (offer.near is not None and not _reachable(offer, fleet)):
+            cost = _cost(offer, fleet, hit_chance)
+            if cost is None:
                 continue
             kept.append(offer)
             worths.append(quality)
             costs.append(cost)
             if not bound:
-                return Choices(kept, worths, costs)
+                break
         if kept:
-            return Choices(kept, worths, costs)
+            choices = Choices(kept, worths, costs)
+            if fleet.is_partial:
+                choices.least_s = fleet.pooled_s(tuple(offer.row for offer in kept))
+            return choices
     return None
 
 
-def _hoped(cost: ShapeCosts, whole: ShapeCosts | None, hit_chance: float) -> ShapeCosts:
-    """Return the costs on average; the least time is that of a row that finds its state."""
+def _cost(offer: Offer, fleet: Fleet, hit_chance: float) -> ShapeCosts | None:
+    """Return what an offer costs on average; None where no node takes it.
+
+    Its least time is that of a row that finds its state.
+    """
+    cost = fleet.costs(offer.row)
+    if cost is None or offer.near is None:
+        return cost
+    if not _reachable(offer, fleet):
+        return None
+    whole = fleet.costs(offer.whole) if hit_chance < _SURE else None
     if whole is None:
         return cost
     work_s = hit_chance * cost.work_s + (1.0 - hit_chance) * whole.work_s

@@ -43,6 +43,9 @@ class Fleet:
         self._home: dict[str, Group] = {}
         self._dirty: dict[str, None] = {}
         self._costs: dict[RowShape, ShapeCosts | None] = {}
+        self._pooled: dict[tuple[RowShape, ...], float] = {}
+        self.is_partial = False
+        """Whether some node does not serve what another one does."""
         self._slowness: dict[str, float] = {}
         self.epoch = 0
         """Changes when a node comes, goes, drains or serves other variants."""
@@ -104,11 +107,11 @@ class Fleet:
         group.update(name, now_s + node.work_s(), self.has_room(name), not node.draining)
         if took_work == node.draining:
             self.epoch += 1
-            self._costs.clear()
+            self._forget_costs()
         known = self._slowness.get(name, 1.0)
         if abs(node.slowness / known - 1.0) > _STEADY:
             self._slowness[name] = node.slowness
-            self._costs.clear()
+            self._forget_costs()
 
     def costs(self, shape: RowShape) -> ShapeCosts | None:
         """Return what a row costs; None where no node takes it. As of the last `refresh`."""
@@ -128,13 +131,34 @@ class Fleet:
             busy_s=min(node.busy_s(shape) for node in able),
         )
 
+    def pooled_s(self, shapes: tuple[RowShape, ...]) -> float:
+        """Return the device seconds of a row that may be of any of some shapes, for all nodes.
+
+        Each node makes it as what is cheapest there. So many such rows keep all nodes busy for
+        the sum divided by their number, as with `ShapeCosts.work_s`, though no node makes all.
+        """
+        found = self._pooled.get(shapes)
+        if found is None:
+            rates = []
+            nodes = [node for node in self._nodes.values() if not node.draining]
+            for node in nodes:
+                own = [node.device_s(shape) for shape in shapes if node.holds(shape.variant)]
+                rates.append(1.0 / min(own) if own else 0.0)
+            rate = math.fsum(rates)
+            found = self._pooled[shapes] = len(nodes) / rate if rate else math.inf
+        return found
+
+    def _forget_costs(self) -> None:
+        self._costs.clear()
+        self._pooled.clear()
+
     def _note(self, name: str) -> None:
         self._dirty[name] = None
         self.changes += 1
 
     def _forget_groups(self) -> None:
         self._groups = None
-        self._costs.clear()
+        self._forget_costs()
         self.epoch += 1
         self.changes += 1
 
@@ -143,6 +167,7 @@ class Fleet:
         for name in sorted(self._nodes):
             by_kind.setdefault(hardware(self._nodes[name]), []).append(self._nodes[name])
         self._groups = tuple(Group(nodes) for nodes in by_kind.values())
+        self.is_partial = len({node.serving for node in self._nodes.values()}) > 1
         self._home = {n.info.name: group for group in self._groups for n in group.nodes}
         self._slowness = {name: node.slowness for name, node in self._nodes.items()}
         self._dirty = dict.fromkeys(self._nodes)

@@ -5,24 +5,28 @@ to move when those it has are done. A variant goes from one node only where anot
 already, or where the plan wants it nowhere. A node is moved when two plans in a row want the same
 of it, only a part of the nodes at once, and not again before what it loaded had its stay.
 
-What no node has on its device is served by all that could load it, and moved in there by the
-engine's own rule when rows wait for it, so that whatever may be asked for is made.
+What no node has on its device is served by one that could load it, and moved in there by the
+engine's own rule when rows wait for it, so that whatever may be asked for is made. A node with
+nothing on its device serves all that it has in the same way.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from argus.control.backlog import NodeBacklog
 from argus.control.fleet import Fleet
 from argus.control.grouping import PlannedNode
 from argus.control.offers import Offer
-from argus.control.planner import Plan, State
+from argus.control.planner import Plan, PlannerOptions, State
 from argus.control.wants import Wants
 
 Variants = frozenset[str]
+
+PLANNED_FOR = PlannerOptions(shortest_s=5.0, occupancy=0.8, moved_by=0.5)
+"""Residency is slow to change: less is planned for than for shares of levels, and less often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +35,15 @@ class PlacingOptions:
 
     Attributes:
         memory_s: of the rates of demand.
+        fall_s: in which the demand that is planned for falls, so that a lull moves nothing.
         moving_share: of the nodes that move at once; one may always.
         stay_s: a node that was moved stays so for at least this long,
         stay_in_loads: and for at least so many times what loading took.
         again_s: after a refusal.
     """
 
-    memory_s: float = 30.0
+    memory_s: float = 60.0
+    fall_s: float = 120.0
     moving_share: float = 0.25
     stay_s: float = 20.0
     stay_in_loads: float = 4.0
@@ -96,9 +102,12 @@ class Placer:
     moves: int = field(default=0, init=False)
     """Orders carried out."""
     _records: dict[str, _Record] = field(default_factory=dict, init=False)
+    _needed: bool = field(default=False, init=False)
+    _epoch: int = field(default=-1, init=False)
+    _served_epoch: int = field(default=-1, init=False)
 
     def __post_init__(self) -> None:
-        self.wants = Wants(self.options.memory_s)
+        self.wants = Wants(self.options.memory_s, self.options.fall_s)
 
     # -- what is known --------------------------------------------------------------------------
 
@@ -110,15 +119,35 @@ class Placer:
     @property
     def is_needed(self) -> bool:
         """Whether residency is planned: some node has no room for all of its variants."""
-        return self.plans and any(node.info.is_crowded for node in self.fleet)
+        if self.plans and self.fleet.epoch != self._epoch:
+            # Asked with every request, so nodes are looked at only when one came or went.
+            self._epoch = self.fleet.epoch
+            self._needed = any(node.info.is_crowded for node in self.fleet)
+        return self._needed
 
     def seen(self, node: str, resident: Iterable[str]) -> None:
         """Note what is on a node's device now."""
         self._record(node).resident = frozenset(resident)
 
+    def joined(self, node: str) -> None:
+        """Note that a node has joined; what operators unloaded on it before stays so."""
+        self._records[node] = _Record(unloaded=self._record(node).unloaded)
+        self._serve()
+
     def forget(self, node: str) -> None:
-        """Forget a node that left."""
-        self._records.pop(node, None)
+        """Forget a node that left, but for what operators unloaded."""
+        if not self._record(node).unloaded:
+            del self._records[node]
+        else:
+            self._records[node] = _Record(unloaded=self._record(node).unloaded)
+
+    def ordered(self, order: MoveOrder) -> MoveOrder:
+        """Note an order that somebody else gives; it is to be answered with `ended`, too."""
+        record = self._record(order.node)
+        record.order, record.target, record.agreed = order, None, False
+        record.leaving = frozenset(order.park)
+        self._serve()
+        return order
 
     def unload(self, node: str, variant: str) -> None:
         """Note that an operator wants no more rows of a variant on a node."""
@@ -152,6 +181,12 @@ class Placer:
             rest_s = 0.0 if more else rest_s
         record.rests_until_s = now_s + rest_s
         self._serve()
+
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """Nodes that are about to move, or move."""
+        found = (n for n, r in self._records.items() if r.order is not None or r.leaving)
+        return tuple(sorted(found))
 
     # -- plans ----------------------------------------------------------------------------------
 
@@ -210,11 +245,12 @@ class Placer:
     def orders(self, now_s: float) -> list[MoveOrder]:
         """Return the orders to be sent now; each is to be answered with `ended`."""
         if not self.is_needed:
-            self._serve()
+            if self.fleet.epoch != self._served_epoch:
+                self._serve()
+                self._served_epoch = self.fleet.epoch
             return []
-        for name in list(self._records):
-            if name not in self.fleet:
-                self.forget(name)
+        for name in [name for name in self._records if name not in self.fleet]:
+            self.forget(name)
         busy = [r for r in self._records.values() if r.order is not None or r.leaving]
         room = max(1, int(self.options.moving_share * len(self.fleet))) - len(busy)
         found = []
@@ -245,11 +281,9 @@ class Placer:
         if now_s < record.rests_until_s:
             return False
         others = [x for x in self.fleet if x is not node and not x.draining]
-        for variant in resident - target:
-            wanted = any(variant in (self._target(x) or ()) for x in others)
-            if wanted and not any(variant in self._stays(x) for x in others):
-                return False
-        return True
+        # The last one stays where it is: rows of it would have to wait for a load.
+        staying = frozenset[str]().union(*(self._stays(x) for x in others))
+        return resident - target <= staying
 
     # -- who serves what ------------------------------------------------------------------------
 
@@ -260,16 +294,36 @@ class Placer:
                 node.serving = node.variants - self._record(node.info.name).unloaded
             return
         nodes = [node for node in self.fleet if not node.draining]
-        covered = frozenset[str]().union(*(self._stays(node) for node in nodes))
-        coming = frozenset(
-            record.order.load for record in self._records.values() if record.order is not None
-        )
-        for node in self.fleet:
+        found = {node.info.name: self._stays(node) for node in nodes}
+        covered = frozenset[str]().union(*found.values())
+        for variant in frozenset[str]().union(*(node.variants for node in nodes)) - covered:
+            host = self._host(variant, nodes)
+            if host is not None:
+                found[host] |= {variant}
+        for node in nodes:
             record = self._record(node.info.name)
-            own = frozenset() if record.order is None else frozenset({record.order.load})
-            missing = node.variants - covered
-            extra = (missing & own) | (missing - coming)
-            node.serving = (self._stays(node) | extra) - record.unloaded
+            if not self._resident(node) and record.order is None:
+                # With nothing on its device, what comes first decides.
+                found[node.info.name] = node.variants - record.unloaded
+            node.serving = found[node.info.name]
+
+    def _host(self, variant: str, nodes: Sequence[NodeBacklog]) -> str | None:
+        """Return the node that serves what none has on its device; None: operators want none to.
+
+        The one that is loading it, else always the same one.
+        """
+        able = [
+            node
+            for node in nodes
+            if variant in node.variants - self._record(node.info.name).unloaded
+        ]
+        loading = [node for node in able if self._loads(node) == variant]
+        best = min(loading or able, key=lambda node: node.info.name, default=None)
+        return None if best is None else best.info.name
+
+    def _loads(self, node: NodeBacklog) -> str:
+        order = self._record(node.info.name).order
+        return "" if order is None else order.load
 
     def _stays(self, node: NodeBacklog) -> Variants:
         """Return what is on a node's device and is not to leave it."""

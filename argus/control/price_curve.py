@@ -19,6 +19,7 @@ than anything else here.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -93,8 +94,8 @@ def solve_curve(
     reach_s = max(mix.slack_s, 2.0 * float(steps[0])) + float(steps[0])
     waits = np.linspace(0.0, reach_s, WAITS)
     loads = loads_of(mix)
-    rates = loads * nodes / float(mix.works_s[0]) / burst
-    falls = _falls(waits, rates)
+    whole_s = float(mix.works_s[0])
+    falls = _falls(tuple(loads.tolist()), reach_s, nodes, whole_s, burst)
     possible = waits[:, None] + mix.busy_s <= mix.slack_s
     gains = np.where(possible, mix.qualities * burst, _IMPOSSIBLE)
     gains = np.column_stack([gains, np.zeros(WAITS)])
@@ -158,14 +159,20 @@ def _between(grid: Floats, points: Floats) -> tuple[NDArray[np.intp], Floats]:
     return low, place - low
 
 
-def _falls(waits: Floats, rates: Floats) -> Floats:
+@functools.lru_cache(maxsize=8)
+def _falls(
+    loads: tuple[float, ...], reach_s: float, nodes: float, work_s: float, burst: float
+) -> Floats:
     """Return (rates, waits, waits) the weights of E[h((v − T)⁺)], T ~ Exp(rate), h linear between.
 
     In a cell that the fall ends in, h goes from its upper to its lower end: the upper one weighs
-    ∫ r e^{−rt} (1 − t/w) dt, the lower one the rest. What falls below no wait stays there.
+    ∫ r e^{−rt} (1 − t/w) dt, the lower one the rest. What falls below no wait stays there. They
+    stay the same from curve to curve as long as requests have the same time and the nodes are the
+    same, so they are kept; nobody writes into them.
     """
-    count = len(waits)
-    x = rates * float(waits[1] - waits[0])
+    count = WAITS
+    waits = np.linspace(0.0, reach_s, WAITS)
+    x = np.array(loads) * nodes / work_s / burst * float(waits[1] - waits[0])
     stay = np.exp(-x[:, None] * np.arange(count))  # of passing so many cells
     upper = 1.0 - (1.0 - stay[:, 1]) / x
     lower = (1.0 - stay[:, 1]) - upper

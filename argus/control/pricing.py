@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from argus.control.arrivals import ArrivalRate
-from argus.control.choices import Choices
+from argus.control.choices import Choices, at_prices
 from argus.control.price_curve import Mix, PriceCurve, solve_curve
 
 Floats = NDArray[np.float64]
@@ -47,6 +47,7 @@ class Pricing:
         self._period_s = period_s
         self._burst = burst
         self._prices: Floats = np.zeros(0)
+        self._price_list: list[float] = []
         self._recent: deque[Choices] = deque(maxlen=_REMEMBERED)
         self._waiting: Floats = np.zeros(0)
         self._works_s: dict[Choices, Floats] = {}
@@ -64,6 +65,7 @@ class Pricing:
         if not len(self._prices):
             self._whole_s = choices.costs[0].work_s
             self._prices = RELATIVE_PRICES / self._whole_s
+            self._price_list = self._prices.tolist()
             self._waiting = np.zeros(len(self._prices))
         self.rate.arrive(now_s)
         self._recent.append(choices)
@@ -111,7 +113,7 @@ class Pricing:
         if self._new < _FEWEST or nodes <= 0:
             return now_s + (_YOUNG_S if young else self._period_s)
         self._new = 0
-        qualities, works, busy = np.mean([x.at(self._prices) for x in self._recent], axis=0)
+        qualities, works, busy = np.mean(at_prices(self._recent, self._prices), axis=0)
         self._whole_s = float(works[0])
         points = slice(None, None, _EVERY)
         mix = Mix(works[points], qualities[points], busy[points], self._slack_s)
@@ -143,23 +145,34 @@ class Pricing:
         own = self._works_s.get(choices)
         if own is not None:
             waiting = waiting - own
+        works_s = waiting.tolist()
         per_cell_s = nodes * self.curve.width_s
-        low, high = 0, len(self._prices) - 1
+        prices, last = self._price_list, len(asked) - 1
+        low, high = 0, len(prices) - 1
         over = before = 0.0
-        while low < high:
+        while low <= high:
+            # By how much the wait at a price asks for a higher one.
             middle = (low + high) // 2
-            at = self._over(middle, base_s, waiting, per_cell_s, asked)
+            place = (base_s + works_s[middle]) / per_cell_s
+            if place <= 0:
+                at = asked[0] - prices[middle]
+            elif place >= last:
+                at = asked[last] - prices[middle]
+            else:
+                cell = int(place)
+                at = asked[cell] + (place - cell) * (asked[cell + 1] - asked[cell])
+                at -= prices[middle]
             if at <= 0:
-                high, over = middle, at
+                high, over = middle - 1, at
             else:
                 low, before = middle + 1, at
-        if high == len(self._prices) - 1:
-            over = self._over(high, base_s, waiting, per_cell_s, asked)
-        if low == 0 or over > 0:
-            return float(self._prices[low])
+        if low == 0:
+            return prices[0]
+        if low == len(prices):
+            return prices[-1]
         # Linear between the two prices around the crossing.
         share = before / (before - over)
-        return float(self._prices[low - 1] + share * (self._prices[low] - self._prices[low - 1]))
+        return prices[low - 1] + share * (prices[low] - prices[low - 1])
 
     def _row(self, load: float) -> list[float]:
         """Return the prices by wait, for the load to within two in a hundred."""
@@ -169,16 +182,3 @@ class Pricing:
             assert self.curve is not None
             row = self._rows[key] = self.curve.at_load(math.exp(key * _LOAD_STEP))
         return row
-
-    def _over(
-        self, i: int, base_s: float, waiting: Floats, per_cell_s: float, asked: list[float]
-    ) -> float:
-        """Return by how much the wait at a price asks for a higher one."""
-        place = (base_s + float(waiting[i])) / per_cell_s
-        if place <= 0:
-            return asked[0] - float(self._prices[i])
-        cell = int(place)
-        if cell >= len(asked) - 1:
-            return asked[-1] - float(self._prices[i])
-        price = asked[cell] + (place - cell) * (asked[cell + 1] - asked[cell])
-        return price - float(self._prices[i])

@@ -10,6 +10,7 @@ from argus.config import CoordinatorConfig
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.membership import Membership
+from argus.coordinator.residence import Residence
 from argus.coordinator.reuse import Reuse
 from argus.coordinator.shadow import Shadow
 from argus.coordinator.views import (
@@ -18,8 +19,9 @@ from argus.coordinator.views import (
     node_status,
     policy_status,
     quality_status,
+    residency_status,
 )
-from argus.errors import NotFoundError
+from argus.errors import FailedPreconditionError, NotFoundError
 from argus.rpc.interceptors import Context
 from argus.v1 import admin_pb2, admin_pb2_grpc, cluster_pb2
 
@@ -35,6 +37,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         membership: the nodes.
         reuse: the cache; None where it is off.
         shadow: compares live pictures; None where none are.
+        residence: moves variants; None where nothing does.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         membership: Membership,
         reuse: Reuse | None = None,
         shadow: Shadow | None = None,
+        residence: Residence | None = None,
     ) -> None:
         self._clock = clock
         self._start_s = clock.now()
@@ -55,6 +59,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         self._membership = membership
         self._reuse = reuse
         self._shadow = shadow
+        self._residence = residence
 
     async def GetStatus(  # noqa: N802 - gRPC's name
         self, request: admin_pb2.GetStatusRequest, context: Context
@@ -65,7 +70,10 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         return admin_pb2.GetStatusResponse(
             argus_version=argus.__version__,
             uptime_s=now_s - self._start_s,
-            nodes=[node_status(member, now_s) for member in self._membership.members],
+            nodes=[
+                node_status(member, now_s, self._unloaded(member.name))
+                for member in self._membership.members
+            ],
             variants=live_variants(self._catalog, self._membership),
             levels=[
                 admin_pb2.LevelStatus(
@@ -86,6 +94,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             cache=await cache_status(self._reuse) if self._reuse else None,
             quality=quality_status(self._shadow) if self._shadow else None,
             now_unix_s=time.time(),
+            residency=residency_status(self._residence, now_s) if self._residence else None,
         )
 
     async def DrainNode(  # noqa: N802 - gRPC's name
@@ -99,3 +108,26 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         member.backlog.draining = True
         member.send(cluster_pb2.JoinResponse(drain=cluster_pb2.Drain()))
         return admin_pb2.DrainNodeResponse()
+
+    async def LoadVariant(  # noqa: N802 - gRPC's name
+        self, request: admin_pb2.LoadVariantRequest, context: Context
+    ) -> admin_pb2.LoadVariantResponse:
+        """Bring a variant to a node's device."""
+        moved = await self._moves.load(request.node, request.variant)
+        return admin_pb2.LoadVariantResponse(resident=moved.resident, seconds=moved.seconds)
+
+    async def UnloadVariant(  # noqa: N802 - gRPC's name
+        self, request: admin_pb2.UnloadVariantRequest, context: Context
+    ) -> admin_pb2.UnloadVariantResponse:
+        """Take a variant off a node's device when its rows there are done."""
+        moved = await self._moves.unload(request.node, request.variant, request.park)
+        return admin_pb2.UnloadVariantResponse(resident=moved.resident)
+
+    @property
+    def _moves(self) -> Residence:
+        if self._residence is None:
+            raise FailedPreconditionError("variants are not moved by this coordinator")
+        return self._residence
+
+    def _unloaded(self, node: str) -> frozenset[str]:
+        return frozenset() if self._residence is None else self._residence.placer.unloaded(node)

@@ -14,6 +14,7 @@ from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.membership import Member, Membership
 from argus.coordinator.prompts import PromptReader
 from argus.coordinator.reports import Reports
+from argus.coordinator.residence import Residence
 from argus.coordinator.reuse import Reuse
 from argus.errors import (
     ArgusError,
@@ -45,6 +46,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         guard: knows whose keys still hold.
         reuse: hears of what nodes cache; None where nothing is.
         prompts: hears of the variants; None where only levels' means are known.
+        residence: hears of what nodes hold; None where nothing is moved.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         guard: Guard,
         reuse: Reuse | None = None,
         prompts: PromptReader | None = None,
+        residence: Residence | None = None,
     ) -> None:
         self._clock = clock
         self._config = config
@@ -67,6 +70,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         self._reports = Reports(clock, dispatcher, reuse)
         self._reuse = reuse
         self._prompts = prompts
+        self._residence = residence
         self._on_change = on_change
         self._guard = guard
         self._callers: dict[Member, Identity] = {}
@@ -125,7 +129,10 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
             *(info.name, info.device_name, info.slots),
             extra={"node": info.name},
         )
-        return self._membership.join(info, first.hello)
+        member = self._membership.join(info, first.hello)
+        if self._residence is not None:
+            self._residence.joined(member)
+        return member
 
     async def _read(self, member: Member, requests: Requests) -> None:
         """Take in what the node says; its end ends the stream."""
@@ -152,11 +159,17 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         match request.WhichOneof("message"):
             case "heartbeat":
                 member.beat(request.heartbeat, self._clock.now())
+                if self._residence is not None:
+                    self._residence.beat(member, request.heartbeat)
                 self._dispatcher.pump()
             case "event":
                 self._reports.take(member, request.event)
             case "cache":
                 self._take_cache(member, request.cache)
+            case "moved":
+                if self._residence is not None:
+                    self._residence.moved(member, request.moved)
+                self._dispatcher.pump()
             case "draining":
                 member.backlog.draining = True
                 await self._on_change()

@@ -14,7 +14,7 @@ from argus.control.admission import SHORTEST_RETRY_S, room_s, turn_away
 from argus.control.backlog import due_s
 from argus.control.crowd import Crowd
 from argus.control.fairness import Share, equal_shares
-from argus.control.offers import make_offers
+from argus.control.offers import Offer, make_offers
 from argus.control.policy import Policy, Start, Task
 from argus.control.predictor import PromptView, QualityPredictor
 from argus.control.reuse import NearState
@@ -93,6 +93,8 @@ class Dispatcher:
         """Called before a client's request is accepted, so that whatever gives way can."""
         self.after_image: Callable[[Flight, image_pb2.Image], None] = _nothing
         """Called with every picture that was made for a client."""
+        self.on_offers: Callable[[Sequence[Offer]], None] = _nothing
+        """Called with what a client's request may become, before it is accepted or refused."""
 
     def counters_of(self, request: ImageRequest) -> Counters:
         """Return what counts a request: the coordinator's own requests are nobody's."""
@@ -215,6 +217,8 @@ class Dispatcher:
             prompt=prompt,
             always_reuse=self._reuse is not None and self._reuse.always,
         )
+        if request.tenant != SHADOW_TENANT:
+            self.on_offers(offers)
         deadline_s = math.inf if request.deadline_s is None else request.deadline_s
         task = Task(
             id=request.request_id,

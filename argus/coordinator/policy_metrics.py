@@ -1,4 +1,4 @@
-"""What the policy goes by, as metrics."""
+"""What the policy and the plan of residency go by, as metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from prometheus_client import Metric
 
 from argus.clock import Clock
 from argus.control.policy import Policy, Priced
-from argus.metrics.families import gauge
+from argus.coordinator.residence import Residence
+from argus.metrics.families import counter, gauge
 
 
 def policy_families(policy: Policy, clock: Clock) -> Iterable[Metric]:
@@ -39,4 +40,19 @@ def policy_families(policy: Policy, clock: Clock) -> Iterable[Metric]:
         "argus_plan_age_seconds",
         "Age of what the price is read from; NaN before there is any.",
         math.nan if figures.plan_age_s is None else figures.plan_age_s,
+    )
+
+
+def residency_families(residence: Residence, clock: Clock) -> Iterable[Metric]:
+    """Return the families of the plan of residency."""
+    plan = residence.plan
+    yield counter(
+        "argus_variant_moves",
+        "Orders to move variants that nodes carried out.",
+        residence.placer.moves,
+    )
+    yield gauge(
+        "argus_residency_plan_age_seconds",
+        "Age of the plan of which node holds which variants; NaN before the first.",
+        math.nan if plan is None else clock.now() - plan.made_at_s,
     )

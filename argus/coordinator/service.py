@@ -26,9 +26,10 @@ from argus.coordinator.judge import Judge
 from argus.coordinator.live import open_watch, watched
 from argus.coordinator.membership import Membership
 from argus.coordinator.metrics import Metrics
-from argus.coordinator.policy_metrics import policy_families
+from argus.coordinator.policy_metrics import policy_families, residency_families
 from argus.coordinator.predictors import load_predictor
 from argus.coordinator.prompts import PromptReader
+from argus.coordinator.residence import Residence
 from argus.coordinator.reuse import Reuse
 from argus.coordinator.security import Security, open_security
 from argus.coordinator.shadow import Shadow
@@ -48,6 +49,8 @@ log = logging.getLogger(__name__)
 IMAGE_SERVICE = "argus.v1.ImageService"
 CLUSTER_SERVICE = "argus.v1.ClusterService"
 ADMIN_SERVICE = "argus.v1.AdminService"
+ARGUS = "argus"
+"""The policy whose nodes' residency is planned; the others are as they are published."""
 BUNDLED_LEVELS = "levels.json"
 METRICS = "coordinator.metrics"
 WATCH_INTERVAL_S = 0.05
@@ -193,6 +196,9 @@ class Coordinator:
         self.metrics.add(lambda: policy_families(policy, clock))
         if (shadow := self._shadow) is not None:
             self.metrics.add(lambda: shadow_families(shadow))
+        self._residence = Residence(clock, self._membership, config.policy == ARGUS)
+        self._dispatcher.on_offers = self._residence.note
+        self.metrics.add(lambda: residency_families(self._residence, clock))
         self._watchdog = Watchdog(clock, self._membership, self._dispatcher, config.node_wait_s)
         keys = security.keys
         guard = Guard(None if keys is None else keys.current, clock.now)
@@ -222,6 +228,7 @@ class Coordinator:
             guard,
             self._reuse,
             self._prompts,
+            self._residence,
         )
         self._server.add(
             cluster_pb2_grpc.add_ClusterServiceServicer_to_server, self._cluster, CLUSTER_SERVICE
@@ -236,6 +243,7 @@ class Coordinator:
                 self._membership,
                 self._reuse,
                 self._shadow,
+                self._residence,
             ),
             ADMIN_SERVICE,
         )
@@ -271,6 +279,7 @@ class Coordinator:
         if self._reuse is not None:
             await self._reuse.stop()
         await self._embedding.close()
+        await self._residence.stop()
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
@@ -289,5 +298,6 @@ class Coordinator:
                 if self._shadow is not None:
                     self._shadow.check()
                 await self._show_health()
+                self._residence.check()
             except Exception:
                 log.exception("the watchdog failed; it goes on")

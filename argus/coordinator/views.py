@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from argus.control.policy import Policy, Priced
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.membership import Member, Membership
+from argus.coordinator.residence import Residence
 from argus.coordinator.reuse import Reuse
 from argus.coordinator.shadow import Shadow
 from argus.rpc.convert import variant_to_proto
@@ -23,8 +26,16 @@ def live_variants(catalog: Catalog, membership: Membership) -> list[image_pb2.Va
     return variants
 
 
-def node_status(member: Member, now_s: float) -> admin_pb2.NodeStatus:
-    """Return one node as the coordinator sees it at `now_s`."""
+def node_status(
+    member: Member, now_s: float, unloaded: Collection[str] = ()
+) -> admin_pb2.NodeStatus:
+    """Return one node as the coordinator sees it at `now_s`.
+
+    Args:
+        member: the node.
+        now_s: the time.
+        unloaded: variants that operators have unloaded there.
+    """
     return admin_pb2.NodeStatus(
         hello=member.hello,
         heartbeat=member.heartbeat,
@@ -32,6 +43,8 @@ def node_status(member: Member, now_s: float) -> admin_pb2.NodeStatus:
         assigned=len(member.backlog),
         backlog_s=member.backlog.drained_s(),
         draining=member.backlog.draining,
+        serving=sorted(member.backlog.serving),
+        unloaded=sorted(unloaded),
     )
 
 
@@ -48,6 +61,19 @@ def policy_status(name: str, policy: Policy, now_s: float) -> admin_pb2.PolicySt
         margin=figures.margin,
         plan_age_s=figures.plan_age_s,
     )
+
+
+def residency_status(residence: Residence, now_s: float) -> admin_pb2.ResidencyStatus | None:
+    """Return the plan of who holds what; None where all variants fit everywhere."""
+    placer, plan = residence.placer, residence.plan
+    if not placer.is_needed:
+        return None
+    status = admin_pb2.ResidencyStatus(moves=placer.moves, moving=placer.moving)
+    if plan is not None:
+        status.plan_age_s = now_s - plan.made_at_s
+        status.reason, status.solved = plan.reason.value, plan.solved.value
+        status.rate_per_s = plan.rate_per_s
+    return status
 
 
 async def cache_status(reuse: Reuse) -> admin_pb2.CacheStatus:

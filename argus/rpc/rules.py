@@ -36,6 +36,8 @@ RULES = {
     "/argus.v1.ClusterService/Join": Rule(_NODE, MAX_MESSAGE_BYTES),
     "/argus.v1.AdminService/GetStatus": Rule(_OPERATOR),
     "/argus.v1.AdminService/DrainNode": Rule(_OPERATOR),
+    "/argus.v1.AdminService/LoadVariant": Rule(_OPERATOR),
+    "/argus.v1.AdminService/UnloadVariant": Rule(_OPERATOR),
     # Probes have no keys, and a single answer says no more than serving or not.
     "/grpc.health.v1.Health/Check": Rule(None),
     # A watch holds a stream open for as long as the caller likes.

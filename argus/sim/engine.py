@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from time import perf_counter
 
 from argus.control.backlog import PATIENCE_S
@@ -109,8 +110,8 @@ class _Run:
         while self._ledger.left and not self._is_stuck():
             self._happen(self._events.pop())
         self._strand()
-        self.moves = self._cluster.moves
-        return self._ledger.outcome(self._decisions, self._policy_s, perf_counter() - began)
+        outcome = self._ledger.outcome(self._decisions, self._policy_s, perf_counter() - began)
+        return replace(outcome, moves=self._cluster.moves)
 
     def _happen(self, event: Event) -> None:
         now_s, _, kind, what, number = event

@@ -39,6 +39,7 @@ class Outcome:
         decisions: what the policy decided: admissions, refusals, starts, give-ups.
         policy_s: wall seconds spent in the policy.
         wall_s: wall seconds of the run.
+        moves: orders to move variants that nodes carried out.
     """
 
     prompt_id: Texts
@@ -53,6 +54,7 @@ class Outcome:
     decisions: int
     policy_s: float
     wall_s: float
+    moves: int = 0
 
     def __len__(self) -> int:
         return len(self.arrival_s)

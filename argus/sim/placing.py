@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from argus.control.allocator import Allocator
 from argus.control.fleet import Fleet
-from argus.control.placing import MoveOrder, Placer
+from argus.control.placing import PLANNED_FOR, MoveOrder, Placer
 from argus.control.planner import Plan, Planner
 from argus.sim.residency import Residency
 
 LOOK_S = 0.5
 """How often nodes tell what they hold, and orders are given."""
+SOLVER_S = 600.0
+"""Wall seconds; a run must not depend on how busy the machine is."""
 
 
 class SimPlacing:
@@ -33,7 +36,8 @@ class SimPlacing:
         self.placer = Placer(fleet)
         self._fleet = fleet
         self._residency = residency
-        self._planner = Planner() if plans else None
+        allocator = Allocator(time_limit_s=SOLVER_S)
+        self._planner = Planner(PLANNED_FOR, allocator) if plans else None
         self._ordered = ordered
         self._plan: Plan | None = None
         self._under_way: dict[str, MoveOrder] = {}

@@ -54,6 +54,7 @@ class GetStatusResponse(message.Message):
     POLICY_FIELD_NUMBER: builtins.int
     QUALITY_FIELD_NUMBER: builtins.int
     NOW_UNIX_S_FIELD_NUMBER: builtins.int
+    RESIDENCY_FIELD_NUMBER: builtins.int
     argus_version: builtins.str
     """Version of the argus package on the coordinator."""
     uptime_s: builtins.float
@@ -94,6 +95,10 @@ class GetStatusResponse(message.Message):
     def quality(self) -> QualityStatus:
         """How live pictures compare with the reference level's; absent where none are compared."""
 
+    @builtins.property
+    def residency(self) -> ResidencyStatus:
+        """The plan of which node holds which variants; absent where all fit everywhere."""
+
     def __init__(
         self,
         *,
@@ -110,10 +115,11 @@ class GetStatusResponse(message.Message):
         policy: PolicyStatus | None = ...,
         quality: QualityStatus | None = ...,
         now_unix_s: builtins.float = ...,
+        residency: ResidencyStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "counters", b"counters", "policy", b"policy", "quality", b"quality"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "counters", b"counters", "policy", b"policy", "quality", b"quality", "residency", b"residency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["argus_version", b"argus_version", "cache", b"cache", "capacity", b"capacity", "counters", b"counters", "in_flight", b"in_flight", "levels", b"levels", "nodes", b"nodes", "now_unix_s", b"now_unix_s", "policy", b"policy", "quality", b"quality", "queued", b"queued", "uptime_s", b"uptime_s", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["argus_version", b"argus_version", "cache", b"cache", "capacity", b"capacity", "counters", b"counters", "in_flight", b"in_flight", "levels", b"levels", "nodes", b"nodes", "now_unix_s", b"now_unix_s", "policy", b"policy", "quality", b"quality", "queued", b"queued", "residency", b"residency", "uptime_s", b"uptime_s", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -307,6 +313,50 @@ class PolicyStatus(message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__plan_age_s) -> _WhichOneofReturnType__plan_age_s | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__price) -> _WhichOneofReturnType__price | None: ...
+
+@typing.final
+class ResidencyStatus(message.Message):
+    """The plan of which node holds which variants."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    MOVES_FIELD_NUMBER: builtins.int
+    MOVING_FIELD_NUMBER: builtins.int
+    PLAN_AGE_S_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    SOLVED_FIELD_NUMBER: builtins.int
+    RATE_PER_S_FIELD_NUMBER: builtins.int
+    moves: builtins.int
+    """Orders to move variants that nodes carried out."""
+    plan_age_s: builtins.float
+    """Age of the last plan in seconds; absent before the first."""
+    reason: builtins.str
+    """Why it was made, such as period or demand."""
+    solved: builtins.str
+    """How it was solved, such as kept or optimal."""
+    rate_per_s: builtins.float
+    """Requests a second that it was made for."""
+    @builtins.property
+    def moving(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Nodes that are about to move, or move."""
+
+    def __init__(
+        self,
+        *,
+        moves: builtins.int = ...,
+        moving: abc.Iterable[builtins.str] | None = ...,
+        plan_age_s: builtins.float | None = ...,
+        reason: builtins.str = ...,
+        solved: builtins.str = ...,
+        rate_per_s: builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_plan_age_s", b"_plan_age_s", "plan_age_s", b"plan_age_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_plan_age_s", b"_plan_age_s", "moves", b"moves", "moving", b"moving", "plan_age_s", b"plan_age_s", "rate_per_s", b"rate_per_s", "reason", b"reason", "solved", b"solved"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__plan_age_s: _TypeAlias = typing.Literal["plan_age_s"]  # noqa: Y015
+    _WhichOneofArgType__plan_age_s: _TypeAlias = typing.Literal["_plan_age_s", b"_plan_age_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__plan_age_s) -> _WhichOneofReturnType__plan_age_s | None: ...
 
 @typing.final
 class Counters(message.Message):

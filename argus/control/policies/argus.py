@@ -55,7 +55,7 @@ class _Started:
 class _Spot(NamedTuple):
     """Where a task stands: its place in the line, and how many before it come after it."""
 
-    index: int
+    place: int
     passes: int = 0
 
 
@@ -271,7 +271,7 @@ class ArgusPolicy:
         remaining_s = task.deadline_at_s - moment.now_s
         most_s = choices.least_s
         if self._options.slack:
-            most_s += max(0.0, self._slack.behind_s(entry, spot.index, moment, spot.passes))
+            most_s += max(0.0, self._slack.behind_s(entry, spot.place, moment, spot.passes))
         for i in choices.by_worth(self._price(choices, moment)):
             cost = choices.costs[i]
             if cost.idle_s > remaining_s or (self._options.slack and cost.work_s > most_s):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import PIL.Image
 
-from argus.errors import ArgusError, NotFoundError
+from argus.errors import ArgusError, FailedPreconditionError, NotFoundError
 from argus.rpc.convert import image_request_from_proto
 from argus.rpc.server import RpcServer
 from argus.types import ImageRequest
@@ -166,6 +166,7 @@ class AdminScript(admin_pb2_grpc.AdminServiceServicer):
     """One node, which can be drained."""
 
     drained: list[str] = field(default_factory=list)
+    moved: list[object] = field(default_factory=list)
     status: admin_pb2.GetStatusResponse = field(default_factory=lambda: STATUS)
 
     async def GetStatus(  # noqa: N802
@@ -180,6 +181,20 @@ class AdminScript(admin_pb2_grpc.AdminServiceServicer):
             raise NotFoundError("node", request.node, ["node-0"])
         self.drained.append(request.node)
         return admin_pb2.DrainNodeResponse()
+
+    async def LoadVariant(  # noqa: N802
+        self, request: admin_pb2.LoadVariantRequest, context: object
+    ) -> admin_pb2.LoadVariantResponse:
+        if request.variant != "base":
+            raise FailedPreconditionError(f"variant {request.variant!r} does not fit")
+        self.moved.append(request)
+        return admin_pb2.LoadVariantResponse(resident=["base"], seconds=1.5)
+
+    async def UnloadVariant(  # noqa: N802
+        self, request: admin_pb2.UnloadVariantRequest, context: object
+    ) -> admin_pb2.UnloadVariantResponse:
+        self.moved.append(request)
+        return admin_pb2.UnloadVariantResponse()
 
 
 @dataclass

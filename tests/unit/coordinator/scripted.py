@@ -87,6 +87,9 @@ class ScriptedNode:
     got_cancel: asyncio.Event = field(default_factory=asyncio.Event)
     reached_hold: asyncio.Event = field(default_factory=asyncio.Event)
     drained: bool = False
+    resident: tuple[str, ...] = ()
+    """Variants on its device, as heartbeats say."""
+    moves: list[cluster_pb2.MoveVariants] = field(default_factory=list)
     outbox: asyncio.Queue[cluster_pb2.JoinRequest | None] = field(default_factory=asyncio.Queue)
     """gRPC allows one write at a time, and a cancelled write ends the call: one task writes."""
 
@@ -135,6 +138,7 @@ class ScriptedNode:
                 sequence=sequence,
                 rows=len(self.rows),
                 device_idle_s=self.device_idle_s,
+                resident=self.resident,
             )
             self.write(heartbeat=beat)
             await asyncio.sleep(0.05)
@@ -153,11 +157,21 @@ class ScriptedNode:
                     row = (message.cancel.request_id, message.cancel.attempt)
                     if row in self.rows:
                         self.rows.pop(row).cancel()
+                case "move":
+                    self.moves.append(message.move)
+                    self.move(message.move)
                 case "drain":
                     self.drained = True
                     self.write(draining=cluster_pb2.Draining())
                     await asyncio.gather(*self.rows.values())
                     self.outbox.put_nowait(None)
+
+    def move(self, asked: cluster_pb2.MoveVariants) -> None:
+        """Carry out an order at once."""
+        held = [name for name in self.resident if name not in asked.park]
+        self.resident = (*held, asked.load) if asked.load else tuple(held)
+        moved = cluster_pb2.VariantsMoved(order=asked.order, resident=self.resident, seconds=0.5)
+        self.write(moved=moved)
 
     def say(self, work: cluster_pb2.Work, **event: Any) -> None:
         said = cluster_pb2.WorkEvent(request_id=work.request_id, attempt=work.attempt, **event)

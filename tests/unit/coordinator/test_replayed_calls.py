@@ -25,7 +25,7 @@ from tests.unit.coordinator.polling import eventually
 from tests.unit.coordinator.scripted import ScriptedNode, picture
 from tests.unit.coordinator.secured import Keys, bearer, secured
 
-NODE = "n1"
+NODE, VARIANT = "n1", "base"
 OPEN = "/grpc.health.v1.Health/Check"
 
 
@@ -117,12 +117,32 @@ async def draining(here: Wire, method: str) -> None:
         await here.send(method, data)
 
 
+async def loading(here: Wire, method: str) -> None:
+    """A variant that is there already stays there."""
+    data = admin_pb2.LoadVariantRequest(node=NODE, variant=VARIANT).SerializeToString()
+    first, second = [(await here.send(method, data))[0] for _ in range(2)]
+    residents = [admin_pb2.LoadVariantResponse.FromString(x).resident for x in (first, second)]
+    assert residents[0] == residents[1]
+    assert VARIANT in residents[1]
+
+
+async def unloading(here: Wire, method: str) -> None:
+    """A variant that is gone stays gone, until it is loaded again."""
+    data = admin_pb2.UnloadVariantRequest(node=NODE, variant=VARIANT).SerializeToString()
+    first, second = [(await here.send(method, data))[0] for _ in range(2)]
+    residents = [admin_pb2.UnloadVariantResponse.FromString(x).resident for x in (first, second)]
+    assert residents[0] == residents[1]
+    assert VARIANT not in residents[1]
+
+
 REPLAYS: dict[str, Callable[[Wire, str], Awaitable[None]]] = {
     "/argus.v1.ImageService/Generate": asking_for_a_picture,
     "/argus.v1.ImageService/ListVariants": reading,
     "/argus.v1.ClusterService/Join": joining,
     "/argus.v1.AdminService/GetStatus": reading,
     "/argus.v1.AdminService/DrainNode": draining,
+    "/argus.v1.AdminService/LoadVariant": loading,
+    "/argus.v1.AdminService/UnloadVariant": unloading,
     OPEN: reading,
     "/grpc.health.v1.Health/Watch": reading,
     "/grpc.health.v1.Health/List": asking_for_what_is_not_there,

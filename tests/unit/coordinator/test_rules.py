@@ -25,6 +25,8 @@ ROLES = {
     "/argus.v1.ClusterService/Join": {"node"},
     "/argus.v1.AdminService/GetStatus": {"operator"},
     "/argus.v1.AdminService/DrainNode": {"operator"},
+    "/argus.v1.AdminService/LoadVariant": {"operator"},
+    "/argus.v1.AdminService/UnloadVariant": {"operator"},
     OPEN: {"client", "node", "operator"},
     "/grpc.health.v1.Health/Watch": {"client", "node", "operator"},
     "/grpc.health.v1.Health/List": {"client", "node", "operator"},

@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from argus.config import Config, NodeConfig
+from argus.diffusion.size import folder_weights_bytes
 from argus.errors import AlreadyExistsError, InternalError, UnavailableError
 from argus.node.daemon import serve
 from argus.node.session import TELL_EVERY_S
@@ -148,6 +149,45 @@ async def test_of_quick_steps_some_are_told_of_and_the_last_one_always(
     assert told[-1] == 60
     assert told == sorted(set(told))
     assert 2 <= len(told) <= took_s / TELL_EVERY_S + 2
+    stop.set()
+    await asyncio.wait_for(daemon, 30)
+
+
+async def test_variants_are_moved_as_ordered_and_not_under_a_row(
+    coordinator: tuple[Coordinator, str], config: Config, tiny_folders: dict[str, Path]
+) -> None:
+    servicer, _ = coordinator
+    folders = (tiny_folders["tiny-eps"], tiny_folders["tiny-v"])
+    sizes = {folder.name: folder_weights_bytes(folder, 4) for folder in folders}
+    room_for_one = max(sizes.values()) + 4096
+    models = tuple(str(folder) for folder in folders)
+    crowded = replace(config.node, models=models, weights_bytes=room_for_one)
+    stop = asyncio.Event()
+    daemon = asyncio.create_task(serve(replace(config, node=crowded), stop))
+    beat = (await servicer.until("heartbeat"))[-1].heartbeat
+    assert tuple(beat.resident) == ("tiny-eps",)
+
+    async def move(**order: Any) -> cluster_pb2.VariantsMoved:
+        await servicer.send(move=cluster_pb2.MoveVariants(**order))
+        return (await servicer.until("moved"))[-1].moved
+
+    refused = await move(order=1, load="tiny-v")
+    assert (refused.order, tuple(refused.resident)) == (1, ("tiny-eps",))
+    assert "more than there is room for" in refused.refusal
+    assert "unknown" in (await move(order=2, load="nothing")).refusal
+
+    await servicer.send(work=work("long", steps=900))
+    await servicer.until("step")
+    in_use = await move(order=3, load="tiny-v", park=["tiny-eps"])
+    assert "in use" in in_use.refusal
+    await servicer.send(cancel=cluster_pb2.CancelWork(request_id="long", attempt=1))
+    await servicer.until("failed")
+
+    moved = await move(order=4, load="tiny-v", park=["tiny-eps"])
+    assert (moved.order, moved.refusal, tuple(moved.resident)) == (4, "", ("tiny-v",))
+    assert moved.seconds > 0
+    await servicer.send(work=work("new", variant="tiny-v"))
+    await servicer.until("done")
     stop.set()
     await asyncio.wait_for(daemon, 30)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -42,6 +43,10 @@ NODE = NodeInfo(
     argus_version="0.1.0",
     variants=(variant("base"), variant("small")),
     costs=(costs(0.02), costs(0.01)),
+    weights_budget=2**34,
+    weights_bytes=(6 * 2**30, 2**30),
+    load_s=(12.5, 3.0),
+    pinned=("small",),
 )
 WORK = ResolvedRequest(
     request_id="r-1",
@@ -71,6 +76,19 @@ WORK = ResolvedRequest(
 def test_nodes_round_trip() -> None:
     data = node_info_to_proto(NODE).SerializeToString()
     assert node_info_from_proto(cluster_pb2.NodeHello.FromString(data)) == NODE
+
+
+def test_a_node_says_whether_its_device_has_room_for_all() -> None:
+    assert not NODE.is_crowded
+    assert replace(NODE, weights_budget=6 * 2**30).is_crowded
+    assert not replace(NODE, weights_budget=0).is_crowded
+
+
+def test_seconds_of_loading_make_sense() -> None:
+    hello = node_info_to_proto(NODE)
+    hello.variants[0].load_s = float("nan")
+    with pytest.raises(InvalidArgumentError, match="load_s"):
+        node_info_from_proto(hello)
 
 
 def test_work_carries_the_seconds_that_remain() -> None:
