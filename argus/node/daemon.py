@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from argus.config import Config
+from argus.control.backlog import NodeBacklog
 from argus.errors import (
     AlreadyExistsError,
     ConfigError,
@@ -30,6 +31,12 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
+LOOK_S = 0.1
+ALIVE_S = 1.0
+"""An idle device thread shows life four times a second."""
+HANGS_S = 10.0
+STALL_FACTOR = 10.0
+"""The device hangs when it did nothing for so many seconds, and so many times its longest work."""
 
 
 async def serve(config: Config, stop: asyncio.Event) -> None:
@@ -87,6 +94,7 @@ async def _stay_joined(settings: Config, node: Node, stop: asyncio.Event) -> Non
         pause_s, has_joined = FIRST_PAUSE_S, True
 
     while not stop.is_set():
+        await _device_lives(node, stop)
         shown = _dialling(settings)
         async with open_channel(config.coordinator, shown.tls) as channel:
             session = Session(channel, node.info, node.engine, node.cache, shown.metadata)
@@ -114,3 +122,16 @@ async def _stay_joined(settings: Config, node: Node, stop: asyncio.Event) -> Non
             await asyncio.wait_for(stop.wait(), pause_s)
         except TimeoutError:
             continue
+
+
+async def _device_lives(node: Node, stop: asyncio.Event) -> None:
+    """Wait until the device thread shows life: a node whose device hangs is not to be given work.
+
+    Raises:
+        InternalError: it hangs.
+    """
+    hangs_s = HANGS_S + STALL_FACTOR * NodeBacklog(node.info).slowest_s()
+    while (idle_s := node.engine.stats().device_idle_s) > ALIVE_S and not stop.is_set():
+        if idle_s > hangs_s:
+            raise InternalError(f"the device did nothing for {idle_s:.1f} s")
+        await asyncio.sleep(LOOK_S)

@@ -50,6 +50,11 @@ class ReportedBacklog(NodeBacklog):
         self._hear()
         return super().next_free_s()
 
+    def at_an_edge(self, row_id: str) -> bool:
+        """Whether a row has not done its first step yet, or has done its last."""
+        self._hear()
+        return super().at_an_edge(row_id)
+
     def _hear(self) -> None:
         now_s = self._clock.now()
         if now_s > self._heard_at_s and len(self) and not self.silent:
