@@ -120,10 +120,9 @@ class Member:
         stall_s = lease_s + STALL_FACTOR * self.backlog.slowest_s()
         busy_s = 0.0 if self._busy_since_s is None else now_s - self._busy_since_s
         if min(busy_s, self.heartbeat.device_idle_s) > stall_s:
-            # A machine that was busy with something else comes back; one that hangs is seen again.
+            # It comes back by itself when its device does, or ends.
             idle_s = self.heartbeat.device_idle_s
-            broken = idle_s > stall_s + STUCK_S
-            return Trouble(f"its device did nothing for {idle_s:.1f} s", died=True, broken=broken)
+            return Trouble(f"its device did nothing for {idle_s:.1f} s", died=True)
         stuck_s = now_s - self._moved_at_s if self._may_move else 0.0
         if stuck_s > stall_s + STUCK_S:
             why = f"none of its rows got on for {stuck_s:.1f} s"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from argus.config import Config
+from argus.control.backlog import NodeBacklog
 from argus.errors import (
     AlreadyExistsError,
     ConfigError,
@@ -34,6 +35,12 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
+LOOK_S = 0.1
+ALIVE_S = 1.0
+"""An idle device thread shows life four times a second."""
+HANGS_S = 10.0
+STALL_FACTOR = 10.0
+"""The device hangs when it did nothing for so many seconds, and so many times its longest work."""
 
 
 async def serve(
@@ -116,6 +123,7 @@ async def _stay_joined(
         health.joined = True
 
     while not stop.is_set():
+        await _device_lives(node, stop)
         shown = _dialling(settings)
         async with open_channel(config.coordinator, shown.tls) as channel:
             session = Session(channel, node.info, node.engine, node.cache, shown.metadata, traces)
@@ -145,3 +153,16 @@ async def _stay_joined(
             await asyncio.wait_for(stop.wait(), pause_s)
         except TimeoutError:
             continue
+
+
+async def _device_lives(node: Node, stop: asyncio.Event) -> None:
+    """Wait until the device thread shows life: a node whose device hangs is not to be given work.
+
+    Raises:
+        InternalError: it hangs.
+    """
+    hangs_s = HANGS_S + STALL_FACTOR * NodeBacklog(node.info).slowest_s()
+    while (idle_s := node.engine.stats().device_idle_s) > ALIVE_S and not stop.is_set():
+        if idle_s > hangs_s:
+            raise InternalError(f"the device did nothing for {idle_s:.1f} s")
+        await asyncio.sleep(LOOK_S)

@@ -136,15 +136,3 @@ async def test_a_coordinator_that_was_stopped_blames_no_node() -> None:
         bench.watchdog.check()
     assert not bench.membership.is_member(node)
     assert isinstance(node.end_error, UnavailableError), "it may come back"
-
-
-async def test_a_device_that_stood_still_for_a_moment_comes_back_and_one_that_hangs_ends() -> None:
-    bench = Bench(lease_s=2.0)
-    for idle_s, ending in ((20.0, UnavailableError), (60.0, InternalError)):
-        node = bench.join("a")
-        for _ in range(30):
-            bench.clock.advance(0.5)
-            node.beat(cluster_pb2.Heartbeat(rows=1, device_idle_s=idle_s), bench.clock.now())
-            bench.watchdog.check()
-        assert "its device did nothing" in str(node.end_error)
-        assert type(node.end_error) is ending

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +31,12 @@ class Coordinator(cluster_pb2_grpc.ClusterServiceServicer):
         self.refuse_with: grpc.StatusCode | None = None
         self.hang_up = asyncio.Event()
         self.joins = 0
-        self.third_join = asyncio.Event()
+        self.second_join, self.third_join = asyncio.Event(), asyncio.Event()
 
     async def Join(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         self.joins += 1
+        if self.joins == 2:
+            self.second_join.set()
         if self.joins == 3:
             self.third_join.set()
         if self.refuse_with is not None:
@@ -315,4 +319,61 @@ async def test_a_dead_device_thread_ends_the_daemon(
 
     monkeypatch.setattr(Stepper, "_turn", die)
     with pytest.raises(InternalError, match="device thread is dead"):
+        await asyncio.wait_for(daemon, 30)
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set while the device thread may go on."""
+    from argus.engine.stepper import Stepper
+
+    goes_on, turn = threading.Event(), Stepper._turn
+
+    def hanging(self: Stepper) -> None:
+        while not (goes_on.is_set() or self._stopping):
+            time.sleep(0.02)
+        turn(self)
+
+    monkeypatch.setattr(Stepper, "_turn", hanging)
+    goes_on.set()
+    return goes_on
+
+
+async def test_a_node_whose_device_hangs_does_not_come_back_before_it_goes_on(
+    coordinator: tuple[Coordinator, str],
+    config: Config,
+    device: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("argus.node.daemon.ALIVE_S", 0.5)
+    servicer, _ = coordinator
+    stop = asyncio.Event()
+    daemon = asyncio.create_task(serve(config, stop))
+    await servicer.until("heartbeat")
+    device.clear()
+    await asyncio.sleep(1.0)
+    servicer.hang_up.set()
+    await asyncio.sleep(1.0)
+    assert servicer.joins == 1
+    device.set()
+    await asyncio.wait_for(servicer.second_join.wait(), 30)
+    stop.set()
+    await asyncio.wait_for(daemon, 30)
+
+
+async def test_a_node_whose_device_hangs_for_good_ends(
+    coordinator: tuple[Coordinator, str],
+    config: Config,
+    device: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("argus.node.daemon.HANGS_S", 1.5)
+    monkeypatch.setattr("argus.node.daemon.STALL_FACTOR", 0.0)
+    servicer, _ = coordinator
+    daemon = asyncio.create_task(serve(config, asyncio.Event()))
+    await servicer.until("heartbeat")
+    device.clear()
+    await asyncio.sleep(1.2)
+    servicer.hang_up.set()
+    with pytest.raises(InternalError, match="the device did nothing"):
         await asyncio.wait_for(daemon, 30)
