@@ -39,6 +39,8 @@ class CoordinatorConfig:
     result_bytes: int = 64 * 2**20
     reattach_grace_s: float = 1.0
     """How long a request nobody listens to any more waits for its client to come back."""
+    adopted_grace_s: float = 10.0
+    """How long a row that a node brought from another coordinator waits for its client."""
     drain_grace_s: float = 30.0
     metrics: str = ""
     """HOST:PORT of /metrics; off: none; empty: 127.0.0.1:7422, or the next free port."""
@@ -78,6 +80,7 @@ class NodeConfig:
     """A node daemon. One per GPU, or per CPU worker."""
 
     coordinator: str = "127.0.0.1:7420"
+    """HOST:PORT; several, separated by commas, stand by for each other."""
     name: str = ""
     """Unique name; empty: host name and process id."""
     models: tuple[str, ...] = ()
@@ -104,7 +107,13 @@ class NodeConfig:
     """Whether own kernels are used on CUDA where they were measured to win."""
     drain_grace_s: float = 30.0
     reconnect_s: float = 30.0
-    """How long to try to reach the coordinator again before giving up."""
+    """How long to try to reach the coordinator again before giving up; rows go on meanwhile."""
+    kept_s: float = 15.0
+    """How long a picture is kept after it was sent: its coordinator may die before its client has
+    it."""
+    kept_bytes: int = 64 * 2**20
+    """Most bytes of pictures kept: of those that were sent, and of those that no coordinator was
+    there for."""
     metrics: str = ""
     """HOST:PORT of the node's own /metrics; empty: none, since the coordinator shows all nodes."""
 
@@ -346,11 +355,14 @@ def _check(config: Config) -> None:
         "coordinator.result_ttl_s": coordinator.result_ttl_s,
         "coordinator.result_bytes": coordinator.result_bytes,
         "coordinator.reattach_grace_s": coordinator.reattach_grace_s,
+        "coordinator.adopted_grace_s": coordinator.adopted_grace_s,
         "coordinator.drain_grace_s": coordinator.drain_grace_s,
         "coordinator.node_wait_s": coordinator.node_wait_s,
         "gateway.drain_grace_s": gateway.drain_grace_s,
         "node.drain_grace_s": node.drain_grace_s,
         "node.reconnect_s": node.reconnect_s,
+        "node.kept_s": node.kept_s,
+        "node.kept_bytes": node.kept_bytes,
         "node.threads": node.threads,
         "node.weights_bytes": node.weights_bytes,
         "node.host_bytes": node.host_bytes,

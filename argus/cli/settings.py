@@ -11,7 +11,7 @@ import typer
 
 from argus.config import Config, load_config
 from argus.errors import ConfigError, InvalidArgumentError
-from argus.rpc.address import parse_address
+from argus.rpc.address import parse_address, parse_addresses
 from argus.types import OFF
 
 DEFAULTS = Config()
@@ -158,8 +158,8 @@ def configure(file: Path | None, flags: Mapping[str, Any]) -> Config:
     with naming_settings(flags):
         config = load_config(file, None, flags)
         parse_address(config.coordinator.bind, "coordinator.bind")
-        parse_address(config.node.coordinator, "node.coordinator")
-        parse_address(config.gateway.coordinator, "gateway.coordinator")
+        parse_addresses(config.node.coordinator, "node.coordinator")
+        parse_addresses(config.gateway.coordinator, "gateway.coordinator")
         for setting, bind in (
             ("gateway.bind", config.gateway.bind),
             ("coordinator.metrics", config.coordinator.metrics),
