@@ -18,6 +18,7 @@ from argus.control.predictor import PromptView, QualityPredictor
 from argus.control.reuse import NearState
 from argus.control.router import Decision
 from argus.coordinator.catalog import Catalog
+from argus.coordinator.claims import claim_of
 from argus.coordinator.counters import Counters
 from argus.coordinator.flight import Flight, Phase
 from argus.coordinator.membership import Member, Membership
@@ -74,6 +75,8 @@ class Dispatcher:
         self._reuse = reuse
         self._results = ResultMemory(config.result_ttl_s, config.result_bytes)
         self._flights: dict[str, Flight] = {}
+        self._stray: list[Flight] = []
+        """Queued requests that the policy does not know: nodes brought them along and were lost."""
         self._accepted = 0
         self._closed = False
         self._empty = asyncio.Event()
@@ -89,6 +92,9 @@ class Dispatcher:
         """Return what counts a request: the coordinator's own requests are nobody's."""
         return self._uncounted if request.tenant == SHADOW_TENANT else self.counters
 
+    def _counters(self, flight: Flight) -> Counters:
+        return self.counters_of(flight.request) if flight.counted else self._uncounted
+
     @property
     def policy(self) -> Policy:
         """What decides."""
@@ -98,6 +104,11 @@ class Dispatcher:
     def flights(self) -> Mapping[str, Flight]:
         """Requests in flight by id."""
         return self._flights
+
+    @property
+    def accepted(self) -> int:
+        """Requests accepted so far, whoever made them."""
+        return self._accepted
 
     @property
     def not_started(self) -> int:
@@ -164,7 +175,8 @@ class Dispatcher:
 
     def cancel_if_deserted(self, flight: Flight) -> bool:
         """Cancel a request that nobody has listened to for the grace; return whether it was."""
-        if flight.deserted_s(self._clock.now()) < self._config.reattach_grace_s:
+        grace_s = self._config.reattach_grace_s if flight.grace_s is None else flight.grace_s
+        if flight.deserted_s(self._clock.now()) < grace_s:
             return False
         self.abort(flight, Phase.CANCELLED, CancelledError("every client left"))
         return True
@@ -252,10 +264,64 @@ class Dispatcher:
             )
         now_s = self._clock.now()
         member.backlog.add(flight.id, flight.row, due_s(now_s, flight.deadline_at_s))
-        work = work_to_proto(flight.resolved(), flight.remaining_s(now_s))
+        work = work_to_proto(flight.resolved(), flight.remaining_s(now_s), claim_of(flight, now_s))
         member.send(cluster_pb2.JoinResponse(work=work))
 
+    def seek_places(self) -> None:
+        """Let the policy have the requests that it does not know and no node has."""
+        now_s, stray = self._clock.now(), self._stray
+        self._stray = []
+        for flight in stray:
+            try:
+                flight.task.decision = self._policy.admit(
+                    flight.task, self._membership.fleet, now_s
+                )
+                flight.in_policy = True
+            except (UnavailableError, OverloadedError):
+                self._stray.append(flight)
+            except DeadlineError as error:
+                self._close(flight, Phase.FAILED, error)
+
     # -- from nodes -----------------------------------------------------------------------------
+
+    def bring(self, flight: Flight, member: Member, decision: Decision, attempt: int) -> None:
+        """Note that a node that joins has a request's row already, whoever gave it out.
+
+        Args:
+            flight: the request; one that is not known here is accepted.
+            member: the node.
+            decision: what the row is.
+            attempt: number by which the node knows it.
+        """
+        now_s = self._clock.now()
+        if flight.id in self._flights:
+            self._take_from_place(flight)
+        else:
+            self._accepted += 1
+            counters = self._counters(flight)
+            counters.accepted += 1
+            counters.adopted += 1
+            self._flights[flight.id] = flight
+            self._empty.clear()
+        flight.in_policy = False
+        flight.bring(decision, attempt)
+        member.backlog.add(flight.id, flight.row, due_s(now_s, flight.deadline_at_s))
+
+    def _take_from_place(self, flight: Flight) -> None:
+        """Take a request from where it waits or runs, to be made elsewhere."""
+        if flight.phase is not Phase.QUEUED:
+            member = self._leave_node(flight)
+            if member is not None:
+                member.forget(flight.id, flight.attempt)
+            self._call_off(flight)
+            if flight.in_policy:
+                # What is put back and withdrawn teaches the policy nothing of how long rows take.
+                self._policy.put_back(flight.task)
+            flight.requeue()
+        if flight.in_policy:
+            self._policy.withdraw(flight.task)
+        elif flight in self._stray:
+            self._stray.remove(flight)
 
     def node_lost(self, member: Member, reason: str) -> None:
         """Forget a node and replay what it had elsewhere; a node already lost is ignored."""
@@ -290,7 +356,7 @@ class Dispatcher:
             self._detach(flight)
             self._close(flight, Phase.FAILED, gave_up)
             return
-        self.counters_of(flight.request).replayed += 1
+        self._counters(flight).replayed += 1
         self._requeue(flight)
 
     def put_back(self, flight: Flight) -> None:
@@ -301,14 +367,17 @@ class Dispatcher:
     def _requeue(self, flight: Flight) -> None:
         self._leave_node(flight)
         flight.requeue()
-        self._policy.put_back(flight.task)
+        if flight.in_policy:
+            self._policy.put_back(flight.task)
+        else:
+            self._stray.append(flight)
 
     # -- endings --------------------------------------------------------------------------------
 
     def complete(self, flight: Flight, response: image_pb2.GenerateResponse) -> None:
         """End a request with its image."""
         now_s = self._clock.now()
-        self.counters_of(flight.request).answer(flight, response.image, now_s)
+        self._counters(flight).answer(flight, response.image, now_s)
         self._detach(flight)
         self._close(flight, Phase.DONE, response)
         if flight.request.tenant != SHADOW_TENANT:
@@ -326,7 +395,7 @@ class Dispatcher:
         member = self._detach(flight)
         self._call_off(flight)
         if member is not None:
-            member.forget(flight.id, flight.sends)
+            member.forget(flight.id, flight.attempt)
         self._close(flight, phase, error)
 
     def forget_old_results(self) -> None:
@@ -341,6 +410,12 @@ class Dispatcher:
         """Wait until nothing is in flight."""
         await self._empty.wait()
 
+    def hand_over(self, error: ArgusError) -> None:
+        """Let go of everything in flight: nodes keep the rows, and clients ask elsewhere."""
+        for flight in tuple(self._flights.values()):
+            self._detach(flight)
+            self._close(flight, Phase.FAILED, error)
+
     def abort_all(self, error: ArgusError) -> None:
         """End everything in flight."""
         for flight in tuple(self._flights.values()):
@@ -349,9 +424,13 @@ class Dispatcher:
     def _detach(self, flight: Flight) -> Member | None:
         """Take a request from the policy and from its node; return the node, if it is alive."""
         if flight.phase is Phase.QUEUED:
-            self._policy.withdraw(flight.task)
+            if flight.in_policy:
+                self._policy.withdraw(flight.task)
+            elif flight in self._stray:
+                self._stray.remove(flight)
             return None
-        self._policy.ended(flight.task, self._clock.now())
+        if flight.in_policy:
+            self._policy.ended(flight.task, self._clock.now())
         return self._leave_node(flight)
 
     def _leave_node(self, flight: Flight) -> Member | None:
@@ -366,7 +445,7 @@ class Dispatcher:
         """Do the bookkeeping of every ending."""
         del self._flights[flight.id]
         flight.finish(phase, end)
-        self.counters_of(flight.request).ended(flight, phase)
+        self._counters(flight).ended(flight, phase)
         if not self._flights:
             self._empty.set()
 

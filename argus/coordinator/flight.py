@@ -41,7 +41,13 @@ class Flight:
     node: str | None = None
     """Name of the node that has it."""
     sends: int = 0
-    """Times it was sent to a node; the attempt number that nodes see."""
+    """Times it was sent to a node."""
+    attempt: int = 0
+    """Number by which its node knows it."""
+    counted: bool = True
+    """Whether it counts among those accepted here."""
+    in_policy: bool = True
+    """Whether the policy knows it; it does not know rows that nodes brought along."""
     losses: int = 0
     """Times a node died of it or failed it."""
     keep_key: str = ""
@@ -56,6 +62,8 @@ class Flight:
     subscriptions: list[Subscription] = field(default_factory=list)
     left_at_s: float | None = None
     """When the last one who listened left."""
+    grace_s: float | None = None
+    """How long it waits for one who listens; None: for as long as any."""
 
     @property
     def id(self) -> str:
@@ -102,6 +110,16 @@ class Flight:
         self.task.decision = decision
         self.node = decision.node
         self.sends += 1
+        self.attempt = self.sends
+        self.phase = Phase.ASSIGNED
+        self.stranded_s = None
+
+    def bring(self, decision: Decision, attempt: int) -> None:
+        """Note that the node of `decision` has it already, by the number `attempt`."""
+        self.task.decision = decision
+        self.node = decision.node
+        self.attempt = attempt
+        self.sends = max(self.sends, attempt)
         self.phase = Phase.ASSIGNED
         self.stranded_s = None
 
@@ -137,7 +155,7 @@ class Flight:
         offer = self.decision.offer
         return ResolvedRequest(
             request_id=self.id,
-            attempt=self.sends,
+            attempt=self.attempt,
             prompt=self.request.prompt,
             negative_prompt=self.request.negative_prompt,
             seed=self.seed,
@@ -174,7 +192,7 @@ class Flight:
     def attach(self, subscription: Subscription) -> None:
         """Add one who listens."""
         self.subscriptions.append(subscription)
-        self.left_at_s = None
+        self.left_at_s = self.grace_s = None
         self.task.held = False
 
     def leave(self, subscription: Subscription, now_s: float) -> None:

@@ -37,7 +37,7 @@ class Reports:
         """Apply one event of a node."""
         flight = self._dispatcher.flights.get(event.request_id)
         ours = flight is not None and flight.node == member.name
-        if flight is None or not ours or flight.sends != event.attempt:
+        if flight is None or not ours or flight.attempt != event.attempt:
             if event.WhichOneof("event") not in {"done", "failed"}:
                 member.forget(event.request_id, event.attempt)
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from argus.control import policies
 from argus.control.levels import LevelProfile, parse_profile
 from argus.control.policy import Policy
 from argus.coordinator.admin_service import AdminService
+from argus.coordinator.adoption import Adoption
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.cluster_service import ClusterService
 from argus.coordinator.dispatch import Dispatcher
@@ -30,6 +32,7 @@ from argus.coordinator.predictors import load_predictor
 from argus.coordinator.prompts import PromptReader
 from argus.coordinator.reuse import Reuse
 from argus.coordinator.security import Security, open_security
+from argus.coordinator.settling import Settling
 from argus.coordinator.shadow import Shadow
 from argus.coordinator.watchdog import Watchdog
 from argus.errors import ConfigError, NotFoundError, UnavailableError
@@ -174,6 +177,8 @@ class Coordinator:
             self._reuse,
         )
         self.metrics.add(lambda: policy_families(policy, clock))
+        self._settling = Settling(clock, self._dispatcher.knows, config.max_in_flight)
+        adoption = Adoption(clock, config, self._dispatcher, catalog, predictor, uuid.uuid4().hex)
         self._watchdog = Watchdog(clock, self._membership, self._dispatcher, config.node_wait_s)
         keys = security.keys
         guard = Guard(None if keys is None else keys.current, clock.now)
@@ -188,6 +193,7 @@ class Coordinator:
                 catalog,
                 self._membership,
                 Door(clock, security, catalog),
+                self._settling,
                 self._prompts,
             ),
             IMAGE_SERVICE,
@@ -198,6 +204,9 @@ class Coordinator:
             self._membership,
             catalog,
             self._dispatcher,
+            adoption,
+            self._settling,
+            lambda: 0,
             self._show_health,
             guard,
             self._reuse,
@@ -265,6 +274,8 @@ class Coordinator:
             await asyncio.sleep(WATCH_INTERVAL_S)
             try:
                 self._watchdog.check()
+                self._settling.check()
+                self._cluster.pulse()
                 self._cluster.turn_out()
                 if self._shadow is not None:
                     self._shadow.check()
