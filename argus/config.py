@@ -58,6 +58,7 @@ class GatewayConfig:
     bind: str = ""
     """HOST:PORT; off: `argus up` starts none; empty: 127.0.0.1:7421, or the next free port."""
     coordinator: str = "127.0.0.1:7420"
+    """HOST:PORT; several, separated by commas, stand by for each other."""
     max_images: int = 10
     """Most images of one request."""
     max_in_flight: int = 256

@@ -11,7 +11,7 @@ from argus.cli.settings import dialling_settings, naming_settings
 from argus.client import Client, Retries
 from argus.config import load_config
 from argus.errors import ConfigError, InvalidArgumentError, UnavailableError
-from argus.rpc.address import parse_address
+from argus.rpc.address import parse_addresses
 from argus.rpc.dial import dialling
 
 DEFAULT_SERVER = "127.0.0.1:7420"
@@ -23,7 +23,7 @@ RETRIES = Retries(attempts=4)
 def connect(
     server: str, tls_ca: Path | None = None, api_key_file: Path | None = None
 ) -> Iterator[Client]:
-    """Lend a client of `HOST:PORT`; errors leave in the words of the command line.
+    """Lend a client of `HOST:PORT[,HOST:PORT…]`; errors leave in the words of the command line.
 
     How it dials comes from the flags given, else from ARGUS_TLS_* and ARGUS_AUTH_*.
 
@@ -31,7 +31,7 @@ def connect(
         InvalidArgumentError: `server` is not an address, or a file cannot be used.
     """
     try:
-        parse_address(server, "--server")
+        parse_addresses(server, "--server")
     except ConfigError as error:
         raise InvalidArgumentError("--server", str(error).removeprefix("--server: ")) from error
     with naming_flags(), _client(server, tls_ca, api_key_file) as client:

@@ -16,7 +16,10 @@ from argus.types import OFF
 
 DEFAULTS = Config()
 
-ServerFlag = Annotated[str, typer.Option("--server", help="Coordinator, HOST:PORT.")]
+ServerFlag = Annotated[
+    str,
+    typer.Option("--server", help="Coordinator, HOST:PORT, or several with commas between."),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, nothing else.")]
 ConfigFlag = Annotated[
     Path | None,
