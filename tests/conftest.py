@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from local_postgres import LocalPostgres
 
 # `make test-browser` installs what these need.
 collect_ignore = [] if find_spec("playwright") else ["browser"]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[LocalPostgres]:
+    """A real PostgreSQL with nothing in it."""
+    server = LocalPostgres()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -171,7 +171,7 @@ class PostgresSeat:
         # A server that is older than 14 refuses the first of the settings, in words that say so.
         self._connection = connection
         async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", (SCHEMA, self._number))
+            await connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", (SCHEMA, 0))
             await connection.execute(TABLE.encode())
         await connection.execute("SELECT pg_advisory_lock_shared(%s, %s)", (WAITING, self._number))
         return connection
