@@ -18,6 +18,8 @@ from typing import Any
 
 from argus.errors import ConfigError
 
+MAX_LEASE_S = 600.0
+
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorConfig:
@@ -49,6 +51,22 @@ class CoordinatorConfig:
     warming up takes a node that is started again a while."""
     insecure: bool = False
     """Listen beyond loopback without TLS, or without asking for keys or certificates."""
+    standby: bool = False
+    """Lead only while no other coordinator of the same cluster does; see [standby]."""
+    state_file: str = ""
+    """Where what was learned is kept over a restart, without a stand-by; empty: nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class StandbyConfig:
+    """What coordinators that stand by for each other share; docs/operations.md."""
+
+    postgres: str = field(default="", repr=False)
+    """Connection string of the PostgreSQL (14 or newer) that says which of them leads."""
+    cluster: str = "argus"
+    """Name of the cluster, where several use one database."""
+    lease_s: float = 5.0
+    """Silence of the leader, towards the database, after which another one leads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +232,7 @@ class Config:
     """Everything that can be set."""
 
     coordinator: CoordinatorConfig = field(default_factory=CoordinatorConfig)
+    standby: StandbyConfig = field(default_factory=StandbyConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     node: NodeConfig = field(default_factory=NodeConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
@@ -382,12 +401,25 @@ def _check(config: Config) -> None:
         raise ConfigError(
             f"node.dtype: must be auto, float32, float16 or bfloat16, not {node.dtype!r}"
         )
+    _check_standby(config)
     _check_cache(config.cache)
     _check_tls(config.tls)
     _check_quality(config.quality)
     if config.log.level not in {"debug", "info", "warning", "error"}:
         raise ConfigError(
             f"log.level: must be debug, info, warning or error, not {config.log.level!r}"
+        )
+
+
+def _check_standby(config: Config) -> None:
+    standby = config.standby
+    if config.coordinator.standby and not standby.postgres:
+        raise ConfigError("standby.postgres: is needed where coordinators stand by")
+    if not standby.cluster:
+        raise ConfigError("standby.cluster: must not be empty")
+    if not 1.0 <= standby.lease_s <= MAX_LEASE_S:
+        raise ConfigError(
+            f"standby.lease_s: must be 1 to {MAX_LEASE_S:g} seconds, not {standby.lease_s}"
         )
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
+
+import typer
 
 from argus.cli.logs import log_bugs, setup_logging
 from argus.cli.parent import end_with_parent
@@ -32,13 +35,25 @@ def coordinator(
     insecure: InsecureFlag = None,
     policy: PolicyFlag = None,
     metrics: MetricsFlag = None,
+    standby: Annotated[
+        bool | None,
+        typer.Option(
+            "--standby",
+            help="Lead only while no other coordinator does; standby.postgres says where that is "
+            "settled.",
+            show_default=False,
+        ),
+    ] = None,
     cache: CacheFlag = None,
     cache_folder: CacheFolderFlag = None,
     config: ConfigFlag = None,
     log_level: LogLevelFlag = None,
     watch_stdin: WatchStdinFlag = False,
 ) -> None:
-    """Run the coordinator; prints `listening HOST:PORT` when nodes and clients may come."""
+    """Run the coordinator; prints `listening HOST:PORT` when nodes and clients may come.
+
+    With --standby that is before it leads: until then it refuses them, and they ask the leader.
+    """
     from argus.coordinator.service import serve
     from argus.rpc.loop import run
 
@@ -50,6 +65,7 @@ def coordinator(
             "coordinator.insecure": insecure,
             "coordinator.policy": policy,
             "coordinator.metrics": metrics,
+            "coordinator.standby": standby,
             **cache_settings(cache, cache_folder),
             "log.level": log_level,
         },

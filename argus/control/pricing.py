@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from argus.control.choices import Choices
-from argus.control.price_curve import Mix, PriceCurve, solve_curve
+from argus.control.price_curve import LOADS, WAITS, Mix, PriceCurve, solve_curve
 
 Floats = NDArray[np.float64]
 
@@ -55,6 +57,17 @@ class Rate:
         self._fade(now_s)
         unseen = math.exp(-(now_s - self._first_s) / self._memory_s)
         return self._weight / (self._memory_s * (1.0 - unseen) + _SILENCE_S * unseen)
+
+    def state(self, now_s: float) -> float:
+        """Return the weight of what came."""
+        self._fade(now_s)
+        return self._weight
+
+    def restore(self, weight: float, at_s: float) -> None:
+        """Go on with a weight as of a time, with silence since."""
+        self._weight, self._since_s = weight, at_s
+        # It was not the first arrivals that were seen.
+        self._first_s = -math.inf if weight > 0 else None
 
     def _fade(self, now_s: float) -> None:
         self._weight *= math.exp((self._since_s - now_s) / self._memory_s)
@@ -175,6 +188,65 @@ class Pricing:
         before = self._over(low - 1, base_s, waiting, per_cell_s, asked)
         share = before / (before - over)
         return float(self._prices[low - 1] + share * (self._prices[low] - self._prices[low - 1]))
+
+    def state(self, now_s: float) -> dict[str, Any]:
+        """Return what prices depend on, ready for JSON; little before requests have come."""
+        if not self._recent:
+            return {}
+        mix = np.mean(self._recent, axis=0)
+        state: dict[str, Any] = {
+            "rate": self.rate.state(now_s),
+            "whole_s": self._whole_s,
+            "slack_s": self._slack_s,
+            "mix": [[float(f"{x:.6g}") for x in row] for row in mix],
+        }
+        if self.curve is not None:
+            state["curve"] = {
+                "width_s": self.curve.width_s,
+                "prices": [[float(f"{x:.6g}") for x in row] for row in self.curve.prices],
+                "choices": self.curve.choices.tolist(),
+                "nodes": self._nodes,
+                "planned_price": self.planned_price,
+                "age_s": now_s - self._solved_s,
+            }
+        return state
+
+    def restore(self, state: Mapping[str, Any], at_s: float) -> None:
+        """Go on with what another process had at a time on this clock.
+
+        Raises:
+            ValueError, KeyError, TypeError: it makes no sense; nothing of it is taken then.
+        """
+        if not state:
+            return
+        whole_s, mix = float(state["whole_s"]), np.array(state["mix"], np.float64)
+        rate, slack_s = float(state["rate"]), float(state["slack_s"])
+        numbers = np.array([whole_s, rate, slack_s])
+        if mix.shape != (3, len(RELATIVE_PRICES)) or not (
+            np.isfinite(mix).all() and np.isfinite(numbers).all() and (numbers >= 0).all()
+        ):
+            raise ValueError("the mix of requests makes no sense")
+        curve = state.get("curve")
+        if whole_s <= 0 or rate <= 0 or curve is None:
+            return
+        solved = PriceCurve(
+            float(curve["width_s"]),
+            np.array(curve["prices"], np.float64),
+            np.array(curve["choices"], np.intp),
+        )
+        shape = (len(LOADS), WAITS)
+        if solved.prices.shape != shape or solved.choices.shape != shape or solved.width_s <= 0:
+            raise ValueError("the price curve makes no sense")
+        if solved.choices.min() < 0 or solved.choices.max() > len(RELATIVE_PRICES[::_EVERY]):
+            raise ValueError("the choices of the price curve make no sense")
+        nodes, planned = int(curve["nodes"]), float(curve["planned_price"])
+        self._solved_s = at_s - float(curve["age_s"])
+        self.curve, self._nodes, self.planned_price = solved, nodes, planned
+        self._whole_s, self._slack_s = whole_s, slack_s
+        self._prices = RELATIVE_PRICES / whole_s
+        self._waiting = np.zeros(len(self._prices))
+        self._recent.append(mix)
+        self.rate.restore(rate, at_s)
 
     def _row(self, load: float) -> list[float]:
         """Return the prices by wait, for the load to within two in a hundred."""

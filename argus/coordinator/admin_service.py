@@ -7,11 +7,13 @@ from argus.clock import Clock
 from argus.config import CoordinatorConfig
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
+from argus.coordinator.leadership import Leadership
 from argus.coordinator.membership import Membership
 from argus.coordinator.reuse import Reuse
 from argus.coordinator.shadow import Shadow
 from argus.coordinator.views import (
     cache_status,
+    leadership_status,
     live_variants,
     node_status,
     policy_status,
@@ -33,6 +35,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         membership: the nodes.
         reuse: the cache; None where it is off.
         shadow: compares live pictures; None where none are.
+        leadership: of this coordinator; None where no other one stands by.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         membership: Membership,
         reuse: Reuse | None = None,
         shadow: Shadow | None = None,
+        leadership: Leadership | None = None,
     ) -> None:
         self._clock = clock
         self._start_s = clock.now()
@@ -53,6 +57,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         self._membership = membership
         self._reuse = reuse
         self._shadow = shadow
+        self._leadership = leadership
 
     async def GetStatus(  # noqa: N802 - gRPC's name
         self, request: admin_pb2.GetStatusRequest, context: Context
@@ -83,6 +88,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             policy=policy_status(self._config.policy, self._dispatcher.policy, now_s),
             cache=await cache_status(self._reuse) if self._reuse else None,
             quality=quality_status(self._shadow) if self._shadow else None,
+            leadership=leadership_status(self._leadership, now_s) if self._leadership else None,
         )
 
     async def DrainNode(  # noqa: N802 - gRPC's name

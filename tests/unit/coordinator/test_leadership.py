@@ -11,65 +11,7 @@ from argus.clock import ManualClock
 from argus.coordinator.leadership import TRUST, Leadership, Taken
 from argus.errors import UnavailableError
 from tests.unit.coordinator.polling import eventually
-
-LEASE_S = 1.0
-
-
-class Room:
-    """One seat, as a server keeps it: whoever was silent for the lease loses it."""
-
-    def __init__(self, clock: ManualClock) -> None:
-        self.clock = clock
-        self.epoch = 0
-        self.state = ""
-        self.holder: ScriptedSeat | None = None
-        self.heard_s = 0.0
-
-    def holder_now(self) -> ScriptedSeat | None:
-        if self.holder is not None and self.clock.now() - self.heard_s >= LEASE_S:
-            self.holder = None
-        return self.holder
-
-
-class ScriptedSeat:
-    """One coordinator's way to it, which can be cut or slow."""
-
-    def __init__(self, room: Room) -> None:
-        self.room = room
-        self.cut = False
-        self.answers = asyncio.Event()
-        self.answers.set()
-        self.kept = 0
-
-    async def take(self) -> Taken | None:
-        self._reach()
-        if self.room.holder_now() is not None:
-            return None
-        self.room.holder, self.room.heard_s = self, self.room.clock.now()
-        self.room.epoch += 1
-        return Taken(self.room.epoch, self.room.state)
-
-    async def keep(self) -> int:
-        self._reach()
-        heard_s = self.room.clock.now()
-        await self.answers.wait()
-        if self.room.holder_now() is not self:
-            raise UnavailableError("the session is gone")
-        self.room.heard_s = heard_s
-        self.kept += 1
-        return 1
-
-    async def save(self, state: str) -> None:
-        self._reach()
-        self.room.state = state
-
-    async def leave(self) -> None:
-        if self.room.holder is self:
-            self.room.holder = None
-
-    def _reach(self) -> None:
-        if self.cut:
-            raise UnavailableError("the server cannot be reached")
+from tests.unit.coordinator.seats import LEASE_S, Room, ScriptedSeat
 
 
 class Two:
