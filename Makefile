@@ -34,11 +34,11 @@ demo: venv  ## Start a coordinator and two nodes, make pictures, write demo-out/
 
 .PHONY: test
 test: venv  ## Run all tests that need no GPU (minutes).
-	$(BIN)/pytest -m "not gpu and not browser"
+	$(BIN)/pytest -m "not gpu and not browser and not standby"
 
 .PHONY: test-quick
 test-quick: venv  ## Run the tests that take seconds.
-	$(BIN)/pytest -m "not gpu and not browser and not slow and not integration"
+	$(BIN)/pytest -m "not gpu and not browser and not standby and not slow and not integration"
 
 .PHONY: test-parity
 test-parity: venv  ## Compare samplers and pictures with diffusers.
@@ -78,6 +78,10 @@ test-browser: venv  ## Use the dashboard in headless Chromium; screenshots go to
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	$(BIN)/pytest tests/browser
 
+.PHONY: test-standby
+test-standby: venv  ## Kill, hang and restart coordinators and nodes under load (minutes).
+	$(BIN)/pytest -s -m standby tests/standby
+
 .PHONY: test-sim-real
 test-sim-real: venv  ## Compare the simulator with two real CPU nodes (ten minutes on idle cores).
 	$(BIN)/pytest -s bench/test_sim_real.py
@@ -85,7 +89,7 @@ test-sim-real: venv  ## Compare the simulator with two real CPU nodes (ten minut
 .PHONY: coverage
 coverage: venv  ## Run the tests and report the coverage of argus/ by lines.
 	$(BIN)/coverage erase
-	$(BIN)/pytest -m "not gpu and not browser" --cov --cov-report=term --cov-fail-under=85
+	$(BIN)/pytest -m "not gpu and not browser and not standby" --cov --cov-report=term --cov-fail-under=85
 
 .PHONY: lint
 lint: venv type $(BUF)  ## Check style, types and protos.

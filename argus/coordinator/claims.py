@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from argus.control.backlog import RowShape
 from argus.control.levels import Ladder
@@ -131,7 +132,7 @@ class ClaimReader:
             offers = make_offers(request, self._ladder, self._variants, self._predictor)
         except ArgusError:
             offers = ()
-        return offers or (offer,)
+        return offers or (replace(offer, skip=0, near=None, row=offer.whole),)
 
 
 def _near(work: cluster_pb2.Work) -> NearState:
@@ -141,5 +142,5 @@ def _near(work: cluster_pb2.Work) -> NearState:
         steps=work.steps,
         key=work.start_key,
         similarity=work.claim.similarity,
-        nodes={},
+        nodes={work.skip: frozenset()},
     )

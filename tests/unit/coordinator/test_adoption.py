@@ -309,3 +309,37 @@ async def test_handing_over_cancels_nothing_on_the_nodes() -> None:
     with pytest.raises(UnavailableError, match="another leads"):
         await follow(events)
     assert await sent(node) == []
+
+
+async def test_a_row_that_started_from_a_state_is_said_to_have_and_is_made_whole_if_lost() -> None:
+    work = await given(seed=7)
+    work.skip, work.start_key, work.claim.similarity = 3, "k", 0.9
+    bench = Bench()
+    row = held(work, step=2)
+    row.started.skipped = 3
+    node, _ = bench.rejoin("a", row)
+    events = bench.submit(seed=7)
+    bench.done(node, work)
+    image = (await follow(events))[-1].image
+    assert (image.steps, image.skipped_steps, image.similarity) == (7, 3, 0.9)
+
+    bench = Bench()
+    node, _ = bench.rejoin("a", row)
+    events = bench.submit(seed=7)
+    bench.dispatcher.node_lost(node, "cut")
+    second = bench.join("b")
+    bench.pass_time(0.1)
+    again = await one_work(second)
+    assert (again.skip, again.steps) == (0, 10)
+    bench.done(second, again)
+    assert (await follow(events))[-1].image.similarity == 0.0
+
+
+async def test_a_row_whose_state_was_missed_is_said_to_have_run_every_step() -> None:
+    work = await given(seed=7)
+    work.skip, work.start_key, work.claim.similarity = 3, "k", 0.9
+    bench = Bench()
+    node, _ = bench.rejoin("a", held(work, step=2))
+    events = bench.submit(seed=7)
+    bench.done(node, work)
+    assert (await follow(events))[-1].image.steps == 10
