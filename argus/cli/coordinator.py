@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,6 +45,13 @@ def coordinator(
             show_default=False,
         ),
     ] = None,
+    state_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--state-file",
+            help="Where limits and what was learned outlive a restart. Default: nowhere.",
+        ),
+    ] = None,
     cache: CacheFlag = None,
     cache_folder: CacheFolderFlag = None,
     config: ConfigFlag = None,
@@ -66,6 +74,7 @@ def coordinator(
             "coordinator.policy": policy,
             "coordinator.metrics": metrics,
             "coordinator.standby": standby,
+            "coordinator.state_file": None if state_file is None else str(state_file.resolve()),
             **cache_settings(cache, cache_folder),
             "log.level": log_level,
         },

@@ -150,9 +150,8 @@ class Adoption:
             member.backlog.reshape(flight.id, offer.whole)
         if row.HasField("started"):
             member.backlog.start(flight.id)
-            flight.start(
-                min(now_s, flight.accepted_s + row.work.claim.age_s + row.started.waited_s)
-            )
+            began_s = flight.accepted_s + row.work.claim.age_s + row.started.waited_s
+            flight.start(began_s if flight.accepted_s <= began_s <= now_s else now_s)
         if row.HasField("step"):
             member.backlog.progress(flight.id, row.step.step)
         if row.ended:

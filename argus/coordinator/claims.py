@@ -17,6 +17,9 @@ from argus.errors import ArgusError, InvalidArgumentError
 from argus.rpc.convert_cluster import claimed_request_from_proto, claimed_request_to_proto
 from argus.types import (
     MAX_DEADLINE_S,
+    MAX_GUIDANCE,
+    MAX_SEED,
+    MAX_STEPS,
     SHADOW_TENANT,
     ImageRequest,
     Level,
@@ -25,6 +28,9 @@ from argus.types import (
     lanes,
 )
 from argus.v1 import cluster_pb2
+
+MOST_ATTEMPTS = 2**31
+MOST_QUALITY = 100.0
 
 
 def claim_of(flight: Flight, now_s: float) -> cluster_pb2.Claim | None:
@@ -100,10 +106,7 @@ class ClaimReader:
         variant, claim = self._variants.get(work.variant), work.claim
         if variant is None:
             raise InvalidArgumentError("variant", f"{work.variant!r} is not known here")
-        if not 0 <= work.skip < work.steps:
-            raise InvalidArgumentError("skip", f"must be below {work.steps}, not {work.skip}")
-        if not (math.isfinite(claim.quality) and claim.quality >= 0):
-            raise InvalidArgumentError("quality", f"must not be below 0, not {claim.quality}")
+        _check_work(work, variant)
         true_guidance = work.true_guidance if work.HasField("true_guidance") else 1.0
         taken = lanes(work.guidance, variant.guidance_embedded, true_guidance)
         count = forwards(work.sampler, work.steps, left_out=work.skip)
@@ -133,6 +136,26 @@ class ClaimReader:
         except ArgusError:
             offers = ()
         return offers or (replace(offer, skip=0, near=None, row=offer.whole),)
+
+
+def _check_work(work: cluster_pb2.Work, variant: VariantInfo) -> None:
+    """Raise InvalidArgumentError where numbers are none that a coordinator could have given out."""
+    claim = work.claim
+    for name, value, low, high in (
+        ("steps", work.steps, 1, MAX_STEPS),
+        ("skip", work.skip, 0, work.steps - 1),
+        ("reference_steps", claim.reference_steps, 0, MAX_STEPS),
+        ("width", work.width, 1, variant.max_size),
+        ("height", work.height, 1, variant.max_size),
+        ("seed", work.seed, 0, MAX_SEED),
+        ("attempt", work.attempt, 1, MOST_ATTEMPTS),
+        ("guidance", work.guidance, 0.0, MAX_GUIDANCE),
+        ("quality", claim.quality, 0.0, MOST_QUALITY),
+        ("similarity", claim.similarity, -1.0, 1.0),
+    ):
+        # What is not a number is in no range.
+        if not low <= value <= high:
+            raise InvalidArgumentError(name, f"must be {low} to {high}, not {value}")
 
 
 def _near(work: cluster_pb2.Work) -> NearState:
