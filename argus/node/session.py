@@ -127,6 +127,8 @@ class Session:
                 answer = await self._call.read()
         except TimeoutError as error:
             raise UnavailableError(f"no welcome within {GREET_S:g} s") from error
+        except asyncio.InvalidStateError:
+            await self._raise_status()
         if answer is EOF:
             # The status of the ended call says why.
             await self._raise_status()

@@ -15,13 +15,14 @@ from typing import Any, Self
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from argus.client import AsyncClient, Image, Retries
+from argus.client import AsyncClient, Image, Options, Retries
 from argus.errors import ArgusError
 from argus.models import bundled_dir
 from argus.rpc.channel import open_channel
 
 MODEL = "scenes-small"
-STEPS = 8
+PROMPT = "a red circle"
+OPTIONS: Options = {"variant": MODEL, "steps": 8}
 STARTED_S = 300.0
 """Loading and measuring a model takes a while where cores are shared."""
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -180,10 +181,20 @@ class StandbyCluster:
     async def images_made(self) -> int:
         """Return how many pictures the nodes that run now have made."""
         async with AsyncClient(self.address) as client:
-            # What was made last is in the heartbeat after it.
-            await asyncio.sleep(1.5)
-            status = await client.status()
-        return sum(node.heartbeat.images_total for node in status.nodes)
+            # What was made last is in a heartbeat that a node begins after this.
+            first = await self._heartbeats(client)
+
+            async def have_beaten() -> bool:
+                beats = await self._heartbeats(client)
+                return all(beats[n].sequence >= first[n].sequence + 2 for n in first)
+
+            await until(have_beaten)
+            assert set(first) == set(self.nodes)
+            return sum(beat.images_total for beat in (await self._heartbeats(client)).values())
+
+    async def _heartbeats(self, client: AsyncClient) -> dict[str, Any]:
+        status = await client.status()
+        return {node.hello.node: node.heartbeat for node in status.nodes}
 
 
 async def until(holds: Callable[[], Any], limit_s: float = 60.0) -> None:
@@ -231,11 +242,13 @@ class Load:
                 answer = Answer(1000 * worker + number, time.monotonic())
                 self.answers.append(answer)
                 await self._ask(client, answer)
+                if answer.error:
+                    return
                 number += 1
 
     async def _ask(self, client: AsyncClient, answer: Answer) -> None:
         try:
-            async for event in client.stream("a red circle", seed=answer.seed, steps=STEPS):
+            async for event in client.stream(PROMPT, seed=answer.seed, **OPTIONS):
                 answer.accepted_s = answer.accepted_s or time.monotonic()
                 if isinstance(event, Image):
                     answer.images.append(event.result.data)
@@ -253,6 +266,8 @@ class Load:
         wanted = self.answered + more
 
         async def are_answered() -> bool:
+            errors = [answer.error for answer in self.answers if answer.error]
+            assert not errors, errors
             return self.answered >= wanted
 
         await until(are_answered, STARTED_S)

@@ -11,7 +11,7 @@ from local_postgres import LocalPostgres
 
 from argus.client import AsyncClient
 
-from .cluster import STEPS, Load, StandbyCluster, until
+from .cluster import OPTIONS, PROMPT, Load, StandbyCluster, until
 
 pytestmark = pytest.mark.standby
 
@@ -45,7 +45,7 @@ async def test_a_killed_leader_costs_no_picture(tmp_path: Path, postgres: LocalP
         async with AsyncClient(cluster.address) as client:
             status = await client.status()
             for seed, picture in lost.items():
-                again = await client.generate("a red circle", seed=seed, steps=STEPS)
+                again = await client.generate(PROMPT, seed=seed, **OPTIONS)
                 assert again.data == picture
     assert in_flight
     say(
