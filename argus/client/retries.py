@@ -37,7 +37,8 @@ class Retries:
 
     A request that was accepted and then lost is asked for again for PATIENCE_S seconds, at least
     once a second, and at most `attempts` such losses are borne. Of several servers all are asked
-    before each wait, and for so long even before a request was accepted: one is about to lead.
+    before each wait, and a picture is asked for so long even before its request was accepted: one
+    of them is about to lead.
     """
 
     attempts: int = 6
@@ -158,7 +159,7 @@ class Attempts:
     def _is_used_up(self) -> bool:
         if self.retries.attempts == 1:
             return True
-        if self._lost_s is None and self._away_s is not None:
+        if self._lost_s is None and self._away_s is not None and self.request_id:
             return self.clock.now() - self._away_s >= PATIENCE_S
         if self._lost_s is None:
             return self.failed >= self.retries.attempts

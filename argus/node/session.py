@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 
@@ -143,7 +143,7 @@ class Session:
         log.info("joined as %s, with %d rows", self._info.name, self._rows.unfinished)
         return welcome
 
-    async def _raise_status(self) -> None:
+    async def _raise_status(self) -> NoReturn:
         code = await self._call.code()
         if code is not grpc.StatusCode.OK:
             raise grpc.aio.AioRpcError(

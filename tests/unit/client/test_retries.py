@@ -164,6 +164,12 @@ def test_one_of_several_servers_is_waited_for_even_by_what_was_not_accepted() ->
     assert PATIENCE_S <= lost_for_s(trying, clock, AWAY) <= PATIENCE_S + 1
 
 
+def test_who_asks_several_servers_for_no_picture_is_told_sooner() -> None:
+    clock = ManualClock(100.0)
+    trying = Attempts(Retries(attempts=4), None, "", clock, random.Random(0), servers=2)
+    assert lost_for_s(trying, clock, AWAY) < 2.0
+
+
 def test_a_full_server_of_several_is_asked_as_often_as_a_single_one() -> None:
     trying, clock = of_several(attempts=2)
     trying.wait_s(AWAY)
