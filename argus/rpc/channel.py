@@ -63,6 +63,8 @@ def shared_options(keepalive_s: float, timeout_s: float = KEEPALIVE_TIMEOUT_S) -
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", _ms(keepalive_s)),
         ("grpc.keepalive_timeout_ms", _ms(timeout_s)),
+        # Without this a ping may go a minute without an answer, whatever the line before says.
+        ("grpc.http2.ping_timeout_ms", _ms(timeout_s)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
     ]

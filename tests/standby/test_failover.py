@@ -95,6 +95,9 @@ async def test_a_leader_that_hangs_is_left_and_steps_down_when_it_wakes(
         longest_gap=load.longest_gap_s(),
     )
     assert "leads no more" in leader.log.read_text()
+    assert made == len(load.answers)
+    # Pings to a leader that hangs are not answered, which takes ten seconds to be sure of.
+    assert load.first_answer_s(hung_s, True) - hung_s < 45.0
 
 
 async def test_a_rolling_restart_of_everything_loses_nothing(
