@@ -58,16 +58,16 @@ class Rate:
         unseen = math.exp(-(now_s - self._first_s) / self._memory_s)
         return self._weight / (self._memory_s * (1.0 - unseen) + _SILENCE_S * unseen)
 
-    def state(self, now_s: float) -> float:
-        """Return the weight of what came."""
+    def state(self, now_s: float) -> tuple[float, float]:
+        """Return the weight of what came, and the seconds since the first."""
+        if self._first_s is None:
+            return 0.0, 0.0
         self._fade(now_s)
-        return self._weight
+        return self._weight, now_s - self._first_s
 
-    def restore(self, weight: float, at_s: float) -> None:
-        """Go on with a weight as of a time, with silence since."""
-        self._weight, self._since_s = weight, at_s
-        # It was not the first arrivals that were seen.
-        self._first_s = -math.inf if weight > 0 else None
+    def restore(self, weight: float, seen_s: float, at_s: float) -> None:
+        """Go on with what `state` returned at a time on this clock, with silence since."""
+        self._weight, self._since_s, self._first_s = weight, at_s, at_s - seen_s
 
     def _fade(self, now_s: float) -> None:
         self._weight *= math.exp((self._since_s - now_s) / self._memory_s)
@@ -220,8 +220,8 @@ class Pricing:
         if not state:
             return
         whole_s, mix = float(state["whole_s"]), np.array(state["mix"], np.float64)
-        rate, slack_s = float(state["rate"]), float(state["slack_s"])
-        numbers = np.array([whole_s, rate, slack_s])
+        (rate, seen_s), slack_s = map(float, state["rate"]), float(state["slack_s"])
+        numbers = np.array([whole_s, rate, seen_s, slack_s])
         if mix.shape != (3, len(RELATIVE_PRICES)) or not (
             np.isfinite(mix).all() and np.isfinite(numbers).all() and (numbers >= 0).all()
         ):
@@ -246,7 +246,7 @@ class Pricing:
         self._prices = RELATIVE_PRICES / whole_s
         self._waiting = np.zeros(len(self._prices))
         self._recent.append(mix)
-        self.rate.restore(rate, at_s)
+        self.rate.restore(rate, seen_s, at_s)
 
     def _row(self, load: float) -> list[float]:
         """Return the prices by wait, for the load to within two in a hundred."""

@@ -55,7 +55,7 @@ def test_little_is_kept_before_anything_was_seen() -> None:
     ("field", "value"),
     [
         ("whole_s", math.nan),
-        ("rate", -1.0),
+        ("rate", [-1.0, 5.0]),
         ("mix", [[1.0]]),
         ("curve", {"width_s": 1.0, "prices": [[0.0]], "choices": [[0]], "nodes": 1}),
     ],
