@@ -9,7 +9,7 @@ BUF := build/buf/node_modules/.bin/buf
 export PYTHONSAFEPATH := 1
 
 # Tests that a machine with Python alone can run; the others have targets of their own.
-HERE := not gpu and not browser and not ray and not deploy
+HERE := not gpu and not browser and not ray and not deploy and not standby
 
 .DEFAULT_GOAL := help
 
@@ -86,6 +86,7 @@ test-ray: venv  ## Run node daemons on a Ray cluster of two nodes on this machin
 	@$(BIN)/python -c 'import ray' 2>/dev/null || \
 		$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ray]'
 	$(BIN)/pytest tests/ray
+
 .PHONY: test-deploy
 test-deploy: venv $(BUF)  ## Render, check and run what deploy/ holds, with Helm, systemd and others.
 	@command -v systemd-analyze >/dev/null || \
@@ -93,6 +94,10 @@ test-deploy: venv $(BUF)  ## Render, check and run what deploy/ holds, with Helm
 		{ echo "make test-deploy needs systemd-analyze, and it could not be installed" >&2; exit 1; }
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[deploy]'
 	$(BIN)/pytest tests/deploy
+
+.PHONY: test-standby
+test-standby: venv  ## Kill, hang and restart coordinators and nodes under load (minutes).
+	$(BIN)/pytest -s -m standby tests/standby
 
 .PHONY: test-sim-real
 test-sim-real: venv  ## Compare the simulator with two real CPU nodes (ten minutes on two idle cores).

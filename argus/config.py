@@ -19,6 +19,8 @@ from typing import Any
 
 from argus.errors import ConfigError
 
+MAX_LEASE_S = 600.0
+
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorConfig:
@@ -40,6 +42,8 @@ class CoordinatorConfig:
     result_bytes: int = 64 * 2**20
     reattach_grace_s: float = 1.0
     """How long a request nobody listens to any more waits for its client to come back."""
+    adopted_grace_s: float = 10.0
+    """How long a row that a node brought from another coordinator waits for its client."""
     drain_grace_s: float = 30.0
     metrics: str = ""
     """HOST:PORT of /metrics; off: none; empty: 127.0.0.1:7422, or the next free port."""
@@ -48,6 +52,22 @@ class CoordinatorConfig:
     warming up takes a node that is started again a while."""
     insecure: bool = False
     """Listen beyond loopback without TLS, or without asking for keys or certificates."""
+    standby: bool = False
+    """Lead only while no other coordinator of the same cluster does; see [standby]."""
+    state_file: str = ""
+    """Where what was learned is kept over a restart, without a stand-by; empty: nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class StandbyConfig:
+    """What coordinators that stand by for each other share; docs/operations.md."""
+
+    postgres: str = field(default="", repr=False)
+    """Connection string of the PostgreSQL (14 or newer) that says which of them leads."""
+    cluster: str = "argus"
+    """Name of the cluster, where several use one database."""
+    lease_s: float = 5.0
+    """Silence of the leader, towards the database, after which another one leads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +77,7 @@ class GatewayConfig:
     bind: str = ""
     """HOST:PORT; off: `argus up` starts none; empty: 127.0.0.1:7421, or the next free port."""
     coordinator: str = "127.0.0.1:7420"
+    """HOST:PORT; several, separated by commas, stand by for each other."""
     max_images: int = 10
     """Most images of one request."""
     max_in_flight: int = 256
@@ -79,6 +100,7 @@ class NodeConfig:
     """A node daemon. One per GPU, or per CPU worker."""
 
     coordinator: str = "127.0.0.1:7420"
+    """HOST:PORT; several, separated by commas, stand by for each other."""
     name: str = ""
     """Unique name; empty: host name and process id."""
     models: tuple[str, ...] = ()
@@ -105,7 +127,13 @@ class NodeConfig:
     """Whether own kernels are used on CUDA where they were measured to win."""
     drain_grace_s: float = 30.0
     reconnect_s: float = 30.0
-    """How long to try to reach the coordinator again before giving up."""
+    """How long to try to reach the coordinator again before giving up; rows go on meanwhile."""
+    kept_s: float = 15.0
+    """How long a picture is kept after it was sent: its coordinator may die before its client has
+    it."""
+    kept_bytes: int = 64 * 2**20
+    """Most bytes of pictures kept: of those that were sent, and of those that no coordinator was
+    there for."""
     metrics: str = ""
     """HOST:PORT of the node's own /metrics; empty: none, since the coordinator shows all nodes."""
 
@@ -232,6 +260,7 @@ class Config:
     """Everything that can be set."""
 
     coordinator: CoordinatorConfig = field(default_factory=CoordinatorConfig)
+    standby: StandbyConfig = field(default_factory=StandbyConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     node: NodeConfig = field(default_factory=NodeConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
@@ -376,11 +405,14 @@ def _check(config: Config) -> None:
         "coordinator.result_ttl_s": coordinator.result_ttl_s,
         "coordinator.result_bytes": coordinator.result_bytes,
         "coordinator.reattach_grace_s": coordinator.reattach_grace_s,
+        "coordinator.adopted_grace_s": coordinator.adopted_grace_s,
         "coordinator.drain_grace_s": coordinator.drain_grace_s,
         "coordinator.node_wait_s": coordinator.node_wait_s,
         "gateway.drain_grace_s": gateway.drain_grace_s,
         "node.drain_grace_s": node.drain_grace_s,
         "node.reconnect_s": node.reconnect_s,
+        "node.kept_s": node.kept_s,
+        "node.kept_bytes": node.kept_bytes,
         "node.threads": node.threads,
         "node.weights_bytes": node.weights_bytes,
         "node.host_bytes": node.host_bytes,
@@ -399,6 +431,7 @@ def _check(config: Config) -> None:
         raise ConfigError(
             f"node.dtype: must be auto, float32, float16 or bfloat16, not {node.dtype!r}"
         )
+    _check_standby(config)
     _check_cache(config.cache)
     _check_tls(config.tls)
     _check_quality(config.quality)
@@ -410,6 +443,18 @@ def _check(config: Config) -> None:
         )
     if config.log.format not in {"text", "json"}:
         raise ConfigError(f"log.format: must be text or json, not {config.log.format!r}")
+
+
+def _check_standby(config: Config) -> None:
+    standby = config.standby
+    if config.coordinator.standby and not standby.postgres:
+        raise ConfigError("standby.postgres: is needed where coordinators stand by")
+    if not standby.cluster:
+        raise ConfigError("standby.cluster: must not be empty")
+    if not 1.0 <= standby.lease_s <= MAX_LEASE_S:
+        raise ConfigError(
+            f"standby.lease_s: must be 1 to {MAX_LEASE_S:g} seconds, not {standby.lease_s}"
+        )
 
 
 def _check_cache(cache: CacheConfig) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from local_postgres import LocalPostgres
 
 # `make test-browser` and `make test-ray` install what these need.
 EXTRAS = {"browser": "playwright", "ray": "ray"}
 collect_ignore = [folder for folder, package in EXTRAS.items() if not find_spec(package)]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[LocalPostgres]:
+    """A real PostgreSQL with nothing in it."""
+    server = LocalPostgres()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from argus.cli.settings import dialling_settings, naming_settings
 from argus.client import Client, Retries
 from argus.config import load_config
 from argus.errors import ConfigError, InvalidArgumentError, UnavailableError
-from argus.rpc.address import parse_address
+from argus.rpc.address import parse_addresses
 from argus.rpc.dial import dialling
 from argus.tracing.opening import open_tracer
 from argus.tracing.spans import Tracer
@@ -25,7 +25,7 @@ RETRIES = Retries(attempts=4)
 def connect(
     server: str, tls_ca: Path | None = None, api_key_file: Path | None = None
 ) -> Iterator[Client]:
-    """Lend a client of `HOST:PORT`; errors leave in the words of the command line.
+    """Lend a client of `HOST:PORT[,HOST:PORT…]`; errors leave in the words of the command line.
 
     How it dials comes from the flags given, else from ARGUS_TLS_* and ARGUS_AUTH_*.
 
@@ -33,7 +33,7 @@ def connect(
         InvalidArgumentError: `server` is not an address, or a file cannot be used.
     """
     try:
-        parse_address(server, "--server")
+        parse_addresses(server, "--server")
     except ConfigError as error:
         raise InvalidArgumentError("--server", str(error).removeprefix("--server: ")) from error
     with (

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from argus.cli.logs import log_bugs, setup_logging
 from argus.cli.parent import end_with_parent
@@ -34,6 +38,22 @@ def coordinator(
     insecure: InsecureFlag = None,
     policy: PolicyFlag = None,
     metrics: MetricsFlag = None,
+    standby: Annotated[
+        bool | None,
+        typer.Option(
+            "--standby",
+            help="Lead only while no other coordinator does; standby.postgres says where that is "
+            "settled.",
+            show_default=False,
+        ),
+    ] = None,
+    state_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--state-file",
+            help="Where limits and what was learned outlive a restart. Default: nowhere.",
+        ),
+    ] = None,
     cache: CacheFlag = None,
     cache_folder: CacheFolderFlag = None,
     config: ConfigFlag = None,
@@ -41,7 +61,10 @@ def coordinator(
     log_format: LogFormatFlag = None,
     watch_stdin: WatchStdinFlag = False,
 ) -> None:
-    """Run the coordinator; prints `listening HOST:PORT` when nodes and clients may come."""
+    """Run the coordinator; prints `listening HOST:PORT` when nodes and clients may come.
+
+    With --standby that is before it leads: until then it refuses them, and they ask the leader.
+    """
     from argus.coordinator.service import serve
     from argus.rpc.loop import run
 
@@ -53,6 +76,8 @@ def coordinator(
             "coordinator.insecure": insecure,
             "coordinator.policy": policy,
             "coordinator.metrics": metrics,
+            "coordinator.standby": standby,
+            "coordinator.state_file": None if state_file is None else str(state_file.resolve()),
             **cache_settings(cache, cache_folder),
             "log.level": log_level,
             "log.format": log_format,

@@ -36,7 +36,8 @@ def gateway(
         str | None,
         typer.Option(
             "--coordinator",
-            help=f"Coordinator to ask, HOST:PORT. Default: {DEFAULTS.gateway.coordinator}.",
+            help="Coordinator to ask, HOST:PORT, or several with commas between. "
+            f"Default: {DEFAULTS.gateway.coordinator}.",
         ),
     ] = None,
     insecure: InsecureFlag = None,

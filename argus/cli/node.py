@@ -35,7 +35,8 @@ def node(
         str | None,
         typer.Option(
             "--coordinator",
-            help=f"Coordinator to join, HOST:PORT. Default: {DEFAULTS.node.coordinator}.",
+            help="Coordinator to join, HOST:PORT, or several with commas between. "
+            f"Default: {DEFAULTS.node.coordinator}.",
         ),
     ] = None,
     name: Annotated[

@@ -12,12 +12,15 @@ import typer
 from argus.cli.complete import among, policies
 from argus.config import Config, load_config
 from argus.errors import ConfigError, InvalidArgumentError
-from argus.rpc.address import parse_address
+from argus.rpc.address import parse_address, parse_addresses
 from argus.types import OFF
 
 DEFAULTS = Config()
 
-ServerFlag = Annotated[str, typer.Option("--server", help="Coordinator, HOST:PORT.")]
+ServerFlag = Annotated[
+    str,
+    typer.Option("--server", help="Coordinator, HOST:PORT, or several with commas between."),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, nothing else.")]
 ConfigFlag = Annotated[
     Path | None,
@@ -201,8 +204,8 @@ def configure(file: Path | None, flags: Mapping[str, Any]) -> Config:
     with naming_settings(flags):
         config = load_config(file, None, flags)
         parse_address(config.coordinator.bind, "coordinator.bind")
-        parse_address(config.node.coordinator, "node.coordinator")
-        parse_address(config.gateway.coordinator, "gateway.coordinator")
+        parse_addresses(config.node.coordinator, "node.coordinator")
+        parse_addresses(config.gateway.coordinator, "gateway.coordinator")
         for setting, bind in (
             ("gateway.bind", config.gateway.bind),
             ("coordinator.metrics", config.coordinator.metrics),

@@ -38,6 +38,7 @@ def describe(answer: admin_pb2.GetStatusResponse) -> list[str]:
     """Return the state in lines for people, readable on a terminal of 80 columns."""
     return [
         *_summary(answer),
+        *_leadership(answer),
         *_policy(answer),
         *_residency(answer),
         *_cache(answer),
@@ -59,6 +60,16 @@ def _summary(answer: admin_pb2.GetStatusResponse) -> list[str]:
         f"{counts.failed} failed, {counts.replayed} replayed"
     )
     return [*_lines(state), *_lines(since)]
+
+
+def _leadership(answer: admin_pb2.GetStatusResponse) -> list[str]:
+    """Return since when this coordinator leads; nothing where no other stands by for it."""
+    if not answer.HasField("leadership"):
+        return []
+    lead = answer.leadership
+    return _lines(
+        f"leads for {lead.since_s:.0f} s, epoch {lead.epoch}; {lead.waiting} waiting to take over"
+    )
 
 
 def _policy(answer: admin_pb2.GetStatusResponse) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from itertools import repeat
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack, overload
+from typing import Literal, Self, TypeVar, Unpack, overload
 
 import grpc
 
@@ -18,6 +18,7 @@ from argus.client.request import Options, build_request
 from argus.client.result import Failure, ImageResult
 from argus.client.retries import Attempts, Retries
 from argus.client.series import plan_series
+from argus.client.servers import Server, Servers
 from argus.client.tracing import note_event, start_span
 from argus.client.variants import Variant, variants_from_proto
 from argus.errors import ArgusError, InternalError
@@ -27,7 +28,7 @@ from argus.rpc.status import from_rpc_error
 from argus.rpc.tls import Tls
 from argus.tracing.spans import OFF, Tracer, carried, ending
 from argus.types import ImageRequest
-from argus.v1 import admin_pb2, admin_pb2_grpc, image_pb2, image_pb2_grpc
+from argus.v1 import admin_pb2, image_pb2
 
 DEFAULT_SERVER = "127.0.0.1:7420"
 DEFAULT_CONCURRENCY = 8
@@ -46,7 +47,8 @@ class AsyncClient:
     `Retries`).
 
     Args:
-        server: `HOST:PORT` of the coordinator.
+        server: `HOST:PORT` of the coordinator; several, separated by commas, where others stand by
+            for it: they are tried in turn until one leads.
         retries: how often to try again, and how long to wait.
         tls: how to meet the server's TLS; None: it speaks none.
         api_key: shown to a server that asks for keys.
@@ -54,7 +56,8 @@ class AsyncClient:
         tracer: traces requests; see `argus.tracing.opening.application_tracer`.
 
     Raises:
-        InvalidArgumentError: the key would cross a network without TLS.
+        InvalidArgumentError: the key would cross a network without TLS, or one of several servers
+            is not an address.
         ConfigError: a file of `tls` cannot be used.
     """
 
@@ -69,14 +72,14 @@ class AsyncClient:
         tracer: Tracer = OFF,
     ) -> None:
         dialling = Dialling(tls, api_key, insecure)
-        dialling.check(server)
         self.server = server
         self._retries = retries or Retries()
         self._metadata = dialling.metadata
         self._tracer = tracer
-        self._channel = open_channel(server, tls)
-        self._images: Any = image_pb2_grpc.ImageServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._admin: Any = admin_pb2_grpc.AdminServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        watchful = "," in server
+        self._servers: Servers[grpc.aio.Channel] = Servers(
+            server, dialling, lambda address: open_channel(address, tls, watchful=watchful)
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -91,7 +94,8 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection; calls still running are cancelled."""
-        await self._channel.close(grace=None)
+        for channel in self._servers.channels:
+            await channel.close(grace=None)
 
     async def generate(
         self,
@@ -133,26 +137,31 @@ class AsyncClient:
         self, request: ImageRequest, metadata: Metadata
     ) -> AsyncGenerator[Event, None]:
         """Ask until there is an answer, or another attempt makes no sense."""
-        attempts = Attempts(self._retries, request.deadline_s, request.request_id)
+        attempts = Attempts(
+            self._retries, request.deadline_s, request.request_id, servers=len(self._servers)
+        )
         while True:
+            server = self._servers.current
             try:
-                call = self._images.Generate(
+                call = server.images.Generate(
                     attempts.message(request),
                     timeout=attempts.call_timeout_s(),
                     metadata=(*self._metadata, *metadata),
                 )
-                async with aclosing(self._events(call, request.prompt)) as events:
+                async with aclosing(self._events(call, request.prompt, server.address)) as events:
                     async for event in events:
                         attempts.received()
                         yield event
                 return
             except ArgusError as error:
+                self._servers.failed(server, error)
                 await asyncio.sleep(attempts.wait_s(error))
 
     async def _events(
         self,
         call: grpc.aio.UnaryStreamCall[image_pb2.GenerateRequest, image_pb2.GenerateResponse],
         prompt: str,
+        address: str,
     ) -> AsyncGenerator[Event, None]:
         try:
             async for message in call:
@@ -160,7 +169,7 @@ class AsyncClient:
                 if event is not None:
                     yield event
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, self.server) from error
+            raise from_rpc_error(error, address) from error
         finally:
             call.cancel()
 
@@ -290,13 +299,15 @@ class AsyncClient:
 
     async def variants(self) -> list[Variant]:
         """Return what can be asked for, the default variant first."""
-        answer = await self._call(self._images.ListVariants, image_pb2.ListVariantsRequest())
+        answer = await self._call(
+            lambda server: server.images.ListVariants, image_pb2.ListVariantsRequest()
+        )
         return variants_from_proto(answer.variants)
 
     async def status(self) -> admin_pb2.GetStatusResponse:
         """Return the state of the whole cluster."""
         answer: admin_pb2.GetStatusResponse = await self._call(
-            self._admin.GetStatus, admin_pb2.GetStatusRequest()
+            lambda server: server.admin.GetStatus, admin_pb2.GetStatusRequest()
         )
         return answer
 
@@ -306,7 +317,9 @@ class AsyncClient:
         Raises:
             NotFoundError: there is no node of that name.
         """
-        await self._call(self._admin.DrainNode, admin_pb2.DrainNodeRequest(node=node))
+        await self._call(
+            lambda server: server.admin.DrainNode, admin_pb2.DrainNodeRequest(node=node)
+        )
 
     async def load_variant(self, node: str, variant: str) -> admin_pb2.LoadVariantResponse:
         """Bring a variant to a node's device, and return when it is there.
@@ -318,7 +331,7 @@ class AsyncClient:
         """
         request = admin_pb2.LoadVariantRequest(node=node, variant=variant)
         answer: admin_pb2.LoadVariantResponse = await self._call(
-            self._admin.LoadVariant, request, MOVE_CALL_S
+            lambda server: server.admin.LoadVariant, request, MOVE_CALL_S
         )
         return answer
 
@@ -338,22 +351,26 @@ class AsyncClient:
         """
         request = admin_pb2.UnloadVariantRequest(node=node, variant=variant, park=park)
         answer: admin_pb2.UnloadVariantResponse = await self._call(
-            self._admin.UnloadVariant, request, MOVE_CALL_S
+            lambda server: server.admin.UnloadVariant, request, MOVE_CALL_S
         )
         return answer
 
     async def _call(
         self,
-        method: Callable[..., Awaitable[T]],
+        method: Callable[[Server[grpc.aio.Channel]], Callable[..., Awaitable[T]]],
         message: object,
         timeout_s: float = QUICK_CALL_S,
     ) -> T:
-        attempts = Attempts(self._retries)
+        attempts = Attempts(self._retries, servers=len(self._servers))
         while True:
+            server = self._servers.current
             try:
-                return await method(message, timeout=timeout_s, metadata=self._metadata)
+                call = method(server)
+                return await call(message, timeout=timeout_s, metadata=self._metadata)
             except grpc.aio.AioRpcError as error:
-                await asyncio.sleep(attempts.wait_s(from_rpc_error(error, self.server)))
+                failure = from_rpc_error(error, server.address)
+                self._servers.failed(server, failure)
+                await asyncio.sleep(attempts.wait_s(failure))
 
 
 def options_at(position: int, options: Options, each: Callable[[int], Options] | None) -> Options:

@@ -36,7 +36,9 @@ class Retries:
     With `when_full` false a server that is full is not asked again: its refusal is passed on.
 
     A request that was accepted and then lost is asked for again for PATIENCE_S seconds, at least
-    once a second, and at most `attempts` such losses are borne.
+    once a second, and at most `attempts` such losses are borne. Of several servers all are asked
+    before each wait, and a picture is asked for so long even before its request was accepted: one
+    of them is about to lead.
     """
 
     attempts: int = 6
@@ -59,9 +61,14 @@ class Attempts:
     clock: Clock = field(default_factory=MonotonicClock)
     random: random.Random = field(default_factory=random.Random)
     failed: int = 0
+    servers: int = 1
     _losses: int = field(init=False, default=0)
     _lost_s: float | None = field(init=False, default=None)
     _accepted: bool = field(init=False, default=False)
+    _asked: int = field(init=False, default=0)
+    """Servers asked in vain since the last wait."""
+    _away_s: float | None = field(init=False, default=None)
+    """Since when none was available."""
     _started_s: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -87,14 +94,15 @@ class Attempts:
 
     def message(self, request: ImageRequest) -> image_pb2.GenerateRequest:
         """Return the request to send now: its deadline counts from the first attempt."""
-        if self.failed == 0:
+        if self.failed == self._asked == 0:
             return image_request_to_proto(request)
         return image_request_to_proto(replace(request, deadline_s=self.remaining_s()))
 
     def received(self) -> None:
         """Take note of an event: the request is accepted and its server alive."""
         self._accepted = True
-        self._lost_s = None
+        self._lost_s = self._away_s = None
+        self._asked = 0
 
     def wait_s(self, error: ArgusError) -> float:
         """Return the seconds to wait before the next attempt.
@@ -105,6 +113,9 @@ class Attempts:
         """
         if not self._is_safe_after(error):
             raise error
+        if self._has_another(error) and not self._is_late_in(0.0):
+            self._note_loss()
+            return 0.0
         self.failed += 1
         self._note_loss()
         wait_s = self._backoff_s()
@@ -122,6 +133,16 @@ class Attempts:
             return self.retries.when_full
         return isinstance(error, UnavailableError)
 
+    def _has_another(self, error: ArgusError) -> bool:
+        """Return whether another server is to be asked at once: this one is not available."""
+        if not isinstance(error, UnavailableError) or self.servers == 1:
+            self._asked, self._away_s = 0, None
+            return False
+        self._asked += 1
+        if self._away_s is None:
+            self._away_s = self.clock.now()
+        return self._asked % self.servers > 0
+
     def _note_loss(self) -> None:
         if self._accepted and self._lost_s is None:
             self._lost_s = self.clock.now()
@@ -130,12 +151,16 @@ class Attempts:
 
     def _backoff_s(self) -> float:
         longest_s = self.retries.longest_wait_s
-        if self._accepted:
+        if self._accepted or self.servers > 1:
             longest_s = min(longest_s, LONGEST_LOST_WAIT_S)
         doubled_s = min(self.retries.first_wait_s * 2.0 ** min(self.failed - 1, 60), longest_s)
         return doubled_s * self.random.uniform(0.5, 1.0)
 
     def _is_used_up(self) -> bool:
+        if self.retries.attempts == 1:
+            return True
+        if self._lost_s is None and self._away_s is not None and self.request_id:
+            return self.clock.now() - self._away_s >= PATIENCE_S
         if self._lost_s is None:
             return self.failed >= self.retries.attempts
         lost_for_s = self.clock.now() - self._lost_s

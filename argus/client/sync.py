@@ -32,6 +32,7 @@ from argus.client.request import Options, build_request
 from argus.client.result import Failure, ImageResult
 from argus.client.retries import Attempts, Retries
 from argus.client.series import plan_series
+from argus.client.servers import Server, Servers
 from argus.client.tracing import note_event, start_span
 from argus.client.variants import Variant, variants_from_proto
 from argus.errors import ArgusError, CancelledError, InternalError
@@ -41,7 +42,7 @@ from argus.rpc.status import RpcFailure, from_rpc_error
 from argus.rpc.tls import Tls
 from argus.tracing.spans import OFF, Tracer, carried, ending
 from argus.types import ImageRequest
-from argus.v1 import admin_pb2, admin_pb2_grpc, image_pb2, image_pb2_grpc
+from argus.v1 import admin_pb2, image_pb2
 
 T = TypeVar("T")
 
@@ -52,7 +53,8 @@ class Client:
     Methods, arguments and errors are those of AsyncClient.
 
     Args:
-        server: `HOST:PORT` of the coordinator.
+        server: `HOST:PORT` of the coordinator; several, separated by commas, where others stand by
+            for it: they are tried in turn until one leads.
         retries: how often to try again, and how long to wait.
         tls: how to meet the server's TLS; None: it speaks none.
         api_key: shown to a server that asks for keys.
@@ -60,7 +62,8 @@ class Client:
         tracer: traces requests; see `argus.tracing.opening.application_tracer`.
 
     Raises:
-        InvalidArgumentError: the key would cross a network without TLS.
+        InvalidArgumentError: the key would cross a network without TLS, or one of several servers
+            is not an address.
         ConfigError: a file of `tls` cannot be used.
     """
 
@@ -75,14 +78,14 @@ class Client:
         tracer: Tracer = OFF,
     ) -> None:
         dialling = Dialling(tls, api_key, insecure)
-        dialling.check(server)
         self.server = server
         self._retries = retries or Retries()
         self._metadata = dialling.metadata
         self._tracer = tracer
-        self._channel = open_blocking_channel(server, tls)
-        self._images: Any = image_pb2_grpc.ImageServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._admin: Any = admin_pb2_grpc.AdminServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        watchful = "," in server
+        self._servers: Servers[grpc.Channel] = Servers(
+            server, dialling, lambda address: open_blocking_channel(address, tls, watchful=watchful)
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +100,8 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; calls still running are cancelled."""
-        self._channel.close()
+        for channel in self._servers.channels:
+            channel.close()
 
     def generate(
         self,
@@ -227,24 +231,28 @@ class Client:
     def _attempted(
         self, request: ImageRequest, calls: _Calls, metadata: Metadata
     ) -> Generator[Event, None, None]:
-        attempts = Attempts(self._retries, request.deadline_s, request.request_id)
+        attempts = Attempts(
+            self._retries, request.deadline_s, request.request_id, servers=len(self._servers)
+        )
         while True:
+            server = self._servers.current
             try:
-                call = self._images.Generate(
+                call = server.images.Generate(
                     attempts.message(request),
                     timeout=attempts.call_timeout_s(),
                     metadata=(*self._metadata, *metadata),
                 )
                 with calls.running(call):
-                    for event in self._events(call, request.prompt):
+                    for event in self._events(call, request.prompt, server.address):
                         attempts.received()
                         yield event
                 return
             except ArgusError as error:
+                self._servers.failed(server, error)
                 calls.sleep(attempts.wait_s(error))
 
     def _events(
-        self, call: Iterable[image_pb2.GenerateResponse], prompt: str
+        self, call: Iterable[image_pb2.GenerateResponse], prompt: str, address: str
     ) -> Generator[Event, None, None]:
         try:
             for message in call:
@@ -252,29 +260,31 @@ class Client:
                 if event is not None:
                     yield event
         except grpc.RpcError as error:
-            raise from_rpc_error(cast(RpcFailure, error), self.server) from error
+            raise from_rpc_error(cast(RpcFailure, error), address) from error
 
     def variants(self) -> list[Variant]:
         """Return what can be asked for, the default variant first."""
-        answer = self._call(self._images.ListVariants, image_pb2.ListVariantsRequest())
+        answer = self._call(
+            lambda server: server.images.ListVariants, image_pb2.ListVariantsRequest()
+        )
         return variants_from_proto(answer.variants)
 
     def status(self) -> admin_pb2.GetStatusResponse:
         """Return the state of the whole cluster."""
         answer: admin_pb2.GetStatusResponse = self._call(
-            self._admin.GetStatus, admin_pb2.GetStatusRequest()
+            lambda server: server.admin.GetStatus, admin_pb2.GetStatusRequest()
         )
         return answer
 
     def drain(self, node: str) -> None:
         """Ask a node to finish its rows, take no more, and leave; see `AsyncClient.drain`."""
-        self._call(self._admin.DrainNode, admin_pb2.DrainNodeRequest(node=node))
+        self._call(lambda server: server.admin.DrainNode, admin_pb2.DrainNodeRequest(node=node))
 
     def load_variant(self, node: str, variant: str) -> admin_pb2.LoadVariantResponse:
         """Bring a variant to a node's device; see `AsyncClient.load_variant`."""
         request = admin_pb2.LoadVariantRequest(node=node, variant=variant)
         answer: admin_pb2.LoadVariantResponse = self._call(
-            self._admin.LoadVariant, request, MOVE_CALL_S
+            lambda server: server.admin.LoadVariant, request, MOVE_CALL_S
         )
         return answer
 
@@ -284,20 +294,25 @@ class Client:
         """Take a variant off a node's device; see `AsyncClient.unload_variant`."""
         request = admin_pb2.UnloadVariantRequest(node=node, variant=variant, park=park)
         answer: admin_pb2.UnloadVariantResponse = self._call(
-            self._admin.UnloadVariant, request, MOVE_CALL_S
+            lambda server: server.admin.UnloadVariant, request, MOVE_CALL_S
         )
         return answer
 
     def _call(
-        self, method: Callable[..., Any], message: object, timeout_s: float = QUICK_CALL_S
+        self,
+        method: Callable[[Server[grpc.Channel]], Callable[..., Any]],
+        message: object,
+        timeout_s: float = QUICK_CALL_S,
     ) -> Any:
-        attempts = Attempts(self._retries)
+        attempts = Attempts(self._retries, servers=len(self._servers))
         calls = _Calls()
         while True:
+            server = self._servers.current
             try:
-                return method(message, timeout=timeout_s, metadata=self._metadata)
+                return method(server)(message, timeout=timeout_s, metadata=self._metadata)
             except grpc.RpcError as error:
-                failure = from_rpc_error(cast(RpcFailure, error), self.server)
+                failure = from_rpc_error(cast(RpcFailure, error), server.address)
+                self._servers.failed(server, failure)
                 calls.sleep(attempts.wait_s(failure))
 
 

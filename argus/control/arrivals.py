@@ -51,6 +51,17 @@ class Average:
         unseen = math.exp(-(now_s - self.first_s) / self._memory_s)
         return self._weight / (self._memory_s * (1.0 - unseen) + SILENCE_S * unseen)
 
+    def state(self, now_s: float) -> tuple[float, float]:
+        """Return the weight of what came, and the seconds since the first."""
+        if self.first_s is None:
+            return 0.0, 0.0
+        self._fade(now_s)
+        return self._weight, now_s - self.first_s
+
+    def restore(self, weight: float, seen_s: float, at_s: float) -> None:
+        """Go on with what `state` returned at a time on this clock, with silence since."""
+        self._weight, self._since_s, self.first_s = weight, at_s, at_s - seen_s
+
     def _fade(self, now_s: float) -> None:
         self._weight *= math.exp((self._since_s - now_s) / self._memory_s)
         self._since_s = now_s
@@ -66,6 +77,10 @@ class ArrivalRate:
     def __init__(self, memory_s: float) -> None:
         self._average = Average(memory_s)
         self._forecast: DemandForecast | None = None
+        self._began_s = 0.0
+        """When the forecast did."""
+        self._earlier: float | None = None
+        """What another process forecast last; it holds until there is a forecast."""
         self._options = ForecastOptions(alarm=_ALARM)
         self._told_at = -1
         self._told = 0.0
@@ -75,16 +90,27 @@ class ArrivalRate:
         self._average.arrive(now_s)
         if self._forecast is None:
             self._forecast = DemandForecast(1, now_s, self._options)
+            self._began_s = now_s
         self._forecast.observe(now_s)
 
     def at(self, now_s: float) -> float:
         """Return arrivals a second."""
-        quick, first_s = self._average.at(now_s), self._average.first_s
-        if first_s is None or self._forecast is None or now_s - first_s < _YOUNG_S:
-            return quick
+        quick = self._average.at(now_s)
+        if self._forecast is None or now_s - self._began_s < _YOUNG_S:
+            return quick if self._earlier is None else 0.5 * (quick + self._earlier)
         # It changes when a bin is over, and by little in between.
-        at = int((now_s - first_s) / self._options.bin_s)
+        at = int((now_s - self._began_s) / self._options.bin_s)
         if at != self._told_at:
             self._told_at = at
             self._told = self._forecast.forecast(now_s, _AHEAD_S).rate_per_s
         return 0.5 * (quick + self._told)
+
+    def state(self, now_s: float) -> tuple[float, float, float]:
+        """Return what another process can go on with: the average's state, and what is forecast."""
+        quick = self._average.at(now_s)
+        return (*self._average.state(now_s), 2.0 * self.at(now_s) - quick)
+
+    def restore(self, weight: float, seen_s: float, forecast: float, at_s: float) -> None:
+        """Go on with what `state` returned at a time on this clock; the forecast begins anew."""
+        self._average.restore(weight, seen_s, at_s)
+        self._earlier = forecast

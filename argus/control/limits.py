@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from argus.control.tenants import TenantTerms
@@ -82,12 +83,60 @@ class Ticket:
     since_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What an earlier process left of an account: levels of the buckets at a time on this clock."""
+
+    requests: float
+    pixels: float
+    stay_s: float
+    at_s: float
+
+    def apply(self, account: _Account) -> None:
+        """Let a new account go on from it."""
+        terms = account.terms
+        account.requests = Bucket(min(self.requests, terms.burst_requests), self.at_s)
+        account.pixels = Bucket(min(self.pixels, terms.pixels_at_once), self.at_s)
+        account.stay_s = self.stay_s
+
+
 @dataclass(slots=True)
 class TenantLimits:
     """Account of what every tenant asks for."""
 
     _accounts: dict[str, _Account] = field(default_factory=dict)
+    _left: dict[str, _Left] = field(default_factory=dict)
     _tidy_at: int = TIDY_AT
+
+    def state(self, now_s: float) -> dict[str, list[float | None]]:
+        """Return what another process needs to go on, ready for JSON, as of now.
+
+        By tenant: what is left of its requests and of its pixels, None without a limit, and for how
+        long its requests stay.
+        """
+        return {
+            tenant: [_finite(x.requests.level), _finite(x.pixels.level), round(x.stay_s, 4)]
+            for tenant, x in self._accounts.items()
+            if not x.is_quiet(now_s)
+        }
+
+    def restore(self, state: Mapping[str, Sequence[float | None]], at_s: float) -> None:
+        """Go on where another process was.
+
+        Args:
+            state: what `state` returned there.
+            at_s: when, on this clock; buckets have filled since.
+
+        Raises:
+            ValueError: it makes no sense.
+        """
+        left = {}
+        for tenant, values in state.items():
+            requests, pixels, stay_s = (math.inf if x is None else float(x) for x in values)
+            if math.isnan(requests) or math.isnan(pixels) or not 0 <= stay_s < math.inf:
+                raise ValueError(f"the account of tenant {tenant!r} makes no sense: {values}")
+            left[str(tenant)] = _Left(requests, pixels, stay_s, at_s)
+        self._left = left
 
     def enter(
         self, tenant: str, terms: TenantTerms, pixels: int, now_s: float, again: bool = False
@@ -148,6 +197,8 @@ class TenantLimits:
         if account is None:
             self._tidy(now_s)
             account = self._accounts[tenant] = _Account.open(terms, now_s)
+            if (left := self._left.pop(tenant, None)) is not None:
+                left.apply(account)
         elif account.terms != terms:
             # Requests in flight stay counted; what was saved up counts by the new terms.
             in_flight, stay_s = account.in_flight, account.stay_s
@@ -162,6 +213,10 @@ class TenantLimits:
         for tenant in [t for t, account in self._accounts.items() if account.is_quiet(now_s)]:
             del self._accounts[tenant]
         self._tidy_at = max(TIDY_AT, 2 * len(self._accounts))
+
+
+def _finite(level: float) -> float | None:
+    return None if math.isinf(level) else round(level, 4)
 
 
 def _over(tenant: str, limit: str, value: float, wait_s: float) -> QuotaError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Mapping, Sequence
 
 _REMEMBERED = 512
 _LEARN_EVERY = 32
@@ -31,13 +33,37 @@ class Margins:
         ratios.append(actual_s / predicted_s)
         self._since[kind] = self._since.get(kind, 0) + 1
         if self._since[kind] >= _LEARN_EVERY:
-            self._since[kind] = 0
-            ordered = sorted(ratios)
-            self._factors[kind] = max(1.0, ordered[int(self._share * (len(ordered) - 1))])
+            self._learn(kind)
 
     def factor(self, kind: str) -> float:
         """Return the factor for a kind of node."""
         return self._factors.get(kind, self._first)
+
+    def state(self) -> dict[str, list[float]]:
+        """Return the ratios of actual to predicted seconds by kind, ready for JSON."""
+        return {kind: [round(x, 4) for x in ratios] for kind, ratios in self._ratios.items()}
+
+    def restore(self, state: Mapping[str, Sequence[float]]) -> None:
+        """Go on with ratios that another process saw.
+
+        Raises:
+            ValueError: they make no sense.
+        """
+        ratios = {
+            str(kind): deque((float(x) for x in values), maxlen=_REMEMBERED)
+            for kind, values in state.items()
+        }
+        if not all(math.isfinite(x) and x >= 0 for values in ratios.values() for x in values):
+            raise ValueError("ratios must not be below 0")
+        self._ratios = ratios
+        for kind, values in ratios.items():
+            if len(values) >= _LEARN_EVERY:
+                self._learn(kind)
+
+    def _learn(self, kind: str) -> None:
+        self._since[kind] = 0
+        ordered = sorted(self._ratios[kind])
+        self._factors[kind] = max(1.0, ordered[int(self._share * (len(ordered) - 1))])
 
     @property
     def largest(self) -> float:

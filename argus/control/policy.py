@@ -7,9 +7,9 @@ with its clock and real nodes, the simulator with a virtual clock and modelled o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from argus.control.fleet import Fleet
 from argus.control.offers import Offer
@@ -122,6 +122,27 @@ class Reviewer(Protocol):
             score: of the picture.
             fleet: the nodes.
             now_s: the time.
+        """
+        ...
+
+
+@runtime_checkable
+class Lasting(Protocol):
+    """A policy that learns what is worth keeping over a restart of its driver."""
+
+    def state(self, now_s: float) -> dict[str, Any]:
+        """Return what it has learned, ready for JSON."""
+        ...
+
+    def restore(self, state: Mapping[str, Any], at_s: float) -> None:
+        """Go on with what another process had learned; to be called before the first task.
+
+        Args:
+            state: what `state` returned there.
+            at_s: when, on this clock.
+
+        Raises:
+            ValueError, KeyError, TypeError: it makes no sense; nothing of it is taken then.
         """
         ...
 

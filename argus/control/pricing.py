@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from argus.control.arrivals import ArrivalRate
 from argus.control.choices import Choices, at_prices
-from argus.control.price_curve import Mix, PriceCurve, solve_curve
+from argus.control.price_curve import WAITS, Mix, PriceCurve, solve_curve
 
 Floats = NDArray[np.float64]
 
@@ -49,6 +51,8 @@ class Pricing:
         self._prices: Floats = np.zeros(0)
         self._price_list: list[float] = []
         self._recent: deque[Choices] = deque(maxlen=_REMEMBERED)
+        self._earlier: Floats | None = None
+        """Mean of what another process remembered; it counts as one request."""
         self._waiting: Floats = np.zeros(0)
         self._works_s: dict[Choices, Floats] = {}
         # Most tasks are started as they come: nothing is worked out for one before it is asked.
@@ -113,7 +117,7 @@ class Pricing:
         if self._new < _FEWEST or nodes <= 0:
             return now_s + (_YOUNG_S if young else self._period_s)
         self._new = 0
-        qualities, works, busy = np.mean(at_prices(self._recent, self._prices), axis=0)
+        qualities, works, busy = self._mix()
         self._whole_s = float(works[0])
         points = slice(None, None, _EVERY)
         mix = Mix(works[points], qualities[points], busy[points], self._slack_s)
@@ -173,6 +177,77 @@ class Pricing:
         # Linear between the two prices around the crossing.
         share = before / (before - over)
         return prices[low - 1] + share * (prices[low] - prices[low - 1])
+
+    def _mix(self) -> Floats:
+        """Return (3, prices) the mean of what recent requests would choose."""
+        table = at_prices(self._recent, self._prices)
+        if self._earlier is not None:
+            table = np.concatenate([table, self._earlier[None]])
+        return np.asarray(np.mean(table, axis=0))
+
+    def state(self, now_s: float) -> dict[str, Any]:
+        """Return what prices depend on, ready for JSON; little before requests have come."""
+        if not self._recent and self._earlier is None:
+            return {}
+        mix = self._mix()
+        state: dict[str, Any] = {
+            "rate": self.rate.state(now_s),
+            "whole_s": self._whole_s,
+            "slack_s": self._slack_s,
+            "mix": [[float(f"{x:.6g}") for x in row] for row in mix],
+        }
+        if self.curve is not None:
+            state["curve"] = {
+                "width_s": self.curve.width_s,
+                "loads": self.curve.loads.tolist(),
+                "prices": [[float(f"{x:.6g}") for x in row] for row in self.curve.prices],
+                "choices": self.curve.choices.tolist(),
+                "nodes": self._nodes,
+                "planned_price": self.planned_price,
+                "age_s": now_s - self._solved_s,
+            }
+        return state
+
+    def restore(self, state: Mapping[str, Any], at_s: float) -> None:
+        """Go on with what another process had at a time on this clock.
+
+        Raises:
+            ValueError, KeyError, TypeError: it makes no sense; nothing of it is taken then.
+        """
+        if not state:
+            return
+        whole_s, mix = float(state["whole_s"]), np.array(state["mix"], np.float64)
+        rate, seen_s, forecast = map(float, state["rate"])
+        slack_s = float(state["slack_s"])
+        numbers = np.array([whole_s, rate, seen_s, forecast, slack_s])
+        if mix.shape != (3, len(RELATIVE_PRICES)) or not (
+            np.isfinite(mix).all() and np.isfinite(numbers).all() and (numbers >= 0).all()
+        ):
+            raise ValueError("the mix of requests makes no sense")
+        curve = state.get("curve")
+        if whole_s <= 0 or rate <= 0 or curve is None:
+            return
+        solved = PriceCurve(
+            float(curve["width_s"]),
+            np.array(curve["loads"], np.float64),
+            np.array(curve["prices"], np.float64),
+            np.array(curve["choices"], np.intp),
+        )
+        if solved.loads.ndim != 1 or len(solved.loads) < 2 or (np.diff(solved.loads) <= 0).any():
+            raise ValueError("the loads of the price curve make no sense")
+        shape = (len(solved.loads), WAITS)
+        if solved.prices.shape != shape or solved.choices.shape != shape or solved.width_s <= 0:
+            raise ValueError("the price curve makes no sense")
+        if solved.choices.min() < 0 or solved.choices.max() > len(RELATIVE_PRICES[::_EVERY]):
+            raise ValueError("the choices of the price curve make no sense")
+        nodes, planned = int(curve["nodes"]), float(curve["planned_price"])
+        self._solved_s = at_s - float(curve["age_s"])
+        self.curve, self._nodes, self.planned_price = solved, nodes, planned
+        self._whole_s, self._slack_s = whole_s, slack_s
+        self._prices = RELATIVE_PRICES / whole_s
+        self._waiting = np.zeros(len(self._prices))
+        self._earlier = mix
+        self.rate.restore(rate, seen_s, forecast, at_s)
 
     def _row(self, load: float) -> list[float]:
         """Return the prices by wait, for the load to within two in a hundred."""

@@ -9,12 +9,14 @@ from argus.clock import Clock
 from argus.config import CoordinatorConfig
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
+from argus.coordinator.leadership import Leadership
 from argus.coordinator.membership import Membership
 from argus.coordinator.residence import Residence
 from argus.coordinator.reuse import Reuse
 from argus.coordinator.shadow import Shadow
 from argus.coordinator.views import (
     cache_status,
+    leadership_status,
     live_variants,
     node_status,
     policy_status,
@@ -38,6 +40,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         reuse: the cache; None where it is off.
         shadow: compares live pictures; None where none are.
         residence: moves variants; None where nothing does.
+        leadership: of this coordinator; None where no other one stands by.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         reuse: Reuse | None = None,
         shadow: Shadow | None = None,
         residence: Residence | None = None,
+        leadership: Leadership | None = None,
     ) -> None:
         self._clock = clock
         self._start_s = clock.now()
@@ -60,6 +64,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         self._reuse = reuse
         self._shadow = shadow
         self._residence = residence
+        self._leadership = leadership
 
     async def GetStatus(  # noqa: N802 - gRPC's name
         self, request: admin_pb2.GetStatusRequest, context: Context
@@ -95,6 +100,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             quality=quality_status(self._shadow) if self._shadow else None,
             now_unix_s=time.time(),
             residency=residency_status(self._residence, now_s) if self._residence else None,
+            leadership=leadership_status(self._leadership, now_s) if self._leadership else None,
         )
 
     async def DrainNode(  # noqa: N802 - gRPC's name

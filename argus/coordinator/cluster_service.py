@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from argus.auth.keys import Identity
 from argus.clock import Clock
 from argus.config import CoordinatorConfig
+from argus.coordinator.adoption import Adoption
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.membership import Member, Membership
@@ -16,6 +17,7 @@ from argus.coordinator.prompts import PromptReader
 from argus.coordinator.reports import Reports
 from argus.coordinator.residence import Residence
 from argus.coordinator.reuse import Reuse
+from argus.coordinator.settling import Settling
 from argus.errors import (
     ArgusError,
     DeadlineError,
@@ -42,6 +44,9 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         membership: the nodes.
         catalog: learns the nodes' variants.
         dispatcher: owns the requests.
+        adoption: takes up the rows that nodes bring along.
+        settling: hears of nodes that have come.
+        epoch: returns the number of the present leadership; 0: there is no stand-by.
         on_change: called when a node has come, gone or begun to drain.
         guard: knows whose keys still hold.
         reuse: hears of what nodes cache; None where nothing is.
@@ -56,6 +61,9 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         membership: Membership,
         catalog: Catalog,
         dispatcher: Dispatcher,
+        adoption: Adoption,
+        settling: Settling,
+        epoch: Callable[[], int],
         on_change: Callable[[], Awaitable[None]],
         guard: Guard,
         reuse: Reuse | None = None,
@@ -67,6 +75,10 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         self._membership = membership
         self._catalog = catalog
         self._dispatcher = dispatcher
+        self._adoption = adoption
+        self._settling = settling
+        self._epoch = epoch
+        self._pulsed_s = clock.now()
         self._reports = Reports(clock, dispatcher, reuse)
         self._reuse = reuse
         self._prompts = prompts
@@ -80,13 +92,20 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
     ) -> AsyncIterator[cluster_pb2.JoinResponse]:
         """Serve one node until it leaves, fails or is given up."""
         identity = caller()
-        member = await self._welcome(request_iterator, identity)
+        member, held = await self._welcome(request_iterator, identity)
         self._callers[member] = identity
         reader = asyncio.create_task(self._read(member, request_iterator))
         try:
+            dropped = self._adoption.take(member, held)
+            self._settling.joined(member.name)
             welcome = cluster_pb2.Welcome(
                 lease_s=self._config.lease_s,
                 heartbeat_interval_s=self._config.heartbeat_interval_s,
+                takes_rows=True,
+                dropped=dropped,
+                run=self._adoption.run,
+                epoch=self._epoch(),
+                pulse_interval_s=self._config.heartbeat_interval_s,
             )
             yield cluster_pb2.JoinResponse(welcome=welcome)
             await self._on_change()
@@ -109,8 +128,20 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
                 refusal = UnauthenticatedError(f"API key {identity.key_id} does not hold any more")
                 member.close(refusal)
 
-    async def _welcome(self, requests: Requests, identity: Identity) -> Member:
-        """Return the member that the first message makes."""
+    def pulse(self) -> None:
+        """Give nodes that were told nothing lately a sign of life, from time to time."""
+        now_s = self._clock.now()
+        if now_s - self._pulsed_s < self._config.heartbeat_interval_s:
+            return
+        self._pulsed_s = now_s
+        for member in self._membership.members:
+            if member.hello.keeps_rows and member.outbox_empty:
+                member.send(cluster_pb2.JoinResponse(pulse=cluster_pb2.Pulse()))
+
+    async def _welcome(
+        self, requests: Requests, identity: Identity
+    ) -> tuple[Member, list[cluster_pb2.HeldRow]]:
+        """Return the member that the first message makes, and the rows that it brings along."""
         try:
             async with asyncio.timeout(self._config.lease_s):
                 first = await anext(requests, None)
@@ -129,10 +160,13 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
             *(info.name, info.device_name, info.slots),
             extra={"node": info.name},
         )
+        held = list(first.hello.held)
+        # What is shown of a node must not hold the prompts of its rows.
+        first.hello.ClearField("held")
         member = self._membership.join(info, first.hello)
         if self._residence is not None:
             self._residence.joined(member)
-        return member
+        return member, held
 
     async def _read(self, member: Member, requests: Requests) -> None:
         """Take in what the node says; its end ends the stream."""

@@ -37,6 +37,8 @@ class Counters:
     """Every accepted request ends in exactly one of answered, cancelled and failed."""
 
     accepted: int = 0
+    adopted: int = 0
+    """Of those accepted, brought along by nodes from another coordinator."""
     answered: int = 0
     on_time: int = 0
     refused: int = 0
@@ -96,6 +98,7 @@ class Counters:
         """Return the message, without the counts by level."""
         return admin_pb2.Counters(
             accepted=self.accepted,
+            adopted=self.adopted,
             answered=self.answered,
             on_time=self.on_time,
             refused=self.refused,

@@ -20,6 +20,7 @@ from argus.control.predictor import PromptView, QualityPredictor
 from argus.control.reuse import NearState
 from argus.control.router import Decision
 from argus.coordinator.catalog import Catalog
+from argus.coordinator.claims import claim_of
 from argus.coordinator.counters import Counters
 from argus.coordinator.flight import Flight, Phase
 from argus.coordinator.flight_trace import FlightTrace
@@ -83,6 +84,8 @@ class Dispatcher:
         self._results = ResultMemory(config.result_ttl_s, config.result_bytes)
         self._flights: dict[str, Flight] = {}
         self._quarantine = Quarantine()
+        self._stray: list[Flight] = []
+        """Queued requests that the policy does not know: nodes brought them along and were lost."""
         self._accepted = 0
         self._closed = False
         self._empty = asyncio.Event()
@@ -100,6 +103,9 @@ class Dispatcher:
         """Return what counts a request: the coordinator's own requests are nobody's."""
         return self._uncounted if request.tenant == SHADOW_TENANT else self.counters
 
+    def _counters(self, flight: Flight) -> Counters:
+        return self.counters_of(flight.request) if flight.counted else self._uncounted
+
     @property
     def policy(self) -> Policy:
         """What decides."""
@@ -109,6 +115,11 @@ class Dispatcher:
     def flights(self) -> Mapping[str, Flight]:
         """Requests in flight by id."""
         return self._flights
+
+    @property
+    def accepted(self) -> int:
+        """Requests accepted so far, whoever made them."""
+        return self._accepted
 
     @property
     def not_started(self) -> int:
@@ -194,7 +205,8 @@ class Dispatcher:
 
     def cancel_if_deserted(self, flight: Flight) -> bool:
         """Cancel a request that nobody has listened to for the grace; return whether it was."""
-        if flight.deserted_s(self._clock.now()) < self._config.reattach_grace_s:
+        grace_s = self._config.reattach_grace_s if flight.grace_s is None else flight.grace_s
+        if flight.deserted_s(self._clock.now()) < grace_s:
             return False
         self.abort(flight, Phase.CANCELLED, CancelledError("every client left"))
         return True
@@ -291,11 +303,68 @@ class Dispatcher:
             )
         now_s = self._clock.now()
         member.backlog.add(flight.id, flight.row, due_s(now_s, flight.deadline_at_s))
-        work = work_to_proto(flight.resolved(), flight.remaining_s(now_s))
+        work = work_to_proto(flight.resolved(), flight.remaining_s(now_s), claim_of(flight, now_s))
         work.traceparent = flight.trace.traceparent
         member.send(cluster_pb2.JoinResponse(work=work))
 
+    def seek_places(self) -> None:
+        """Let the policy have the requests that it does not know and no node has."""
+        now_s, stray = self._clock.now(), self._stray
+        self._stray = []
+        for flight in stray:
+            try:
+                flight.task.decision = self._policy.admit(
+                    flight.task, self._membership.fleet, now_s
+                )
+                flight.in_policy = True
+            except (UnavailableError, OverloadedError):
+                self._stray.append(flight)
+            except DeadlineError as error:
+                self._close(flight, Phase.FAILED, error)
+
     # -- from nodes -----------------------------------------------------------------------------
+
+    def bring(self, flight: Flight, member: Member, decision: Decision, attempt: int) -> None:
+        """Note that a node that joins has a request's row already, whoever gave it out.
+
+        Args:
+            flight: the request; one that is not known here is accepted.
+            member: the node.
+            decision: what the row is.
+            attempt: number by which the node knows it.
+        """
+        now_s = self._clock.now()
+        if flight.id in self._flights:
+            self._take_from_place(flight)
+        else:
+            self._accepted += 1
+            counters = self._counters(flight)
+            counters.accepted += 1
+            counters.adopted += 1
+            self._flights[flight.id] = flight
+            self._crowd.enter(flight.task.tenant)
+            self._empty.clear()
+        flight.in_policy = False
+        flight.bring(decision, attempt, now_s)
+        member.backlog.add(flight.id, flight.row, due_s(now_s, flight.deadline_at_s))
+
+    def _take_from_place(self, flight: Flight) -> None:
+        """Take a request from where it waits or runs, to be made elsewhere."""
+        self._quarantine.drop(flight)
+        flight.hold(False)
+        if flight.phase is not Phase.QUEUED:
+            member = self._leave_node(flight)
+            if member is not None:
+                member.forget(flight.id, flight.attempt)
+            self._call_off(flight)
+            if flight.in_policy:
+                # What is put back and withdrawn teaches the policy nothing of how long rows take.
+                self._policy.put_back(flight.task)
+            flight.requeue()
+        if flight.in_policy:
+            self._policy.withdraw(flight.task)
+        elif flight in self._stray:
+            self._stray.remove(flight)
 
     def node_lost(self, member: Member, reason: str, died: bool = True) -> None:
         """Forget a node and replay what it had elsewhere; a node already lost is ignored.
@@ -344,16 +413,16 @@ class Dispatcher:
             self._detach(flight)
             self._close(flight, Phase.FAILED, gave_up)
             return
-        self.counters_of(flight.request).replayed += 1
+        self._counters(flight).replayed += 1
         self._requeue(flight)
-        if flight.strikes:
+        if flight.strikes and flight.in_policy:
             self._quarantine.take(flight)
 
     def take_away(self, flight: Flight, reason: str) -> None:
         """Replay a request that its node has and does not get done."""
         member = None if flight.node is None else self._membership.get(flight.node)
         if member is not None:
-            member.forget(flight.id, flight.sends)
+            member.forget(flight.id, flight.attempt)
         self.replay(flight, reason)
 
     def put_back(self, flight: Flight) -> None:
@@ -364,14 +433,17 @@ class Dispatcher:
     def _requeue(self, flight: Flight) -> None:
         self._leave_node(flight)
         flight.requeue()
-        self._policy.put_back(flight.task)
+        if flight.in_policy:
+            self._policy.put_back(flight.task)
+        else:
+            self._stray.append(flight)
 
     # -- endings --------------------------------------------------------------------------------
 
     def complete(self, flight: Flight, response: image_pb2.GenerateResponse) -> None:
         """End a request with its image."""
         now_s = self._clock.now()
-        self.counters_of(flight.request).answer(flight, response.image, now_s)
+        self._counters(flight).answer(flight, response.image, now_s)
         self._detach(flight)
         self._close(flight, Phase.DONE, response)
         if flight.request.tenant != SHADOW_TENANT:
@@ -389,7 +461,7 @@ class Dispatcher:
         member = self._detach(flight)
         self._call_off(flight)
         if member is not None:
-            member.forget(flight.id, flight.sends)
+            member.forget(flight.id, flight.attempt)
         self._close(flight, phase, error)
 
     def forget_old_results(self) -> None:
@@ -404,6 +476,12 @@ class Dispatcher:
         """Wait until nothing is in flight."""
         await self._empty.wait()
 
+    def hand_over(self, error: ArgusError) -> None:
+        """Let go of everything in flight: nodes keep the rows, and clients ask elsewhere."""
+        for flight in tuple(self._flights.values()):
+            self._detach(flight)
+            self._close(flight, Phase.FAILED, error)
+
     def abort_all(self, error: ArgusError) -> None:
         """End everything in flight."""
         for flight in tuple(self._flights.values()):
@@ -412,9 +490,13 @@ class Dispatcher:
     def _detach(self, flight: Flight) -> Member | None:
         """Take a request from the policy and from its node; return the node, if it is alive."""
         if flight.phase is Phase.QUEUED:
-            self._policy.withdraw(flight.task)
+            if flight.in_policy:
+                self._policy.withdraw(flight.task)
+            elif flight in self._stray:
+                self._stray.remove(flight)
             return None
-        self._policy.ended(flight.task, self._clock.now())
+        if flight.in_policy:
+            self._policy.ended(flight.task, self._clock.now())
         return self._leave_node(flight)
 
     def _leave_node(self, flight: Flight) -> Member | None:
@@ -431,7 +513,7 @@ class Dispatcher:
         self._quarantine.drop(flight)
         self._crowd.leave(flight.task.tenant)
         flight.finish(phase, end)
-        self.counters_of(flight.request).ended(flight, phase)
+        self._counters(flight).ended(flight, phase)
         if not self._flights:
             self._empty.set()
 

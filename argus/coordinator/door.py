@@ -60,6 +60,11 @@ class Door:
             log.info("request %s: prompt %r", request.request_id, request.prompt, extra=extra)
         return ticket
 
+    @property
+    def limits(self) -> TenantLimits:
+        """Account of what tenants ask for."""
+        return self._limits
+
     def leave(self, ticket: Ticket) -> None:
         """Note that a request has ended."""
         self._limits.leave(ticket, self._clock.now())

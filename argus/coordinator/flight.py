@@ -42,7 +42,13 @@ class Flight:
     node: str | None = None
     """Name of the node that has it."""
     sends: int = 0
-    """Times it was sent to a node; the attempt number that nodes see."""
+    """Times it was sent to a node."""
+    attempt: int = 0
+    """Number by which its node knows it."""
+    counted: bool = True
+    """Whether it counts among those accepted here."""
+    in_policy: bool = True
+    """Whether the policy knows it; it does not know rows that nodes brought along."""
     losses: int = 0
     """Times a node was lost with it or failed it."""
     strikes: int = 0
@@ -66,6 +72,8 @@ class Flight:
     left_at_s: float | None = None
     """When the last one who listened left."""
     trace: FlightTrace = field(default_factory=FlightTrace)
+    grace_s: float | None = None
+    """How long it waits for one who listens; None: for as long as any."""
     _kept: bool = False
 
     @property
@@ -114,6 +122,18 @@ class Flight:
         self.sent_s, self.step = now_s, 0
         self.node = decision.node
         self.sends += 1
+        self.attempt = self.sends
+        self.phase = Phase.ASSIGNED
+        self.stranded_s = None
+        self.trace.sent(decision.node, decision.offer.level.name)
+
+    def bring(self, decision: Decision, attempt: int, now_s: float) -> None:
+        """Note that the node of `decision` has it already, by the number `attempt`."""
+        self.task.decision = decision
+        self.sent_s, self.step = now_s, 0
+        self.node = decision.node
+        self.attempt = attempt
+        self.sends = max(self.sends, attempt)
         self.phase = Phase.ASSIGNED
         self.stranded_s = None
         self.trace.sent(decision.node, decision.offer.level.name)
@@ -151,7 +171,7 @@ class Flight:
         offer = self.decision.offer
         return ResolvedRequest(
             request_id=self.id,
-            attempt=self.sends,
+            attempt=self.attempt,
             prompt=self.request.prompt,
             negative_prompt=self.request.negative_prompt,
             seed=self.seed,
@@ -188,7 +208,7 @@ class Flight:
     def attach(self, subscription: Subscription) -> None:
         """Add one who listens."""
         self.subscriptions.append(subscription)
-        self.left_at_s = None
+        self.left_at_s = self.grace_s = None
         self._note_held()
 
     def leave(self, subscription: Subscription, now_s: float) -> None:

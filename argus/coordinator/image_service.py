@@ -12,6 +12,7 @@ from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.door import Door
 from argus.coordinator.membership import Membership
 from argus.coordinator.prompts import PromptReader, Reading
+from argus.coordinator.settling import Settling
 from argus.coordinator.subscription import Subscription
 from argus.coordinator.views import live_variants
 from argus.errors import ArgusError, InvalidArgumentError, NotFoundError, UnavailableError
@@ -32,11 +33,13 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
         catalog: Catalog,
         membership: Membership,
         door: Door,
+        settling: Settling,
         prompts: PromptReader | None = None,
         tracer: Tracer = OFF,
     ) -> None:
         self._clock = clock
         self._door = door
+        self._settling = settling
         self._prompts = prompts
         self._tracer = tracer
         self._dispatcher = dispatcher
@@ -48,6 +51,7 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
     ) -> AsyncIterator[image_pb2.GenerateResponse]:
         """Stream the life of one request; a client that leaves frees its row."""
         came_s = self._clock.now()
+        await self._settling.wait(request.request_id)
         with ending(self._span(context)) as span, contextlib.ExitStack() as leaving:
             with ending(span.child("argus.admission")):
                 wanted, known, ticket = self._let_in(request)

@@ -90,6 +90,11 @@ class Metrics:
     def _requests(self) -> Iterable[Metric]:
         counts = self._dispatcher.counters
         yield counter("argus_requests_accepted", "Requests accepted.", counts.accepted)
+        yield counter(
+            "argus_requests_adopted",
+            "Of those accepted, taken up from nodes that another coordinator had given them to.",
+            counts.adopted,
+        )
         yield counters(
             "argus_requests_refused",
             "Requests not accepted, by cause.",

@@ -37,7 +37,7 @@ class Reports:
         """Apply one event of a node."""
         flight = self._dispatcher.flights.get(event.request_id)
         ours = flight is not None and flight.node == member.name
-        if flight is None or not ours or flight.sends != event.attempt:
+        if flight is None or not ours or flight.attempt != event.attempt:
             if event.WhichOneof("event") not in {"done", "failed"}:
                 member.forget(event.request_id, event.attempt)
             return
@@ -127,7 +127,7 @@ class Reports:
                 log.warning(
                     "node %s failed %s: %s",
                     *(member.name, flight.id, failed.message),
-                    extra={"request_id": flight.id, "node": member.name, "attempt": flight.sends},
+                    extra={"request_id": flight.id, "node": member.name, "attempt": flight.attempt},
                 )
                 self._dispatcher.replay(flight, f"node {member.name}: {failed.message}")
 

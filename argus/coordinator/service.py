@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import uuid
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from argus.clock import Clock, MonotonicClock
@@ -15,6 +17,7 @@ from argus.control.fairness import Share, equal_shares
 from argus.control.levels import LevelProfile, parse_profile
 from argus.control.policy import Policy
 from argus.coordinator.admin_service import AdminService
+from argus.coordinator.adoption import Adoption
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.cluster_service import ClusterService
 from argus.coordinator.dispatch import Dispatcher
@@ -23,6 +26,8 @@ from argus.coordinator.embedder import open_embedder
 from argus.coordinator.embedding import Embedding
 from argus.coordinator.image_service import ImageService
 from argus.coordinator.judge import Judge
+from argus.coordinator.keeping import Keeping, Save, StateFile
+from argus.coordinator.leadership import Leadership
 from argus.coordinator.live import open_watch, watched
 from argus.coordinator.membership import Membership
 from argus.coordinator.metrics import Metrics
@@ -32,14 +37,17 @@ from argus.coordinator.prompts import PromptReader
 from argus.coordinator.residence import Residence
 from argus.coordinator.reuse import Reuse
 from argus.coordinator.security import Security, open_security
+from argus.coordinator.settling import Settling
 from argus.coordinator.shadow import Shadow
 from argus.coordinator.shadow_metrics import shadow_families
+from argus.coordinator.turns import take_turns
 from argus.coordinator.watchdog import Watchdog
 from argus.errors import ConfigError, NotFoundError, UnavailableError
 from argus.metrics.exposition import shown_metrics
 from argus.models import bundled_dir
+from argus.rpc.gate import Gate
 from argus.rpc.guard import Guard
-from argus.rpc.server import RpcServer
+from argus.rpc.server import WHOLE_SERVER, RpcServer
 from argus.tracing.opening import open_tracer
 from argus.tracing.spans import OFF, Tracer
 from argus.v1 import admin_pb2_grpc, cluster_pb2_grpc, image_pb2_grpc
@@ -72,17 +80,48 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[str], N
     clock = MonotonicClock()
     security = open_security(config, clock)
     tracer = open_tracer(config.tracing, "argus-coordinator")
-    coordinator = Coordinator(
-        config.coordinator, clock, config.cache, config.quality, security=security, tracer=tracer
-    )
+    if config.coordinator.standby:
+        leadership = _open_leadership(config, clock)
+        await take_turns(
+            lambda: _make(config, clock, security, tracer, leadership), leadership, stop, on_ready
+        )
+        return
+    coordinator = _make(config, clock, security, tracer)
     address = await coordinator.start()
     try:
-        async with shown_metrics(coordinator.metrics, config.coordinator.metrics, METRICS):
+        async with coordinator.shown():
             on_ready(address)
             await stop.wait()
     finally:
         await coordinator.stop()
         await asyncio.to_thread(tracer.close)
+
+
+def _open_leadership(config: Config, clock: Clock) -> Leadership:
+    # Needs psycopg, which only those have who have a database.
+    from argus.coordinator.seat_postgres import PostgresSeat
+
+    standby = config.standby
+    seat = PostgresSeat(standby.postgres, standby.cluster, standby.lease_s)
+    return Leadership(clock, seat, standby.lease_s)
+
+
+def _make(
+    config: Config,
+    clock: Clock,
+    security: Security,
+    tracer: Tracer,
+    leadership: Leadership | None = None,
+) -> Coordinator:
+    return Coordinator(
+        config.coordinator,
+        clock,
+        config.cache,
+        config.quality,
+        security=security,
+        tracer=tracer,
+        leadership=leadership,
+    )
 
 
 def load_profile(config: CoordinatorConfig) -> LevelProfile | None:
@@ -127,6 +166,7 @@ class Coordinator:
         quality: settings of the watch of live pictures; None: it is off.
         security: keeps others out; None: everyone who reaches the port may do everything.
         tracer: traces requests.
+        leadership: says whether this coordinator leads; None: no other one stands by.
 
     Attributes:
         metrics: what there is to be shown to Prometheus.
@@ -143,8 +183,10 @@ class Coordinator:
         quality: QualityConfig | None = None,
         security: Security | None = None,
         tracer: Tracer = OFF,
+        leadership: Leadership | None = None,
     ) -> None:
         self._config = config
+        self._leadership = leadership
         security = security or Security()
         cached = cache is not None and cache.mode != "off"
         catalog = Catalog(load_profile(config), cached)
@@ -199,11 +241,17 @@ class Coordinator:
         self._residence = Residence(clock, self._membership, config.policy == ARGUS)
         self._dispatcher.on_offers = self._residence.note
         self.metrics.add(lambda: residency_families(self._residence, clock))
+        self._settling = Settling(clock, self._dispatcher.knows, config.max_in_flight)
+        adoption = Adoption(clock, config, self._dispatcher, catalog, predictor, uuid.uuid4().hex)
         self._watchdog = Watchdog(clock, self._membership, self._dispatcher, config.node_wait_s)
         keys = security.keys
         guard = Guard(None if keys is None else keys.current, clock.now)
-        self._server = RpcServer(guard=guard, certificates=security.certificates)
-        self._watching: asyncio.Task[None] | None = None
+        gate = None if leadership is None else Gate(leadership.check)
+        self._server = RpcServer(guard=guard, gate=gate, certificates=security.certificates)
+        door = Door(clock, security, catalog)
+        self._keeping = Keeping(clock, self._membership, door.limits, policy, config.policy)
+        self._save: Save | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
         self._server.add(
             image_pb2_grpc.add_ImageServiceServicer_to_server,
@@ -212,7 +260,8 @@ class Coordinator:
                 self._dispatcher,
                 catalog,
                 self._membership,
-                Door(clock, security, catalog),
+                door,
+                self._settling,
                 self._prompts,
                 tracer,
             ),
@@ -224,6 +273,9 @@ class Coordinator:
             self._membership,
             catalog,
             self._dispatcher,
+            adoption,
+            self._settling,
+            lambda: 0 if leadership is None else leadership.epoch,
             self._show_health,
             guard,
             self._reuse,
@@ -244,21 +296,44 @@ class Coordinator:
                 self._reuse,
                 self._shadow,
                 self._residence,
+                leadership,
             ),
             ADMIN_SERVICE,
         )
 
-    async def start(self) -> str:
-        """Listen, and return HOST:PORT.
+    async def start(self, bind: str = "") -> str:
+        """Listen, and return HOST:PORT. Without a leadership, lead.
+
+        Args:
+            bind: where; empty: where the settings say.
 
         Raises:
             ConfigError: the address cannot be listened on.
         """
-        address = await self._server.start(self._config.bind, "coordinator.bind")
+        address = await self._server.start(bind or self._config.bind, "coordinator.bind")
+        if self._leadership is None:
+            file = StateFile(Path(self._config.state_file)) if self._config.state_file else None
+            state, age_s = file.load() if file else ("", 0.0)
+            await self.lead(state, age_s, file.save if file else None)
+        return address
+
+    async def lead(self, state: str = "", age_s: float = 0.0, save: Save | None = None) -> None:
+        """Serve from now on.
+
+        Args:
+            state: what another coordinator left, or this one before it was started again.
+            age_s: seconds since that was written.
+            save: keeps what is learned from now on; None: nobody does.
+        """
+        nodes = self._keeping.restore(state, age_s)
+        self._settling.begin(nodes, self._config.lease_s)
+        await self._server.set_serving(WHOLE_SERVER, True)
         await self._server.set_serving(CLUSTER_SERVICE, True)
         await self._server.set_serving(ADMIN_SERVICE, True)
-        self._watching = asyncio.create_task(self._watch())
-        return address
+        self._tasks.append(asyncio.create_task(self._watch()))
+        self._save = save
+        if save is not None:
+            self._tasks.append(asyncio.create_task(self._keeping.save_always(save)))
 
     async def stop(self) -> None:
         """Refuse new requests, wait for those in flight, let the nodes go, and close the port."""
@@ -272,17 +347,51 @@ class Coordinator:
                 await self._dispatcher.wait_empty()
         stopping = UnavailableError("the coordinator is stopping")
         self._dispatcher.abort_all(stopping)
+        await self._end(stopping)
+
+    async def hand_over(self, why: str) -> None:
+        """Close the port and let go of everything: another coordinator leads, or soon will.
+
+        Nodes keep the rows, and clients that ask again elsewhere find them there.
+        """
+        self._draining = True
+        self._dispatcher.close()
+        if self._shadow is not None:
+            await self._shadow.stop()
+        if self._save is not None and self._leadership is not None and self._leadership.holds:
+            await self._keeping.save(self._save)
+        leaving = UnavailableError(why)
+        self._dispatcher.hand_over(leaving)
         for member in self._membership.members:
-            member.close(stopping)
+            member.close(leaving)
+        if self._leadership is not None:
+            # Before calls are waited for: the next one need not.
+            await self._leadership.resign()
+        await self._end(leaving)
+
+    def shown(self) -> AbstractAsyncContextManager[object]:
+        """Show the metrics, inside the block, where the settings say.
+
+        Raises:
+            ConfigError: the address cannot be listened on.
+        """
+        return shown_metrics(self.metrics, self._config.metrics, METRICS)
+
+    async def _end(self, why: UnavailableError) -> None:
+        for member in self._membership.members:
+            member.close(why)
         await self._server.stop(STOP_GRACE_S)
         await self._prompts.stop()
         if self._reuse is not None:
             await self._reuse.stop()
         await self._embedding.close()
         await self._residence.stop()
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._save is not None and self._leadership is None:
+            # The rows have ended with this coordinator: no node need be waited for.
+            await self._keeping.save(self._save)
 
     async def _show_health(self) -> None:
         """Say that images are served while some node takes work and nobody stops us."""
@@ -294,6 +403,8 @@ class Coordinator:
             await asyncio.sleep(WATCH_INTERVAL_S)
             try:
                 self._watchdog.check()
+                self._settling.check()
+                self._cluster.pulse()
                 self._cluster.turn_out()
                 if self._shadow is not None:
                     self._shadow.check()

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from argus.control.policy import Policy, Priced
 from argus.coordinator.catalog import Catalog
+from argus.coordinator.leadership import Leadership
 from argus.coordinator.membership import Member, Membership
 from argus.coordinator.residence import Residence
 from argus.coordinator.reuse import Reuse
@@ -92,6 +93,13 @@ async def cache_status(reuse: Reuse) -> admin_pb2.CacheStatus:
         lookups=reuse.lookups,
         near=reuse.near,
         fetches=fetches,
+    )
+
+
+def leadership_status(leadership: Leadership, now_s: float) -> admin_pb2.LeadershipStatus:
+    """Return who leads, and whether others could."""
+    return admin_pb2.LeadershipStatus(
+        epoch=leadership.epoch, since_s=now_s - leadership.since_s, waiting=leadership.waiting
     )
 
 

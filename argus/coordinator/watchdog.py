@@ -58,6 +58,7 @@ class Watchdog:
                 self._check_overdue(flight, now_s)
         self._dispatcher.forget_old_results()
         self._dispatcher.plan()
+        self._dispatcher.seek_places()
         self._dispatcher.pump()
 
     def _check_overdue(self, flight: Flight, now_s: float) -> None:

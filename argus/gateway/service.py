@@ -31,7 +31,7 @@ from argus.gateway.problems import on_argus_error, on_bug, on_http_error
 from argus.gateway.traced import Traced
 from argus.gateway.views import Views
 from argus.metrics.exposition import exposed
-from argus.rpc.address import is_loopback, parse_address
+from argus.rpc.address import is_loopback, parse_address, parse_addresses
 from argus.rpc.dial import Dialling, dialling
 from argus.rpc.tls import KeyPair
 from argus.tracing.opening import open_tracer
@@ -98,7 +98,8 @@ def check_exposure(config: Config) -> None:
 def _dialling(config: Config) -> Dialling:
     found = dialling(config.tls, config.auth)
     try:
-        found.check(config.gateway.coordinator)
+        for address in parse_addresses(config.gateway.coordinator, "gateway.coordinator"):
+            found.check(address)
     except InvalidArgumentError as error:
         raise ConfigError(f"auth.{error.field}: {error.description} (tls.insecure)") from error
     return found

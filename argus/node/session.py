@@ -6,77 +6,97 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 
-from argus.engine.events import (
-    FailureReason,
-    RowDone,
-    RowEvent,
-    RowFailed,
-    RowStarted,
-    RowStates,
-    RowStep,
-)
 from argus.engine.moves import Order
 from argus.errors import ArgusError, InternalError, UnavailableError
 from argus.node.outbox import Outbox
-from argus.node.traces import RowTraces
-from argus.node.translate import (
-    Reported,
-    event_message,
-    heartbeat_message,
-    moved_message,
-    refusal,
-)
-from argus.rpc.convert_cluster import node_info_to_proto, work_from_proto
+from argus.node.rows import Rows
+from argus.node.translate import heartbeat_message, moved_message
+from argus.rpc.convert_cluster import node_info_to_proto
 from argus.rpc.dial import Metadata
 from argus.rpc.status import from_rpc_error
-from argus.types import NodeInfo, ResolvedRequest
+from argus.types import NodeInfo
 from argus.v1 import cluster_pb2
 from argus.v1.cluster_pb2_grpc import ClusterServiceStub
 
 if TYPE_CHECKING:
     from argus.engine.engine import Engine
-    from argus.node.cache import Fetch, NodeCache
+    from argus.node.cache import NodeCache
 
 log = logging.getLogger(__name__)
 
+GREET_S = 5.0
+"""A coordinator that hangs takes connections all the same, and says nothing."""
 FAREWELL_S = 5.0
-WAIT_SHARE = 0.1
-"""Of the time to a row's deadline that it waits for its state at most."""
-TELL_EVERY_S = 0.1
-"""Seconds between two steps of a row that are told of: nobody sees more, and the coordinator hears
-the steps of all rows on all nodes."""
 EOF = grpc.aio.EOF  # type: ignore[attr-defined]
+MISSED_PULSES = 3
+"""Signs of life of the coordinator that may fail to come, beyond the lease that it gave."""
+
+
+@dataclass(slots=True)
+class Fence:
+    """Keeps a node from a coordinator that another one has taken over from.
+
+    Attributes:
+        epoch: the largest that was seen.
+    """
+
+    epoch: int = 0
+
+    def check(self, epoch: int) -> None:
+        """Raise where a coordinator leads no more; one without a stand-by has no epoch, 0.
+
+        Raises:
+            UnavailableError: a later leadership was seen.
+        """
+        if 0 < epoch < self.epoch:
+            raise UnavailableError(
+                f"this coordinator leads no more: its epoch is {epoch}, and {self.epoch} was seen"
+            )
+        self.epoch = max(self.epoch, epoch)
 
 
 class Session:
-    """A node's membership while one stream lasts. The rows it was given end with it."""
+    """A node's membership while one stream lasts.
+
+    Its rows go on without it, unless the coordinator is one that does not take rows back.
+
+    Args:
+        channel: to the coordinator.
+        info: the node.
+        engine: that runs the rows.
+        rows: that it was given, on this stream and on those before.
+        fence: of all streams of this node.
+        cache: of states; None where it is off.
+        metadata: that shows who calls.
+    """
 
     def __init__(
         self,
         channel: grpc.aio.Channel,
         info: NodeInfo,
         engine: Engine,
+        rows: Rows,
+        fence: Fence,
         cache: NodeCache | None = None,
         metadata: Metadata = (),
-        traces: RowTraces | None = None,
     ) -> None:
         stub = ClusterServiceStub(channel)  # type: ignore[no-untyped-call]
         self._call = stub.Join(metadata=metadata)
         self._info = info
         self._engine = engine
+        self._rows = rows
+        self._fence = fence
         self._cache = cache
-        self._traces = traces or RowTraces(info.name)
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox()
-        self._rows: set[tuple[str, int]] = set()
-        self._told_s: dict[tuple[str, int], float] = {}
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._heard = False
+        self.welcome: cluster_pb2.Welcome | None = None
+        """The coordinator's answer; None before it."""
 
     async def run(
         self, stop: asyncio.Event, drain_grace_s: float, on_joined: Callable[[], None]
@@ -95,23 +115,37 @@ class Session:
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, "the coordinator") from error
         finally:
-            for request_id, attempt in list(self._rows):
-                self._engine.cancel(request_id, attempt)
+            if self.welcome is not None:
+                self._rows.part(keep=self.welcome.takes_rows)
             self._call.cancel()
 
     async def _greet(self) -> cluster_pb2.Welcome:
-        await self._call.write(cluster_pb2.JoinRequest(hello=node_info_to_proto(self._info)))
-        answer = await self._call.read()
+        hello = node_info_to_proto(self._info)
+        hello.keeps_rows = True
+        hello.held.extend(self._rows.held())
+        try:
+            async with asyncio.timeout(GREET_S):
+                await self._call.write(cluster_pb2.JoinRequest(hello=hello))
+                answer = await self._call.read()
+        except TimeoutError as error:
+            raise UnavailableError(f"no welcome within {GREET_S:g} s") from error
+        except asyncio.InvalidStateError:
+            await self._raise_status()
         if answer is EOF:
             # The status of the ended call says why.
             await self._raise_status()
         if answer.WhichOneof("message") != "welcome":
             raise InternalError("the coordinator did not answer the hello with a welcome")
-        log.info("joined as %s", self._info.name)
         welcome: cluster_pb2.Welcome = answer.welcome
+        self._fence.check(welcome.epoch)
+        self.welcome = welcome
+        if not welcome.takes_rows:
+            self._rows.part(keep=False)
+        self._rows.join(self._outbox, welcome.run, welcome.dropped)
+        log.info("joined as %s, with %d rows", self._info.name, self._rows.unfinished)
         return welcome
 
-    async def _raise_status(self) -> None:
+    async def _raise_status(self) -> NoReturn:
         code = await self._call.code()
         if code is not grpc.StatusCode.OK:
             raise grpc.aio.AioRpcError(
@@ -133,11 +167,12 @@ class Session:
             sender,
             receiver,
             asyncio.create_task(self._beat(welcome.heartbeat_interval_s)),
+            asyncio.create_task(self._listen(welcome)),
             asyncio.create_task(self._leave(stop, drain, drain_grace_s)),
         ]
         try:
             # The sender ends by itself only after a drain, with everything said.
-            done, _ = await asyncio.wait(tasks[:3], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks[:4], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
             # Hanging up before the coordinator has read the last words would lose them.
@@ -150,6 +185,8 @@ class Session:
 
     async def _leave(self, stop: asyncio.Event, drain: asyncio.Event, grace_s: float) -> None:
         """Wait until asked to leave, finish the rows, and close the outbox."""
+        if self._engine.draining:
+            stop.set()  # it was leaving when an earlier stream broke
         waits = [asyncio.create_task(event.wait()) for event in (stop, drain)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -159,15 +196,16 @@ class Session:
         self._engine.drain()
         self._outbox.put(cluster_pb2.JoinRequest(draining=cluster_pb2.Draining()))
         try:
-            await asyncio.wait_for(self._idle.wait(), grace_s)
+            await asyncio.wait_for(self._rows.idle.wait(), grace_s)
         except TimeoutError:
-            log.warning("leaving with %d rows unfinished", len(self._rows))
+            log.warning("leaving with %d rows unfinished", self._rows.unfinished)
         self._outbox.close()
 
     async def _send(self) -> None:
         try:
             while (message := await self._outbox.get()) is not None:
                 await self._call.write(message)
+                self._rows.sent(message)
             await self._call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             # What a write to an ended stream raises says nothing; how the stream ended does.
@@ -175,11 +213,12 @@ class Session:
 
     async def _receive(self, drain: asyncio.Event) -> None:
         while (message := await self._call.read()) is not EOF:
+            self._heard = True
             kind = message.WhichOneof("message")
             if kind == "work":
-                self._take(message.work)
+                self._rows.take(message.work)
             elif kind == "cancel":
-                self._engine.cancel(message.cancel.request_id, message.cancel.attempt)
+                self._rows.cancel(message.cancel.request_id, message.cancel.attempt)
             elif kind == "drain":
                 drain.set()
             elif kind == "move":
@@ -219,73 +258,28 @@ class Session:
             self._outbox.put(heartbeat_message(sequence, stats, tiers))
             await asyncio.sleep(interval_s)
 
+    async def _listen(self, welcome: cluster_pb2.Welcome) -> None:
+        """Raise when the coordinator is silent for too long: it hangs, or the network is cut.
+
+        Raises:
+            UnavailableError: nothing was heard.
+        """
+        interval_s = welcome.pulse_interval_s
+        if not interval_s:
+            await asyncio.Event().wait()
+        # Looks are counted, not seconds: after a pause of this process what was said is read first.
+        most = round(welcome.lease_s / interval_s) + MISSED_PULSES
+        quiet = 0
+        while quiet <= most:
+            self._heard = False
+            await asyncio.sleep(interval_s)
+            quiet = 0 if self._heard else quiet + 1
+        raise UnavailableError(
+            f"nothing was heard from the coordinator for {most * interval_s:g} s"
+        )
+
     def _report(self, report: cluster_pb2.CacheReport) -> None:
         """Queue what the cache gained or lost; called from its threads."""
         if not self._loop.is_closed():
             message = cluster_pb2.JoinRequest(cache=report)
             self._loop.call_soon_threadsafe(self._outbox.put, message)
-
-    def _take(self, work: cluster_pb2.Work) -> None:
-        """Hand a row to the engine, or tell the coordinator why not."""
-        row = (work.request_id, work.attempt)
-        self._traces.begin(work)
-        fetch: Fetch | None = None
-
-        def listen(event: RowEvent) -> None:
-            if isinstance(event, RowStates):
-                if self._cache is not None:
-                    self._cache.keep(work.keep_key, work.tenant, work.steps, event.latents)
-                return
-            # The loop is closed when an engine thread outlives a daemon that is going down.
-            if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._tell, row, event, fetch)
-
-        try:
-            request = work_from_proto(work)
-            if request.skip and self._cache is not None:
-                fetch = self._cache.fetch(request.start_key, request.skip)
-                wait_s = self._cache.state_wait_s
-                if request.deadline_s is not None:
-                    wait_s = min(wait_s, WAIT_SHARE * request.deadline_s)
-                self._engine.submit(request, listen, fetch.latents, wait_s)
-            else:
-                self._engine.submit(_whole(request), listen)
-        except ArgusError as error:
-            self._tell(row, refusal(error))
-        except Exception as error:
-            # One strange request must not take the node down, and the next one, and the next.
-            extra = {"request_id": work.request_id, "attempt": work.attempt}
-            log.exception("a row could not be taken", extra=extra)
-            self._tell(row, RowFailed(FailureReason.INTERNAL, str(error)))
-        else:
-            self._rows.add(row)
-            self._idle.clear()
-
-    def _tell(self, row: tuple[str, int], event: Reported, fetch: Fetch | None = None) -> None:
-        if isinstance(event, RowStep) and not self._is_news(row, event):
-            return
-        if isinstance(event, RowDone | RowFailed):
-            self._rows.discard(row)
-            self._told_s.pop(row, None)
-            if not self._rows:
-                self._idle.set()
-        self._traces.note(row, event)
-        message = event_message(*row, event)
-        if isinstance(event, RowStarted) and event.skipped and fetch and fetch.found:
-            message.event.started.state_tier = fetch.found.tier
-            message.event.started.state_s = fetch.found.seconds
-        self._outbox.put(message)
-
-    def _is_news(self, row: tuple[str, int], event: RowStep) -> bool:
-        """Whether a step is told of: the last one always, others not too often."""
-        now_s = self._loop.time()
-        last_s = self._told_s.get(row)
-        if event.step < event.steps and last_s is not None and now_s - last_s < TELL_EVERY_S:
-            return False
-        self._told_s[row] = now_s
-        return True
-
-
-def _whole(request: ResolvedRequest) -> ResolvedRequest:
-    """Return the row as a node without a cache runs it: every step, and nothing kept."""
-    return replace(request, skip=0, checkpoints=request.checkpoints if request.keep_key else ())

@@ -27,6 +27,20 @@ def parse_address(text: str, setting: str) -> tuple[str, int]:
     return bare, int(port)
 
 
+def parse_addresses(text: str, setting: str) -> tuple[str, ...]:
+    """Return the addresses of `HOST:PORT[,HOST:PORT…]`: of coordinators of which one leads.
+
+    Raises:
+        ConfigError: one is not an address, or there twice; names `setting`.
+    """
+    addresses = tuple(part.strip() for part in text.split(","))
+    for address in addresses:
+        parse_address(address, setting)
+    if len(set(addresses)) < len(addresses):
+        raise ConfigError(f"{setting}: an address is there twice: {text!r}")
+    return addresses
+
+
 def format_address(host: str, port: int) -> str:
     """Return `HOST:PORT`, with an IPv6 host in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

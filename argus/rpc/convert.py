@@ -64,6 +64,11 @@ def image_request_to_proto(request: ImageRequest) -> image_pb2.GenerateRequest:
         InvalidArgumentError: a field that every server would refuse.
     """
     check_image_request(request)
+    return checked_request_to_proto(request)
+
+
+def checked_request_to_proto(request: ImageRequest) -> image_pb2.GenerateRequest:
+    """Return the message for a request that was checked when it came."""
     return image_pb2.GenerateRequest(
         request_id=request.request_id,
         prompt=request.prompt,

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Literal
 
 from argus.errors import FailedPreconditionError, InvalidArgumentError
 from argus.rpc.checks import shown
 from argus.rpc.convert import (
+    checked_request_to_proto,
     image_format_from_proto,
     image_format_to_proto,
+    image_request_from_proto,
     variant_from_proto,
     variant_to_proto,
 )
-from argus.types import NodeInfo, ResolvedRequest, StepCosts, VariantCosts
-from argus.v1 import cluster_pb2
+from argus.types import (
+    ImageRequest,
+    NodeInfo,
+    ResolvedRequest,
+    StepCosts,
+    VariantCosts,
+)
+from argus.v1 import cluster_pb2, image_pb2
 
 PROTOCOL_VERSION = 1
 NODE_NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 MIN_LANES = 2
+CLAIMED_BY_WORK: tuple[Literal["request_id", "prompt", "negative_prompt", "tenant"], ...] = (
+    "request_id",
+    "prompt",
+    "negative_prompt",
+    "tenant",
+)
+"""Fields of a request that are in its work as they came."""
 
 
 def node_info_to_proto(node: NodeInfo) -> cluster_pb2.NodeHello:
@@ -125,12 +141,15 @@ def _costs_from_proto(resident: cluster_pb2.ResidentVariant) -> VariantCosts:
     return VariantCosts(steps, resident.text_encode_s, resident.decode_s)
 
 
-def work_to_proto(request: ResolvedRequest, remaining_s: float | None) -> cluster_pb2.Work:
+def work_to_proto(
+    request: ResolvedRequest, remaining_s: float | None, claim: cluster_pb2.Claim | None = None
+) -> cluster_pb2.Work:
     """Return the message that gives a row to a node.
 
     Args:
         request: what to run.
         remaining_s: seconds left until its deadline now, or None without a deadline.
+        claim: for the coordinator that may take the row up; None: none may.
     """
     return cluster_pb2.Work(
         request_id=request.request_id,
@@ -157,7 +176,29 @@ def work_to_proto(request: ResolvedRequest, remaining_s: float | None) -> cluste
         keep_key=request.keep_key,
         tenant=request.tenant,
         fewest_forwards=request.fewest_forwards,
+        claim=claim,
     )
+
+
+def claimed_request_to_proto(request: ImageRequest) -> image_pb2.GenerateRequest:
+    """Return what a claim says of the client's request: all that its work does not say."""
+    message = checked_request_to_proto(request)
+    for field in CLAIMED_BY_WORK:
+        message.ClearField(field)
+    return message
+
+
+def claimed_request_from_proto(work: cluster_pb2.Work) -> ImageRequest:
+    """Return the client's request of a row that was given out with a claim, checked.
+
+    Raises:
+        InvalidArgumentError: names the field that makes no sense.
+    """
+    message = image_pb2.GenerateRequest()
+    message.CopyFrom(work.claim.request)
+    for field in CLAIMED_BY_WORK:
+        setattr(message, field, getattr(work, field))
+    return image_request_from_proto(message)
 
 
 def work_from_proto(work: cluster_pb2.Work) -> ResolvedRequest:

@@ -75,7 +75,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             _caller.set(self._let_in(method, handler_call_details.invocation_metadata or ()))
         except ArgusError as error:
             self._log(method, error)
-            return _refusal(error)
+            return refusal(error)
         handler = await continuation(handler_call_details)
         rule = RULES.get(method)
         if handler is None or rule is None:
@@ -132,7 +132,7 @@ def _key_in(metadata: Iterable[tuple[str, Any]]) -> str:
     return key.strip()
 
 
-def _refusal(error: ArgusError) -> Handler:
+def refusal(error: ArgusError) -> Handler:
     """Return a handler that raises `error` at once.
 
     Whatever the method is, it is one that reads a stream: such a handler is called before a

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from argus.errors import ConfigError
 from argus.rpc.address import format_address, parse_address
 from argus.rpc.channel import KEEPALIVE_S, server_options
+from argus.rpc.gate import Gate
 from argus.rpc.guard import Guard
 from argus.rpc.interceptors import ErrorInterceptor
 from argus.rpc.tls import ServerCertificates
@@ -32,6 +33,7 @@ class RpcServer:
     Args:
         keepalive_s: how often its clients ping.
         guard: asks callers for keys; None: nobody is asked.
+        gate: stands behind it; None: whoever has a key is let through.
         certificates: for TLS; None: there is none.
     """
 
@@ -39,12 +41,14 @@ class RpcServer:
         self,
         keepalive_s: float = KEEPALIVE_S,
         guard: Guard | None = None,
+        gate: Gate | None = None,
         certificates: ServerCertificates | None = None,
     ) -> None:
         self._server = grpc.aio.server(
-            interceptors=[ErrorInterceptor(), guard or Guard()],
+            interceptors=[ErrorInterceptor(), guard or Guard(), *([gate] if gate else [])],
             options=server_options(keepalive_s),
         )
+        self._gated = gate is not None
         self._certificates = certificates
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._services: list[str] = []
@@ -85,7 +89,7 @@ class RpcServer:
             await self._server.stop(None)
             raise
         await self._server.start()
-        await self._health.set(WHOLE_SERVER, SERVING)
+        await self.set_serving(WHOLE_SERVER, not self._gated)
         return format_address(host, bound)
 
     def _bind(self, host: str, port: int, setting: str) -> int:
@@ -106,7 +110,10 @@ class RpcServer:
             raise ConfigError(f"{problem}: {error}") from error
 
     async def set_serving(self, service: str, serving: bool) -> None:
-        """Say through `grpc.health.v1` whether a service takes requests."""
+        """Say through `grpc.health.v1` whether a service takes requests.
+
+        The server as a whole does from its start, unless it has a gate.
+        """
         await self._health.set(service, SERVING if serving else NOT_SERVING)
 
     async def stop(self, grace_s: float) -> None:

@@ -40,6 +40,8 @@ from argus.errors import (
 
 DETAILS_KEY = "grpc-status-details-bin"
 DOMAIN = "argus"
+BROKEN = frozenset({"Internal error from Core", "Stream removed"})
+"""What gRPC itself says, under other codes than UNAVAILABLE, where a connection broke."""
 INTERNAL_MESSAGE = "internal error; the server's log has the details"
 
 # Peers refuse trailers above 8 KiB by default, and the message travels percent-encoded.
@@ -182,7 +184,7 @@ def from_rpc_error(error: RpcFailure, server: str = "the server") -> ArgusError:
             over = quota.violations[0]
             return QuotaError(message, over.description, over.subject, retry_after_s)
         return OverloadedError(message, retry_after_s)
-    if code is grpc.StatusCode.UNAVAILABLE and not details:
+    if not details and (code is grpc.StatusCode.UNAVAILABLE or message in BROKEN):
         return UnavailableError(f"cannot reach {server}: {_last_cause(message)}")
     if code is grpc.StatusCode.INTERNAL and not details:
         # A peer's own says more. This is gRPC's word for a stream that broke under a write, which

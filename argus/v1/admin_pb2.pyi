@@ -55,6 +55,7 @@ class GetStatusResponse(message.Message):
     QUALITY_FIELD_NUMBER: builtins.int
     NOW_UNIX_S_FIELD_NUMBER: builtins.int
     RESIDENCY_FIELD_NUMBER: builtins.int
+    LEADERSHIP_FIELD_NUMBER: builtins.int
     argus_version: builtins.str
     """Version of the argus package on the coordinator."""
     uptime_s: builtins.float
@@ -99,6 +100,10 @@ class GetStatusResponse(message.Message):
     def residency(self) -> ResidencyStatus:
         """The plan of which node holds which variants; absent where all fit everywhere."""
 
+    @builtins.property
+    def leadership(self) -> LeadershipStatus:
+        """Who leads among coordinators that stand by for each other; absent where there is no stand-by."""
+
     def __init__(
         self,
         *,
@@ -116,10 +121,39 @@ class GetStatusResponse(message.Message):
         quality: QualityStatus | None = ...,
         now_unix_s: builtins.float = ...,
         residency: ResidencyStatus | None = ...,
+        leadership: LeadershipStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "counters", b"counters", "policy", b"policy", "quality", b"quality", "residency", b"residency"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "counters", b"counters", "leadership", b"leadership", "policy", b"policy", "quality", b"quality", "residency", b"residency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["argus_version", b"argus_version", "cache", b"cache", "capacity", b"capacity", "counters", b"counters", "in_flight", b"in_flight", "levels", b"levels", "nodes", b"nodes", "now_unix_s", b"now_unix_s", "policy", b"policy", "quality", b"quality", "queued", b"queued", "residency", b"residency", "uptime_s", b"uptime_s", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["argus_version", b"argus_version", "cache", b"cache", "capacity", b"capacity", "counters", b"counters", "in_flight", b"in_flight", "leadership", b"leadership", "levels", b"levels", "nodes", b"nodes", "now_unix_s", b"now_unix_s", "policy", b"policy", "quality", b"quality", "queued", b"queued", "residency", b"residency", "uptime_s", b"uptime_s", "variants", b"variants"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class LeadershipStatus(message.Message):
+    """Who leads. Only the leader answers."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: builtins.int
+    SINCE_S_FIELD_NUMBER: builtins.int
+    WAITING_FIELD_NUMBER: builtins.int
+    epoch: builtins.int
+    """Counts leaderships."""
+    since_s: builtins.float
+    """Seconds since this coordinator leads."""
+    waiting: builtins.int
+    """Coordinators that wait to take over."""
+    def __init__(
+        self,
+        *,
+        epoch: builtins.int = ...,
+        since_s: builtins.float = ...,
+        waiting: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["epoch", b"epoch", "since_s", b"since_s", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -378,6 +412,7 @@ class Counters(message.Message):
     ON_TIME_QUALITY_SUM_FIELD_NUMBER: builtins.int
     DEADLINE_MET_FIELD_NUMBER: builtins.int
     DEADLINE_MISSED_FIELD_NUMBER: builtins.int
+    ADOPTED_FIELD_NUMBER: builtins.int
     accepted: builtins.int
     """Accepted."""
     answered: builtins.int
@@ -406,6 +441,8 @@ class Counters(message.Message):
     """Accepted with a deadline and answered before it."""
     deadline_missed: builtins.int
     """Accepted with a deadline, and ended without an image in time by anyone but the client."""
+    adopted: builtins.int
+    """Of those accepted, taken up from nodes that another coordinator had given them to."""
     def __init__(
         self,
         *,
@@ -423,10 +460,11 @@ class Counters(message.Message):
         on_time_quality_sum: builtins.float = ...,
         deadline_met: builtins.int = ...,
         deadline_missed: builtins.int = ...,
+        adopted: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "answered", b"answered", "cancelled", b"cancelled", "deadline_met", b"deadline_met", "deadline_missed", b"deadline_missed", "failed", b"failed", "on_time", b"on_time", "on_time_quality_sum", b"on_time_quality_sum", "quality_sum", b"quality_sum", "refused", b"refused", "replayed", b"replayed", "reused", b"reused", "state_misses", b"state_misses", "steps_saved", b"steps_saved"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "adopted", b"adopted", "answered", b"answered", "cancelled", b"cancelled", "deadline_met", b"deadline_met", "deadline_missed", b"deadline_missed", "failed", b"failed", "on_time", b"on_time", "on_time_quality_sum", b"on_time_quality_sum", "quality_sum", b"quality_sum", "refused", b"refused", "replayed", b"replayed", "reused", b"reused", "state_misses", b"state_misses", "steps_saved", b"steps_saved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

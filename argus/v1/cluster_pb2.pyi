@@ -124,6 +124,7 @@ class JoinResponse(message.Message):
     CANCEL_FIELD_NUMBER: builtins.int
     DRAIN_FIELD_NUMBER: builtins.int
     MOVE_FIELD_NUMBER: builtins.int
+    PULSE_FIELD_NUMBER: builtins.int
     @builtins.property
     def welcome(self) -> Welcome:
         """Answer to the hello."""
@@ -144,6 +145,10 @@ class JoinResponse(message.Message):
     def move(self) -> MoveVariants:
         """Bring a variant to the device, or take some off it."""
 
+    @builtins.property
+    def pulse(self) -> Pulse:
+        """A sign of life; nothing else is said."""
+
     def __init__(
         self,
         *,
@@ -152,12 +157,13 @@ class JoinResponse(message.Message):
         cancel: CancelWork | None = ...,
         drain: Drain | None = ...,
         move: MoveVariants | None = ...,
+        pulse: Pulse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["cancel", b"cancel", "drain", b"drain", "message", b"message", "move", b"move", "welcome", b"welcome", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["cancel", b"cancel", "drain", b"drain", "message", b"message", "move", b"move", "pulse", b"pulse", "welcome", b"welcome", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["cancel", b"cancel", "drain", b"drain", "message", b"message", "move", b"move", "welcome", b"welcome", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cancel", b"cancel", "drain", b"drain", "message", b"message", "move", b"move", "pulse", b"pulse", "welcome", b"welcome", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = typing.Literal["welcome", "work", "cancel", "drain", "move"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = typing.Literal["welcome", "work", "cancel", "drain", "move", "pulse"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -178,6 +184,8 @@ class NodeHello(message.Message):
     VARIANTS_FIELD_NUMBER: builtins.int
     CACHE_GROUP_FIELD_NUMBER: builtins.int
     WEIGHTS_BUDGET_BYTES_FIELD_NUMBER: builtins.int
+    HELD_FIELD_NUMBER: builtins.int
+    KEEPS_ROWS_FIELD_NUMBER: builtins.int
     node: builtins.str
     """Unique name, 1 to 63 characters of [A-Za-z0-9._-]."""
     protocol_version: builtins.int
@@ -198,9 +206,15 @@ class NodeHello(message.Message):
     """Nodes with the same one can read each other's cached states. Empty: only its own."""
     weights_budget_bytes: builtins.int
     """Most bytes of weights that may be on the device. 0: no limit is kept."""
+    keeps_rows: builtins.bool
+    """Whether it keeps its rows when a stream breaks, and says in its next hello which they are."""
     @builtins.property
     def variants(self) -> containers.RepeatedCompositeFieldContainer[ResidentVariant]:
         """Variants resident, with their measured costs."""
+
+    @builtins.property
+    def held(self) -> containers.RepeatedCompositeFieldContainer[HeldRow]:
+        """Rows that it was given on an earlier stream and still has, or has finished."""
 
     def __init__(
         self,
@@ -216,10 +230,128 @@ class NodeHello(message.Message):
         variants: abc.Iterable[ResidentVariant] | None = ...,
         cache_group: builtins.str = ...,
         weights_budget_bytes: builtins.int = ...,
+        held: abc.Iterable[HeldRow] | None = ...,
+        keeps_rows: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["argus_version", b"argus_version", "cache_group", b"cache_group", "device", b"device", "device_name", b"device_name", "max_lanes", b"max_lanes", "memory_bytes", b"memory_bytes", "node", b"node", "protocol_version", b"protocol_version", "slots", b"slots", "variants", b"variants", "weights_budget_bytes", b"weights_budget_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["argus_version", b"argus_version", "cache_group", b"cache_group", "device", b"device", "device_name", b"device_name", "held", b"held", "keeps_rows", b"keeps_rows", "max_lanes", b"max_lanes", "memory_bytes", b"memory_bytes", "node", b"node", "protocol_version", b"protocol_version", "slots", b"slots", "variants", b"variants", "weights_budget_bytes", b"weights_budget_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class HeldRow(message.Message):
+    """A row that a node was given on an earlier stream."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    WORK_FIELD_NUMBER: builtins.int
+    RUN_FIELD_NUMBER: builtins.int
+    AGE_S_FIELD_NUMBER: builtins.int
+    STARTED_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    ENDED_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    run: builtins.str
+    """Name of the coordinator's run that gave it out, as in Welcome."""
+    age_s: builtins.float
+    """Seconds since the request was accepted."""
+    ended: builtins.bool
+    """Whether it has ended; the node sends how once it is welcomed, unless it is told to drop it."""
+    bytes: builtins.int
+    """Bytes of its picture, if it ended with one."""
+    @builtins.property
+    def work(self) -> Work:
+        """As it was given, its deadline counted from now."""
+
+    @builtins.property
+    def started(self) -> WorkStarted:
+        """What was said when its first step began; absent: it has not begun."""
+
+    @builtins.property
+    def step(self) -> image_pb2.StepProgress:
+        """Its last completed step; absent: none."""
+
+    def __init__(
+        self,
+        *,
+        work: Work | None = ...,
+        run: builtins.str = ...,
+        age_s: builtins.float = ...,
+        started: WorkStarted | None = ...,
+        step: image_pb2.StepProgress | None = ...,
+        ended: builtins.bool = ...,
+        bytes: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["started", b"started", "step", b"step", "work", b"work"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["age_s", b"age_s", "bytes", b"bytes", "ended", b"ended", "run", b"run", "started", b"started", "step", b"step", "work", b"work"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class RowName(message.Message):
+    """One attempt at a request."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """Which request."""
+    attempt: builtins.int
+    """Which attempt of it."""
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        attempt: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Claim(message.Message):
+    """What a coordinator needs to know of a row that another one gave out. A node does not look at it."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: builtins.int
+    QUALITY_FIELD_NUMBER: builtins.int
+    REFERENCE_STEPS_FIELD_NUMBER: builtins.int
+    SIMILARITY_FIELD_NUMBER: builtins.int
+    LOSSES_FIELD_NUMBER: builtins.int
+    AGE_S_FIELD_NUMBER: builtins.int
+    quality: builtins.float
+    """Predicted relative quality at its level, 1 = reference."""
+    reference_steps: builtins.int
+    """Steps of the reference level."""
+    similarity: builtins.float
+    """Cosine similarity to the cached prompt whose state is continued; 0 where none is."""
+    losses: builtins.int
+    """Nodes that lost or failed it before."""
+    age_s: builtins.float
+    """Seconds since the request was accepted when this was sent."""
+    @builtins.property
+    def request(self) -> image_pb2.GenerateRequest:
+        """As it came; prompts and tenant are left out, since they are those of the work."""
+
+    def __init__(
+        self,
+        *,
+        request: image_pb2.GenerateRequest | None = ...,
+        quality: builtins.float = ...,
+        reference_steps: builtins.int = ...,
+        similarity: builtins.float = ...,
+        losses: builtins.int = ...,
+        age_s: builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["age_s", b"age_s", "losses", b"losses", "quality", b"quality", "reference_steps", b"reference_steps", "request", b"request", "similarity", b"similarity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -303,19 +435,60 @@ class Welcome(message.Message):
 
     LEASE_S_FIELD_NUMBER: builtins.int
     HEARTBEAT_INTERVAL_S_FIELD_NUMBER: builtins.int
+    TAKES_ROWS_FIELD_NUMBER: builtins.int
+    DROPPED_FIELD_NUMBER: builtins.int
+    RUN_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
+    PULSE_INTERVAL_S_FIELD_NUMBER: builtins.int
     lease_s: builtins.float
     """Seconds without a heartbeat after which the node is given up."""
     heartbeat_interval_s: builtins.float
     """Seconds between heartbeats."""
+    takes_rows: builtins.bool
+    """Whether rows are taken up from hellos. Where they are not, a node gives its rows up when its
+    stream breaks.
+    """
+    run: builtins.str
+    """Names this run of the coordinator: another start, or another leadership, is another run."""
+    epoch: builtins.int
+    """Counts the leaderships of coordinators that stand by for each other; a node refuses a smaller
+    one than it has seen. 0: there is no stand-by.
+    """
+    pulse_interval_s: builtins.float
+    """Seconds between signs of life on this stream; 0: there are none."""
+    @builtins.property
+    def dropped(self) -> containers.RepeatedCompositeFieldContainer[RowName]:
+        """Rows of the hello that are not wanted any more."""
+
     def __init__(
         self,
         *,
         lease_s: builtins.float = ...,
         heartbeat_interval_s: builtins.float = ...,
+        takes_rows: builtins.bool = ...,
+        dropped: abc.Iterable[RowName] | None = ...,
+        run: builtins.str = ...,
+        epoch: builtins.int = ...,
+        pulse_interval_s: builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["heartbeat_interval_s", b"heartbeat_interval_s", "lease_s", b"lease_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["dropped", b"dropped", "epoch", b"epoch", "heartbeat_interval_s", b"heartbeat_interval_s", "lease_s", b"lease_s", "pulse_interval_s", b"pulse_interval_s", "run", b"run", "takes_rows", b"takes_rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Pulse(message.Message):
+    """A sign of life of the coordinator."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -506,6 +679,7 @@ class Work(message.Message):
     TENANT_FIELD_NUMBER: builtins.int
     FEWEST_FORWARDS_FIELD_NUMBER: builtins.int
     TRACEPARENT_FIELD_NUMBER: builtins.int
+    CLAIM_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Of the client's request."""
     attempt: builtins.int
@@ -560,6 +734,10 @@ class Work(message.Message):
     def checkpoints(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
         """Steps before which the latents are kept, ascending."""
 
+    @builtins.property
+    def claim(self) -> Claim:
+        """For the coordinator that takes the row up when this one is gone. Absent: nobody may."""
+
     def __init__(
         self,
         *,
@@ -588,10 +766,11 @@ class Work(message.Message):
         tenant: builtins.str = ...,
         fewest_forwards: builtins.int = ...,
         traceparent: builtins.str = ...,
+        claim: Claim | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_true_guidance", b"_true_guidance", "deadline_s", b"deadline_s", "true_guidance", b"true_guidance"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_true_guidance", b"_true_guidance", "claim", b"claim", "deadline_s", b"deadline_s", "true_guidance", b"true_guidance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_true_guidance", b"_true_guidance", "attempt", b"attempt", "checkpoints", b"checkpoints", "deadline_s", b"deadline_s", "eta", b"eta", "fewest_forwards", b"fewest_forwards", "format", b"format", "guidance", b"guidance", "guidance_rescale", b"guidance_rescale", "height", b"height", "keep_key", b"keep_key", "level", b"level", "negative_prompt", b"negative_prompt", "preview_every", b"preview_every", "prompt", b"prompt", "request_id", b"request_id", "sampler", b"sampler", "seed", b"seed", "skip", b"skip", "start_key", b"start_key", "steps", b"steps", "tenant", b"tenant", "traceparent", b"traceparent", "true_guidance", b"true_guidance", "variant", b"variant", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_true_guidance", b"_true_guidance", "attempt", b"attempt", "checkpoints", b"checkpoints", "claim", b"claim", "deadline_s", b"deadline_s", "eta", b"eta", "fewest_forwards", b"fewest_forwards", "format", b"format", "guidance", b"guidance", "guidance_rescale", b"guidance_rescale", "height", b"height", "keep_key", b"keep_key", "level", b"level", "negative_prompt", b"negative_prompt", "preview_every", b"preview_every", "prompt", b"prompt", "request_id", b"request_id", "sampler", b"sampler", "seed", b"seed", "skip", b"skip", "start_key", b"start_key", "steps", b"steps", "tenant", b"tenant", "traceparent", b"traceparent", "true_guidance", b"true_guidance", "variant", b"variant", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__deadline_s: _TypeAlias = typing.Literal["deadline_s"]  # noqa: Y015
     _WhichOneofArgType__deadline_s: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s"]  # noqa: Y015

@@ -21,6 +21,7 @@ from argus.rpc.utf8 import MalformedRequest, explain, tolerant
 from argus.types import NodeInfo, StepCosts, VariantCosts, VariantInfo
 from argus.v1 import cluster_pb2, image_pb2
 from tests.fuzz.spoiled import UNHURRIED, bytes_near, refusal
+from tests.unit.coordinator.bench import Bench, one_work
 
 VARIANT = VariantInfo("base", "P", 64, 64, 8, 128, ("ddim",), "ddim", 10, 5.0)
 COSTS = VariantCosts(StepCosts((1, 2), (0.1, 0.15)), 0.0, 0.1)
@@ -99,6 +100,43 @@ def test_a_hello_is_taken_or_refused(hello: cluster_pb2.NodeHello) -> None:
 def test_work_is_taken_or_refused(work: cluster_pb2.Work) -> None:
     error = refusal(InvalidArgumentError, work_from_proto, work)
     assert error is None or str(error).startswith("format: ")
+
+
+async def a_row() -> cluster_pb2.HeldRow:
+    """Return what a node says of a row that it was given."""
+    bench = Bench()
+    node = bench.join("a")
+    bench.submit(seed=7)
+    work = await one_work(node)
+    step = image_pb2.StepProgress(step=3, steps=10)
+    return cluster_pb2.HeldRow(work=work, run="other", age_s=1.0, step=step)
+
+
+@UNHURRIED
+@given(messages(cluster_pb2.HeldRow), st.data())
+async def test_whatever_rows_a_node_brings_along_the_accounts_add_up(
+    strange: cluster_pb2.HeldRow, data: st.DataObject
+) -> None:
+    row = await a_row()
+    fields = data.draw(st.sets(st.sampled_from([f.name for f in row.DESCRIPTOR.fields])))
+    for name in fields - {"work"}:
+        strange.ClearField(name)
+    if "work" in fields:
+        inner = data.draw(st.sets(st.sampled_from([f.name for f in row.work.DESCRIPTOR.fields])))
+        for name in inner:
+            strange.work.ClearField(name)
+    row.MergeFrom(strange)
+    bench = Bench()
+    node, dropped = bench.rejoin("a", row, await a_row())
+    flights = bench.dispatcher.flights
+    assert len(flights) + len(dropped) == 2
+    assert sorted(node.backlog.row_ids) == sorted(flights)
+    assert node.backlog.drained_s() < float("inf")
+    bench.done(node, row.work)
+    bench.pass_time(30.0)
+    assert not bench.dispatcher.flights
+    counters = bench.dispatcher.counters
+    assert counters.accepted == counters.answered + counters.cancelled + counters.failed
 
 
 @UNHURRIED

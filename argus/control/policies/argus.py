@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from argus.control.admission import NO_NODE, SHORTEST_RETRY_S, check_possible
 from argus.control.choices import Choices, choices_of
@@ -174,6 +174,17 @@ class ArgusPolicy:
             margin=self._margins.largest,
             plan_age_s=self._pricing.age_s(now_s),
         )
+
+    def state(self, now_s: float) -> dict[str, Any]:
+        """Return what was learned of rows and of what comes, ready for JSON."""
+        return {"margins": self._margins.state(), "pricing": self._pricing.state(now_s)}
+
+    def restore(self, state: Mapping[str, Any], at_s: float) -> None:
+        """Go on with it; see `argus.control.policy.Lasting`."""
+        margins, pricing = Margins(self._options.margin_share), dict(state["pricing"])
+        margins.restore(state["margins"])
+        self._pricing.restore(pricing, at_s)
+        self._margins.restore(state["margins"])
 
     # -- decisions ------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the tests of this folder, and an empty database for each that wants one."""
+"""An empty database for each test of this folder that wants one."""
 
 from __future__ import annotations
 
@@ -13,13 +13,6 @@ import pytest
 from local_postgres import LocalPostgres
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[LocalPostgres]:
-    server = LocalPostgres()
-    yield server
-    server.close()
 
 
 @pytest.fixture

@@ -142,3 +142,10 @@ def test_what_comparing_live_pictures_shows_comes_before_the_nodes() -> None:
         "levels",
         "  quality  steps  answered  level",
     ]
+
+
+def test_who_leads_is_said_where_others_stand_by() -> None:
+    lead = admin_pb2.LeadershipStatus(epoch=3, since_s=61.0, waiting=1)
+    lines = describe(admin_pb2.GetStatusResponse(leadership=lead))
+    assert "leads for 61 s, epoch 3; 1 waiting to take over" in lines
+    assert not any("leads" in line for line in describe(admin_pb2.GetStatusResponse()))

@@ -146,6 +146,53 @@ def test_who_wants_one_attempt_gets_one() -> None:
         trying.wait_s(AWAY)
 
 
+def of_several(**retries: float) -> tuple[Attempts, ManualClock]:
+    clock = ManualClock(100.0)
+    return Attempts(Retries(**retries), None, "r-1", clock, random.Random(0), servers=3), clock
+
+
+def test_all_servers_are_asked_before_the_first_wait_and_between_two() -> None:
+    trying, _ = of_several(first_wait_s=0.2)
+    waits = [trying.wait_s(AWAY) for _ in range(6)]
+    assert [wait > 0 for wait in waits] == [False, False, True] * 2
+    assert 0.1 <= waits[2] <= 0.2
+    assert 0.2 <= waits[5] <= 0.4
+
+
+def test_one_of_several_servers_is_waited_for_even_by_what_was_not_accepted() -> None:
+    trying, clock = of_several(attempts=2)
+    assert PATIENCE_S <= lost_for_s(trying, clock, AWAY) <= PATIENCE_S + 1
+
+
+def test_who_asks_several_servers_for_no_picture_is_told_sooner() -> None:
+    clock = ManualClock(100.0)
+    trying = Attempts(Retries(attempts=4), None, "", clock, random.Random(0), servers=2)
+    assert lost_for_s(trying, clock, AWAY) < 2.0
+
+
+def test_a_full_server_of_several_is_asked_as_often_as_a_single_one() -> None:
+    trying, clock = of_several(attempts=2)
+    trying.wait_s(AWAY)
+    full = OverloadedError("full", 0.1)
+    clock.advance(trying.wait_s(full))
+    with pytest.raises(OverloadedError):
+        trying.wait_s(full)
+
+
+def test_who_wants_one_attempt_asks_each_server_once() -> None:
+    trying, _ = of_several(attempts=1)
+    assert trying.wait_s(AWAY) == trying.wait_s(AWAY) == 0.0
+    with pytest.raises(UnavailableError):
+        trying.wait_s(AWAY)
+
+
+def test_a_name_may_be_unknown_to_the_next_server_after_a_loss() -> None:
+    trying, _ = of_several()
+    trying.received()
+    assert trying.wait_s(AWAY) == 0.0
+    assert trying.wait_s(NotFoundError("variant", "base", [])) > 0
+
+
 def test_without_a_deadline_there_is_no_timeout() -> None:
     trying, clock = attempts()
     clock.advance(1e6)

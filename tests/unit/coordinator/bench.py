@@ -10,6 +10,7 @@ from argus.config import CacheConfig, CoordinatorConfig
 from argus.control import policies
 from argus.control.levels import LevelProfile
 from argus.control.predictor import LevelMeans, QualityPredictor
+from argus.coordinator.adoption import Adoption
 from argus.coordinator.catalog import Catalog
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.membership import Member, Membership
@@ -84,6 +85,14 @@ class Bench:
             policies.make(self.config.policy),
             self.reuse,
         )
+        self.adoption = Adoption(
+            self.clock,
+            self.config,
+            self.dispatcher,
+            self.catalog,
+            predictor or LevelMeans(),
+            "this",
+        )
         self.reports = Reports(self.clock, self.dispatcher, self.reuse)
         self.watchdog = Watchdog(
             self.clock, self.membership, self.dispatcher, self.config.node_wait_s
@@ -114,6 +123,15 @@ class Bench:
         member = self.membership.join(node, node_info_to_proto(node))
         self.dispatcher.pump()
         return member
+
+    def rejoin(self, name: str, *held: cluster_pb2.HeldRow) -> tuple[Member, list[str]]:
+        """Let a node join that brings rows along; return it, and the requests it is to drop."""
+        node = info(name)
+        self.catalog.learn(node, self.membership.holds)
+        member = self.membership.join(node, node_info_to_proto(node))
+        dropped = self.adoption.take(member, held)
+        self.dispatcher.pump()
+        return member, [row.request_id for row in dropped]
 
     def submit(self, request_id: str = "r", **fields: Any) -> Subscription:
         request = ImageRequest(request_id=request_id, prompt="a red circle", **fields)

@@ -143,6 +143,16 @@ def test_trailers_stay_small_whatever_was_asked_for() -> None:
             "cannot reach h:1: Stream removed (Socket closed)",
         ),
         (
+            Failure(grpc.StatusCode.INTERNAL, "Internal error from Core"),
+            errors.UnavailableError,
+            "cannot reach h:1: Internal error from Core",
+        ),
+        (
+            Failure(grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2"),
+            errors.InternalError,
+            "Received RST_STREAM with error code 2",
+        ),
+        (
             Failure(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"),
             errors.DeadlineError,
             "Deadline Exceeded",

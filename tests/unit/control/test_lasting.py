@@ -1,0 +1,70 @@
+"""A policy goes on where another process was: the same price for the same backlog."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from argus.control.fleet import Fleet
+from argus.control.policies.argus import ArgusPolicy
+from argus.control.policy import Lasting
+from tests.unit.control.build import node
+from tests.unit.control.deciding import LADDER, fleet_of, task
+
+
+def seen(requests: int) -> tuple[ArgusPolicy, Fleet]:
+    """Return a policy that has seen so many requests, one each second, and has planned."""
+    policy, fleet = ArgusPolicy(), fleet_of([node("a"), node("b")])
+    for second in range(requests):
+        come = task(LADDER, 30.0, float(second))
+        policy.admit(come, fleet, float(second))
+        policy.withdraw(come)
+    policy.plan(fleet, float(requests))
+    return policy, fleet
+
+
+def test_the_price_goes_on_as_if_nothing_had_happened() -> None:
+    old, fleet = seen(64)
+    assert isinstance(old, Lasting)
+    new = ArgusPolicy()
+    # The other process's clock is 1,000 s ahead.
+    new.restore(json.loads(json.dumps(old.state(64.0))), 1064.0)
+    before, after = old.figures(70.0), new.figures(1070.0)
+    assert after.arrivals_per_s == pytest.approx(before.arrivals_per_s, rel=0.15)
+    assert after.load == pytest.approx(before.load, rel=0.15)
+    assert after.plan_age_s == pytest.approx(before.plan_age_s)
+    prices = []
+    for policy, now_s in ((old, 70.0), (new, 1070.0)):
+        late = task(LADDER, 30.0, now_s)
+        policy.admit(late, fleet, now_s)
+        choices = policy._entries[late.id].choices
+        prices.append(policy._pricing.price(choices, 500.0, 2, now_s))
+    assert prices[0] > 0
+    assert prices[1] == pytest.approx(prices[0], rel=0.1)
+
+
+def test_little_is_kept_before_anything_was_seen() -> None:
+    new = ArgusPolicy()
+    new.restore(json.loads(json.dumps(ArgusPolicy().state(0.0))), 0.0)
+    assert new.figures(0.0).plan_age_s is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("whole_s", math.nan),
+        ("rate", [-1.0, 5.0]),
+        ("mix", [[1.0]]),
+        ("curve", {"width_s": 1.0, "prices": [[0.0]], "choices": [[0]], "nodes": 1}),
+    ],
+)
+def test_what_makes_no_sense_is_refused_and_nothing_of_it_taken(field: str, value: object) -> None:
+    state = json.loads(json.dumps(seen(64)[0].state(64.0)))
+    state["pricing"][field] = value
+    new = ArgusPolicy()
+    with pytest.raises((ValueError, KeyError)):
+        new.restore(state, 0.0)
+    assert new._pricing.curve is None
+    assert new.figures(0.0).arrivals_per_s == 0.0
