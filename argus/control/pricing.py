@@ -67,16 +67,20 @@ class Pricing:
     def arrive(self, choices: Choices, slack_s: float, now_s: float) -> None:
         """Count a new request; without a deadline its slack is infinite."""
         if not len(self._prices):
-            self._whole_s = choices.costs[0].work_s
-            self._prices = RELATIVE_PRICES / self._whole_s
-            self._price_list = self._prices.tolist()
-            self._waiting = np.zeros(len(self._prices))
+            self._look_at(choices.costs[0].work_s)
         self.rate.arrive(now_s)
         self._recent.append(choices)
         if slack_s < math.inf:
             self._new += 1
             old = self._slack_s or slack_s
             self._slack_s = old + _EWMA_OF_SLACK * (slack_s - old)
+
+    def _look_at(self, whole_s: float) -> None:
+        """Settle the prices that are looked at, by the work of a whole request."""
+        self._whole_s = whole_s
+        self._prices = RELATIVE_PRICES / whole_s
+        self._price_list = self._prices.tolist()
+        self._waiting = np.zeros(len(self._prices))
 
     def wait(self, choices: Choices) -> None:
         """Count a task that waits."""
@@ -243,9 +247,8 @@ class Pricing:
         nodes, planned = int(curve["nodes"]), float(curve["planned_price"])
         self._solved_s = at_s - float(curve["age_s"])
         self.curve, self._nodes, self.planned_price = solved, nodes, planned
-        self._whole_s, self._slack_s = whole_s, slack_s
-        self._prices = RELATIVE_PRICES / whole_s
-        self._waiting = np.zeros(len(self._prices))
+        self._slack_s = slack_s
+        self._look_at(whole_s)
         self._earlier = mix
         self.rate.restore(rate, seen_s, forecast, at_s)
 

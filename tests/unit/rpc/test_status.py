@@ -149,8 +149,8 @@ def test_trailers_stay_small_whatever_was_asked_for() -> None:
         ),
         (
             Failure(grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2"),
-            errors.InternalError,
-            "Received RST_STREAM with error code 2",
+            errors.UnavailableError,
+            "the connection to h:1 broke: Received RST_STREAM with error code 2",
         ),
         (
             Failure(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"),
@@ -165,7 +165,7 @@ def test_trailers_stay_small_whatever_was_asked_for() -> None:
         (
             Failure(grpc.StatusCode.INTERNAL, "Internal error from Core", None),
             errors.UnavailableError,
-            "the connection to h:1 broke: Internal error from Core",
+            "cannot reach h:1: Internal error from Core",
         ),
         (
             Failure(grpc.StatusCode.UNIMPLEMENTED, None, None),
