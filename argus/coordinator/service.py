@@ -80,13 +80,22 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[str], N
     clock = MonotonicClock()
     security = open_security(config, clock)
     tracer = open_tracer(config.tracing, "argus-coordinator")
-    if config.coordinator.standby:
-        leadership = _open_leadership(config, clock)
-        await take_turns(
-            lambda: _make(config, clock, security, tracer, leadership), leadership, stop, on_ready
-        )
-        return
-    coordinator = _make(config, clock, security, tracer)
+    try:
+        if config.coordinator.standby:
+            leadership = _open_leadership(config, clock)
+            await take_turns(
+                lambda: _make(config, clock, security, tracer, leadership),
+                *(leadership, stop, on_ready),
+            )
+        else:
+            await _serve_alone(_make(config, clock, security, tracer), stop, on_ready)
+    finally:
+        await asyncio.to_thread(tracer.close)
+
+
+async def _serve_alone(
+    coordinator: Coordinator, stop: asyncio.Event, on_ready: Callable[[str], None]
+) -> None:
     address = await coordinator.start()
     try:
         async with coordinator.shown():
@@ -94,7 +103,6 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[str], N
             await stop.wait()
     finally:
         await coordinator.stop()
-        await asyncio.to_thread(tracer.close)
 
 
 def _open_leadership(config: Config, clock: Clock) -> Leadership:
