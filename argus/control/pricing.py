@@ -60,6 +60,7 @@ class Pricing:
         self._slack_s = 0.0
         self._new = 0
         self._whole_s = 0.0
+        self._grid_s = 0.0
         self._nodes = 0
         self._solved_s = 0.0
         self._rows: dict[int, list[float]] = {}
@@ -77,7 +78,7 @@ class Pricing:
 
     def _look_at(self, whole_s: float) -> None:
         """Settle the prices that are looked at, by the work of a whole request."""
-        self._whole_s = whole_s
+        self._whole_s = self._grid_s = whole_s
         self._prices = RELATIVE_PRICES / whole_s
         self._price_list = self._prices.tolist()
         self._waiting = np.zeros(len(self._prices))
@@ -197,6 +198,7 @@ class Pricing:
         state: dict[str, Any] = {
             "rate": self.rate.state(now_s),
             "whole_s": self._whole_s,
+            "grid_s": self._grid_s,
             "slack_s": self._slack_s,
             "mix": [[float(f"{x:.6g}") for x in row] for row in mix],
         }
@@ -222,14 +224,14 @@ class Pricing:
             return
         whole_s, mix = float(state["whole_s"]), np.array(state["mix"], np.float64)
         rate, seen_s, forecast = map(float, state["rate"])
-        slack_s = float(state["slack_s"])
-        numbers = np.array([whole_s, rate, seen_s, forecast, slack_s])
+        slack_s, grid_s = float(state["slack_s"]), float(state["grid_s"])
+        numbers = np.array([whole_s, grid_s, rate, seen_s, forecast, slack_s])
         if mix.shape != (3, len(RELATIVE_PRICES)) or not (
             np.isfinite(mix).all() and np.isfinite(numbers).all() and (numbers >= 0).all()
         ):
             raise ValueError("the mix of requests makes no sense")
         curve = state.get("curve")
-        if whole_s <= 0 or rate <= 0 or curve is None:
+        if whole_s <= 0 or grid_s <= 0 or rate <= 0 or curve is None:
             return
         solved = PriceCurve(
             float(curve["width_s"]),
@@ -248,7 +250,8 @@ class Pricing:
         self._solved_s = at_s - float(curve["age_s"])
         self.curve, self._nodes, self.planned_price = solved, nodes, planned
         self._slack_s = slack_s
-        self._look_at(whole_s)
+        self._look_at(grid_s)
+        self._whole_s = whole_s
         self._earlier = mix
         self.rate.restore(rate, seen_s, forecast, at_s)
 

@@ -135,20 +135,21 @@ class Adoption:
             InvalidArgumentError: it makes no sense on this node.
         """
         offer = self._reader().offer(row.work)
-        if not member.backlog.holds(offer.row.variant):
-            raise InvalidArgumentError("variant", f"the node does not hold {offer.row.variant!r}")
+        if offer.row.variant not in member.backlog.variants:
+            raise InvalidArgumentError("variant", f"the node does not have {offer.row.variant!r}")
         return offer
 
     def _bring(
         self, member: Member, row: cluster_pb2.HeldRow, flight: Flight, offer: Offer
     ) -> None:
         now_s = self._clock.now()
-        if row.HasField("started") and offer.near is not None and not row.started.skipped:
-            flight.missed = True
+        has_begun = row.HasField("started")
+        missed = has_begun and offer.near is not None and not row.started.skipped
         finish_s = member.backlog.idle_s(offer.row)
         decision = Decision(offer, member.name, finish_s)
         self._dispatcher.bring(flight, member, decision, row.work.attempt)
-        if flight.missed:
+        flight.missed = missed
+        if missed:
             member.backlog.reshape(flight.id, offer.whole)
         if row.HasField("started"):
             member.backlog.start(flight.id)

@@ -140,7 +140,7 @@ class Dispatcher:
         """
         if len(self._flights) >= self._config.max_in_flight:
             self.before_accept()
-        if len(self._flights) < self._config.max_in_flight:
+        if self._crowd.may_enter(request.tenant, self._clock.now()):
             return
         error = OverloadedError(
             f"{len(self._flights)} requests are in flight, as many as are allowed",
@@ -306,6 +306,7 @@ class Dispatcher:
         work = work_to_proto(flight.resolved(), flight.remaining_s(now_s), claim_of(flight, now_s))
         work.traceparent = flight.trace.traceparent
         member.send(cluster_pb2.JoinResponse(work=work))
+        self._quarantine.sent(flight)
 
     def seek_places(self) -> None:
         """Let the policy have the requests that it does not know and no node has."""
@@ -317,6 +318,8 @@ class Dispatcher:
                     flight.task, self._membership.fleet, now_s
                 )
                 flight.in_policy = True
+                if flight.strikes:
+                    self._quarantine.take(flight)
             except (UnavailableError, OverloadedError):
                 self._stray.append(flight)
             except DeadlineError as error:

@@ -51,6 +51,13 @@ class Quarantine:
         for flight in self._loose.values():
             flight.task.avoid = self._to_avoid(flight, nodes)
 
+    def sent(self, flight: Flight) -> None:
+        """Keep the others off the node that a request was sent to; any other is ignored."""
+        if flight.id in self._loose and flight.node is not None:
+            for other in self._loose.values():
+                if other is not flight:
+                    other.task.avoid = {*other.task.avoid, flight.node}
+
     @property
     def _waiting(self) -> int:
         """Requests let go of that no node has yet."""

@@ -120,6 +120,10 @@ class PipelineAdapter(Protocol):
         """
         ...
 
+    def decode_unrounded(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return what `decode` rounds to pixels, (n, 3, height, width) of the decoder's type."""
+        ...
+
     def preview(self, latents: torch.Tensor) -> torch.Tensor:
         """Turn latents (channels, h, w) into a thumbnail, uint8 (h, w, 3), without the VAE.
 

@@ -119,6 +119,11 @@ class LoadedPipeline:
             return to_pixels(decode_tiled(self._vae_decode, scaled, self.tile, self._vae_scale))
         return to_pixels(self._vae_decode(scaled))
 
+    @torch.inference_mode()
+    def decode_unrounded(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return what `decode` rounds to pixels, (n, 3, height, width)."""
+        return self._vae_decode(self._to_vae(latents).to(self.decode_dtype))
+
     def _vae_decode(self, latents: torch.Tensor) -> torch.Tensor:
         image: torch.Tensor = self._modules["vae"].decode(latents, return_dict=False)[0]
         return image

@@ -1,9 +1,11 @@
 """Lane buckets: the sizes a forward is padded to, found by measurement.
 
 Numerical libraries pick another kernel, with another order of summation, for another batch size.
-An image would then depend on who shares its batch. The probe runs every size up to the limit and
-keeps the largest family of sizes whose outputs are equal bit for bit in every lane; forwards are
-padded up to the next size of that family, so a row's picture is the same alone or in company.
+An image would then depend on who shares its batch. Some also have another kernel for the last rows
+of a product, so that it would depend on its lane. The probe runs every size up to the limit, with
+its rows in several orders, and keeps the largest family of sizes whose outputs are equal bit for
+bit, in every lane; forwards are padded up to the next size of that family, so a row's picture is
+the same alone or in company.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -84,7 +86,7 @@ def probe_buckets(
     Args:
         adapter: the variant.
         max_lanes: lanes of the widest forward.
-        repeats: timed runs of a size, after one that is not.
+        repeats: timed runs of a size, after one that is not, each with the rows in another order.
         now_s: the clock.
         forward: how forwards are run; None: by the adapter itself.
 
@@ -104,10 +106,11 @@ def probe_buckets(
         for name, rest in adapter.conditioning.items()
     }
 
-    def run(lanes: int) -> tuple[torch.Tensor, float]:
+    def run(lanes: int, order: torch.Tensor | None = None) -> tuple[torch.Tensor, float]:
+        rows = slice(lanes) if order is None else order.to(adapter.device)
+        own = {name: tensor[rows] for name, tensor in texts.items()}
         start_s = now_s()
-        own = {name: tensor[:lanes] for name, tensor in texts.items()}
-        out = forward(latents[:lanes], times[:lanes], own).float().cpu()
+        out = forward(latents[rows], times[rows], own).float().cpu()
         return out, now_s() - start_s
 
     run(1)
@@ -116,13 +119,18 @@ def probe_buckets(
     sizes_tried = probe_sizes(max_lanes, slow and shape[1] * shape[2] > SMALL_LATENT)
     log.info("warming %s up with %s lanes", adapter.info.name, describe(sizes_tried))
     outputs: dict[int, torch.Tensor] = {}
+    by_lane: set[int] = set()
     seconds: dict[int, float] = {}
     for lanes in sizes_tried:
         taken_s = []
         try:
-            for _ in range(1 if slow else repeats + 1):
-                outputs[lanes], last_s = run(lanes)
+            outputs[lanes], first_s = run(lanes)
+            taken_s.append(first_s)
+            for order in _orders(lanes)[: 0 if slow else repeats]:
+                out, last_s = run(lanes, order)
                 taken_s.append(last_s)
+                if not torch.equal(out, outputs[lanes][order]):
+                    by_lane.add(lanes)
         except torch.OutOfMemoryError:
             if lanes <= ONE_GUIDED_ROW:
                 raise
@@ -131,7 +139,7 @@ def probe_buckets(
             break
         # The first run of a size may compile or allocate.
         seconds[lanes] = min(taken_s[1:] or taken_s)
-    sizes, exact = choose_sizes(outputs)
+    sizes, exact = choose_sizes(outputs, by_lane)
     return Buckets(sizes, exact, _costs(sizes, seconds))
 
 
@@ -162,21 +170,30 @@ def _costs(sizes: tuple[int, ...], seconds: Mapping[int, float]) -> StepCosts:
     return StepCosts(sizes, tuple(cost))
 
 
-def choose_sizes(outputs: dict[int, torch.Tensor]) -> tuple[tuple[int, ...], bool]:
+def _orders(lanes: int) -> list[torch.Tensor]:
+    """Return orders of the lanes in which most have another place than in any other order."""
+    ascending = torch.arange(lanes)
+    return [ascending.roll(1), ascending.flip(0), ascending.roll(lanes // 2)]
+
+
+def choose_sizes(
+    outputs: dict[int, torch.Tensor], by_lane: Collection[int] = ()
+) -> tuple[tuple[int, ...], bool]:
     """Return the sizes to use and whether they agree bit for bit.
 
     Args:
         outputs: by lane count, the outputs (lanes, …) for the same leading inputs.
+        by_lane: lane counts with which a row's output depends on its lane.
     """
     families: list[list[int]] = []
-    for lanes in sorted(outputs):
+    for lanes in sorted(outputs.keys() - set(by_lane)):
         for family in families:
             if _agree(outputs[family[0]], outputs[lanes]):
                 family.append(lanes)
                 break
         else:
             families.append([lanes])
-    best = max(families, key=lambda f: (len(f), f[-1]))
+    best = max(families, key=lambda f: (len(f), f[-1]), default=[0])
     widest = max(outputs)
     # A guided row needs two lanes; a family of one would pad every forward to the widest.
     if best[-1] >= 2 and (len(best) > 1 or widest == 2):

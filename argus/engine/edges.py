@@ -38,6 +38,8 @@ def probe_decode(adapter: PipelineAdapter, most: int = 4, repeats: int = 3) -> i
 
     It is the largest number up to `most` that gives every picture as if it were decoded alone, for
     that must not depend on whose pictures are finished at the same moment, and that is faster.
+    What is compared is not rounded yet: a difference that moves no pixel of these pictures moves
+    one of others.
     """
     channels, height, width = adapter.latent_shape(adapter.info.width, adapter.info.height)
     if height * width > BATCHED_LATENTS:
@@ -45,11 +47,16 @@ def probe_decode(adapter: PipelineAdapter, most: int = 4, repeats: int = 3) -> i
     generator = torch.Generator("cpu").manual_seed(0)
     latents = torch.randn((most, channels, height, width), generator=generator)
     latents = latents.to(adapter.device)
-    alone = [adapter.decode(latents[i : i + 1])[0] for i in range(most)]
+    alone = [adapter.decode_unrounded(latents[i : i + 1])[0] for i in range(most)]
     best, best_s = 1, _seconds(adapter, latents[:1], repeats)
     for n in range(2, most + 1):
-        together = adapter.decode(latents[:n])
-        if not all(torch.equal(a, b) for a, b in zip(together, alone, strict=False)):
+        orders = [list(range(n)), list(range(n))[::-1], [*range(1, n), 0]]
+        together = [(adapter.decode_unrounded(latents[order]), order) for order in orders]
+        if not all(
+            torch.equal(picture, alone[i])
+            for pictures, order in together
+            for picture, i in zip(pictures, order, strict=True)
+        ):
             # Smaller numbers come by as well, when fewer are waiting.
             break
         each_s = _seconds(adapter, latents[:n], repeats) / n

@@ -168,6 +168,7 @@ class Rows:
             self._forget((name.request_id, name.attempt))
         self._outbox, self._run = outbox, run
         for row_id, row in self._held.items():
+            row.run = run
             if row.end is not None:
                 outbox.put(row.end)
             elif row.started is not None and not row.told:

@@ -99,15 +99,21 @@ class ArgusPolicy:
     def admit(self, task: Task, fleet: Fleet, now_s: float) -> Decision:
         """Take a new task; see `argus.control.policy.Policy`."""
         moment = self._moment(fleet, now_s)
-        choices = self._choices(task, fleet, self._hits.may_try(now_s))
+        # One that was decided for before was counted then, and is not let go: it lost its node.
+        is_new = task.decision is None
+        states = self._hits.trusted or (
+            any(offer.near is not None for offer in task.offers) and self._hits.may_try(now_s)
+        )
+        choices = self._choices(task, fleet, states)
         remaining_s = task.deadline_at_s - now_s
         check_possible(None if choices is None else choices.idle_s, remaining_s)
         assert choices is not None, "check_possible raises where there are none"
         entry = Waiting(task, choices, urgency(task))
-        self._pricing.arrive(choices, remaining_s, now_s)
+        if is_new:
+            self._pricing.arrive(choices, remaining_s, now_s)
         decision = self._at_once(entry, moment)
         if decision is None:
-            if self._options.shed and remaining_s < math.inf:
+            if self._options.shed and remaining_s < math.inf and is_new:
                 self._make_way(entry, moment)
             decision = self._expected(entry, moment)
         if not self._options.late_binding:
