@@ -42,6 +42,8 @@ DETAILS_KEY = "grpc-status-details-bin"
 DOMAIN = "argus"
 BROKEN = frozenset({"Internal error from Core", "Stream removed"})
 """What gRPC itself says, under other codes than UNAVAILABLE, where a connection broke."""
+SERVER_LEAVES = "CANCELLED"
+"""What gRPC says where the other side ended a call without a word."""
 INTERNAL_MESSAGE = "internal error; the server's log has the details"
 
 # Peers refuse trailers above 8 KiB by default, and the message travels percent-encoded.
@@ -186,6 +188,9 @@ def from_rpc_error(error: RpcFailure, server: str = "the server") -> ArgusError:
         return OverloadedError(message, retry_after_s)
     if not details and (code is grpc.StatusCode.UNAVAILABLE or message in BROKEN):
         return UnavailableError(f"cannot reach {server}: {_last_cause(message)}")
+    if code is grpc.StatusCode.CANCELLED and not details and message == SERVER_LEAVES:
+        # A server that stops ends calls so that it has not answered; nobody here gave up.
+        return UnavailableError(f"{server} ended the call: it is stopping")
     if code is grpc.StatusCode.INTERNAL and not details:
         # A peer's own says more. This is gRPC's word for a stream that broke under a write, which
         # hides the status that the peer ended it with.

@@ -168,6 +168,16 @@ def test_trailers_stay_small_whatever_was_asked_for() -> None:
             "cannot reach h:1: Internal error from Core",
         ),
         (
+            Failure(grpc.StatusCode.CANCELLED, "", None),
+            errors.UnavailableError,
+            "h:1 ended the call: it is stopping",
+        ),
+        (
+            Failure(grpc.StatusCode.CANCELLED, "Locally cancelled by application!", None),
+            errors.CancelledError,
+            "Locally cancelled by application!",
+        ),
+        (
             Failure(grpc.StatusCode.UNIMPLEMENTED, None, None),
             errors.InternalError,
             "UNIMPLEMENTED",
