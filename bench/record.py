@@ -26,12 +26,20 @@ def circumstances() -> dict[str, Any]:
         device = torch.cuda.get_device_name(0)
     return {
         "date": datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d"),
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", *map(_anywhere, sys.argv)]),
         "device": device,
         "threads": torch.get_num_threads(),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "versions": {name: version(name) for name in PACKAGES},
     }
+
+
+def _anywhere(argument: str) -> str:
+    """Return an argument as it reads on another machine: paths from where the command was run."""
+    path = Path(argument)
+    if not path.is_absolute():
+        return argument
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -14,8 +14,6 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 UsageError = typer.BadParameter.__base__
 """What all errors in arguments are; typer does not export it."""
-PENDING = "standby"
-"""A flag and a section of the settings that are not in every tree yet."""
 
 
 def parsed(arguments: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
@@ -31,10 +29,3 @@ def parsed(arguments: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
             raise UsageError(f"no such command: {arguments[0]}")
         with command.make_context(name, list(rest), parent=context) as inner:
             return name, dict(inner.params)
-
-
-def has_standby() -> bool:
-    """Return whether this tree has a coordinator that can stand by."""
-    group: Any = typer.main.get_command(app)
-    options = {option for p in group.commands["coordinator"].params for option in p.opts}
-    return f"--{PENDING}" in options

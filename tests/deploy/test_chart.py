@@ -22,24 +22,12 @@ from argus.node.health import NodeHealth
 from argus.rpc.address import parse_address
 from argus.rpc.health import SERVICES
 from tests.deploy.chart import CASES, CHART, ROLES, Object, Pod, Values, of_kind, pods, rendered
-from tests.deploy.command_line import has_standby, parsed
+from tests.deploy.command_line import parsed
 from tests.unit.coordinator.bench import info
 from tests.unit.node.test_health import Engine
 
 KUBERNETES = ("1.27", "1.32", "1.37")
 ALL = pytest.mark.parametrize("values", CASES.values(), ids=CASES)
-SERVED = [
-    pytest.param(
-        values,
-        id=name,
-        marks=pytest.mark.skipif(
-            "standby" in values and not has_standby(),
-            reason="this tree's coordinator cannot stand by yet: no --standby, no [standby]",
-        ),
-    )
-    for name, values in CASES.items()
-]
-PROCESSES = pytest.mark.parametrize("values", SERVED)
 
 
 @ALL
@@ -67,7 +55,7 @@ def test_the_schemas_would_notice_a_field_that_does_not_exist() -> None:
         kubernetes_validate.validate(node, KUBERNETES[-1], strict=True)
 
 
-@PROCESSES
+@ALL
 def test_every_command_line_is_one_that_argus_takes(values: Values) -> None:
     for role, pod in pods(rendered(values)).items():
         names = []
@@ -88,7 +76,7 @@ def settings_of(pod: Pod, folder: Path) -> Config:
     return load_config(file, pod.environment)
 
 
-@PROCESSES
+@ALL
 def test_the_settings_are_ones_that_argus_takes(values: Values, tmp_path: Path) -> None:
     found = pods(rendered(values))
     for pod in found.values():
@@ -106,7 +94,7 @@ def test_the_settings_are_ones_that_argus_takes(values: Values, tmp_path: Path) 
                 assert getattr(getattr(config, section), name) == value
 
 
-@PROCESSES
+@ALL
 def test_every_file_that_a_process_opens_is_mounted_for_it(values: Values, tmp_path: Path) -> None:
     """And no other's: a node sees no keys of clients, nobody another's private key."""
     for role, pod in pods(rendered(values)).items():

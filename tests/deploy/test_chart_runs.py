@@ -11,7 +11,6 @@ import pytest
 from local_postgres import LocalPostgres
 
 from tests.deploy.chart import Values, pods, rendered
-from tests.deploy.command_line import has_standby
 from tests.deploy.machine import ALIVE, READY, STARTED, Machine, Running, generated, mount
 
 VALUES: Values = {
@@ -68,7 +67,6 @@ def test_a_release_is_probed_serves_and_ends(tmp_path: Path, tiny_folders: dict[
             pod.end()
 
 
-@pytest.mark.skipif(not has_standby(), reason="this tree's coordinator cannot stand by yet")
 def test_a_release_goes_on_when_its_leader_is_killed(
     tmp_path: Path, tiny_folders: dict[str, Path]
 ) -> None:
