@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from argus.rpc.bundles import bundle, gather, unbundle
 from argus.rpc.channel import open_channel
 from argus.rpc.convert_cluster import node_info_to_proto
 from argus.rpc.loop import run
@@ -83,6 +84,7 @@ class QuickNode:
         async with open_channel(coordinator) as channel:
             call = ClusterServiceStub(channel).Join()  # type: ignore[no-untyped-call]
             hello = node_info_to_proto(self._info)
+            hello.reads_bundles = True
             await call.write(cluster_pb2.JoinRequest(hello=hello))
             welcome = (await call.read()).welcome
             tasks = [
@@ -92,8 +94,9 @@ class QuickNode:
             joined()
             try:
                 while (message := await call.read()) is not EOF:
-                    if message.WhichOneof("message") == "work":
-                        self._take(message.work)
+                    for each in unbundle(message):
+                        if each.WhichOneof("message") == "work":
+                            self._take(each.work)
             finally:
                 for task in tasks:
                     task.cancel()
@@ -120,8 +123,11 @@ class QuickNode:
         self._outbox.put_nowait(cluster_pb2.JoinRequest(event=said))
 
     async def _send(self, call: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]
-        while True:
-            await call.write(await self._outbox.get())
+        while (first := await self._outbox.get()) is not None:
+            await call.write(bundle(gather(first, self._waiting)))
+
+    def _waiting(self) -> cluster_pb2.JoinRequest | None:
+        return None if self._outbox.empty() else self._outbox.get_nowait()
 
     async def _beat(self, interval_s: float) -> None:
         sequence = 0

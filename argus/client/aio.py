@@ -12,7 +12,7 @@ from typing import Literal, Self, TypeVar, Unpack, overload
 
 import grpc
 
-from argus.client.events import Event, Image, event_from_proto
+from argus.client.events import Event, Image, events_from_proto
 from argus.client.progress import progress_bar
 from argus.client.request import Options, build_request
 from argus.client.result import Failure, ImageResult
@@ -165,8 +165,7 @@ class AsyncClient:
     ) -> AsyncGenerator[Event, None]:
         try:
             async for message in call:
-                event = event_from_proto(message, prompt)
-                if event is not None:
+                for event in events_from_proto(message, prompt):
                     yield event
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, address) from error

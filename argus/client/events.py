@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from argus.client.result import ImageResult, result_from_proto
+from argus.rpc.bundles import unbundle
 from argus.v1 import image_pb2
 
 
@@ -67,6 +69,14 @@ class Image:
 
 
 Event: TypeAlias = Queued | Started | Step | Preview | Warning | Image
+
+
+def events_from_proto(message: image_pb2.GenerateResponse, prompt: str) -> Iterator[Event]:
+    """Iterate over the events that a message holds, without kinds that only a newer SDK knows."""
+    for each in unbundle(message):
+        event = event_from_proto(each, prompt)
+        if event is not None:
+            yield event
 
 
 def event_from_proto(message: image_pb2.GenerateResponse, prompt: str) -> Event | None:

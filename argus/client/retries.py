@@ -94,9 +94,11 @@ class Attempts:
 
     def message(self, request: ImageRequest) -> image_pb2.GenerateRequest:
         """Return the request to send now: its deadline counts from the first attempt."""
-        if self.failed == self._asked == 0:
-            return image_request_to_proto(request)
-        return image_request_to_proto(replace(request, deadline_s=self.remaining_s()))
+        if self.failed or self._asked:
+            request = replace(request, deadline_s=self.remaining_s())
+        message = image_request_to_proto(request)
+        message.reads_bundles = True
+        return message
 
     def received(self) -> None:
         """Take note of an event: the request is accepted and its server alive."""

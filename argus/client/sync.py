@@ -26,7 +26,7 @@ from argus.client.aio import (
     check_map,
     options_at,
 )
-from argus.client.events import Event, Image, event_from_proto
+from argus.client.events import Event, Image, events_from_proto
 from argus.client.progress import progress_bar
 from argus.client.request import Options, build_request
 from argus.client.result import Failure, ImageResult
@@ -256,9 +256,7 @@ class Client:
     ) -> Generator[Event, None, None]:
         try:
             for message in call:
-                event = event_from_proto(message, prompt)
-                if event is not None:
-                    yield event
+                yield from events_from_proto(message, prompt)
         except grpc.RpcError as error:
             raise from_rpc_error(cast(RpcFailure, error), address) from error
 

@@ -25,6 +25,7 @@ from argus.errors import (
     InvalidArgumentError,
     UnauthenticatedError,
 )
+from argus.rpc.bundles import unbundle
 from argus.rpc.convert_cluster import node_info_from_proto
 from argus.rpc.guard import Guard, caller
 from argus.rpc.interceptors import Context
@@ -106,6 +107,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
                 run=self._adoption.run,
                 epoch=self._epoch(),
                 pulse_interval_s=self._config.heartbeat_interval_s,
+                reads_bundles=True,
             )
             yield cluster_pb2.JoinResponse(welcome=welcome)
             await self._on_change()
@@ -173,7 +175,9 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         error: ArgusError | None = None
         try:
             async for request in requests:
-                await self._take(member, request)
+                with self._dispatcher.together():
+                    for each in unbundle(request):
+                        await self._take(member, each)
         except ArgusError as caught:
             error = caught
         except Exception:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from argus.clock import Clock
 from argus.config import CoordinatorConfig
@@ -88,6 +89,8 @@ class Dispatcher:
         """Queued requests that the policy does not know: nodes brought them along and were lost."""
         self._accepted = 0
         self._closed = False
+        self._pumps: int | None = None
+        """Times that `pump` waits to be done; None: it does not wait."""
         self._empty = asyncio.Event()
         self._empty.set()
         self.counters = Counters()
@@ -272,8 +275,25 @@ class Dispatcher:
 
     # -- to nodes -------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Ask the policy once, after all that happens inside the block, what it wants done."""
+        if self._pumps is not None:
+            yield
+            return
+        self._pumps = 0
+        try:
+            yield
+        finally:
+            wanted, self._pumps = self._pumps, None
+            if wanted:
+                self.pump()
+
     def pump(self) -> None:
         """Do what the policy wants done now."""
+        if self._pumps is not None:
+            self._pumps += 1
+            return
         now_s, fleet = self._clock.now(), self._membership.fleet
         self._quarantine.let_go([node for node in fleet if not node.draining])
         for act in self._policy.dispatch(fleet, now_s):

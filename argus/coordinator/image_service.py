@@ -16,6 +16,7 @@ from argus.coordinator.settling import Settling
 from argus.coordinator.subscription import Subscription
 from argus.coordinator.views import live_variants
 from argus.errors import ArgusError, InvalidArgumentError, NotFoundError, UnavailableError
+from argus.rpc.bundles import bundle, gather
 from argus.rpc.convert import image_request_from_proto
 from argus.rpc.interceptors import Context
 from argus.tracing.spans import NO_SPAN, OFF, Kind, Span, Tracer, ending, traceparent_in
@@ -60,9 +61,12 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
                 subscription = await self._submit(wanted, known, came_s, span)
             leaving.callback(self._dispatcher.unsubscribe, subscription)
             async for event in subscription:
-                if self._tracer.on and event.HasField("image"):
-                    _note_image(span, event.image)
-                yield event
+                events = [event]
+                if request.reads_bundles:
+                    events = gather(event, subscription.take_waiting)
+                if self._tracer.on and events[-1].HasField("image"):
+                    _note_image(span, events[-1].image)
+                yield bundle(events)
 
     def _span(self, context: Context) -> Span:
         """Begin the span of a call, which may go on with the caller's trace."""

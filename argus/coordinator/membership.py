@@ -9,6 +9,7 @@ from argus.clock import Clock
 from argus.control.backlog import NodeBacklog
 from argus.control.fleet import Fleet
 from argus.errors import AlreadyExistsError, ArgusError
+from argus.rpc.bundles import bundle, gather
 from argus.types import NodeInfo
 from argus.v1 import cluster_pb2
 
@@ -61,6 +62,7 @@ class Member:
         self._outbox: asyncio.Queue[cluster_pb2.JoinResponse | None]
         # Work and cancels of every row twice over, and the few messages about the node itself.
         self._outbox = asyncio.Queue(maxsize=4 * self.limit + 16)
+        self._closed = False
         self.reads_too_slowly = False
         self.cache_report = cluster_pb2.CacheReport()
         """All that it said, on joining, of its cache; complete when it has said it."""
@@ -154,6 +156,7 @@ class Member:
     def close(self, error: ArgusError | None) -> None:
         """End the stream after what is queued, or at once with `error`."""
         self.end_error = error
+        self._closed = True
         if error is not None:
             while not self._outbox.empty():
                 self._outbox.get_nowait()
@@ -170,7 +173,17 @@ class Member:
 
     async def next_message(self) -> cluster_pb2.JoinResponse | None:
         """Return the next message for the node; None ends the stream."""
-        return await self._outbox.get()
+        first = await self._outbox.get()
+        if first is None or not self.hello.reads_bundles:
+            return first
+        return bundle(gather(first, self._following))
+
+    def _following(self) -> cluster_pb2.JoinResponse | None:
+        """Return a message that waits; what ends the stream stays where it is."""
+        message = None if self._outbox.empty() else self._outbox.get_nowait()
+        if message is None and self._closed:
+            self._outbox.put_nowait(None)
+        return message
 
 
 class Membership:

@@ -43,6 +43,15 @@ class Subscription:
         self._end = end
         self._news.set()
 
+    def take_waiting(self) -> image_pb2.GenerateResponse | None:
+        """Return the next event if it is there already; None also before an error."""
+        if self._events:
+            return self._events.popleft()
+        if self._delivered or self._end is None or isinstance(self._end, ArgusError):
+            return None
+        self._delivered = True
+        return self._end
+
     def _drop_one(self) -> None:
         kinds = [event.WhichOneof("event") in _PROGRESS for event in self._events]
         del self._events[kinds.index(True) if any(kinds) else 0]

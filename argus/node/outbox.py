@@ -42,6 +42,10 @@ class Outbox:
             await self._changed.wait()
         return self._waiting.popitem(last=False)[1]
 
+    def get_nowait(self) -> cluster_pb2.JoinRequest | None:
+        """Return the oldest message; None where none waits."""
+        return self._waiting.popitem(last=False)[1] if self._waiting else None
+
     @staticmethod
     def _key(message: cluster_pb2.JoinRequest) -> object:
         """Return what a later message must share to replace this one."""

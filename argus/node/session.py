@@ -16,6 +16,7 @@ from argus.errors import ArgusError, InternalError, UnavailableError
 from argus.node.outbox import Outbox
 from argus.node.rows import Rows
 from argus.node.translate import heartbeat_message, moved_message
+from argus.rpc.bundles import bundle, gather, unbundle
 from argus.rpc.convert_cluster import node_info_to_proto
 from argus.rpc.dial import Metadata
 from argus.rpc.status import from_rpc_error
@@ -121,7 +122,7 @@ class Session:
 
     async def _greet(self) -> cluster_pb2.Welcome:
         hello = node_info_to_proto(self._info)
-        hello.keeps_rows = True
+        hello.keeps_rows = hello.reads_bundles = True
         hello.held.extend(self._rows.held())
         try:
             async with asyncio.timeout(GREET_S):
@@ -161,7 +162,7 @@ class Session:
         self, welcome: cluster_pb2.Welcome, stop: asyncio.Event, drain_grace_s: float
     ) -> None:
         drain = asyncio.Event()
-        sender = asyncio.create_task(self._send())
+        sender = asyncio.create_task(self._send(welcome.reads_bundles))
         receiver = asyncio.create_task(self._receive(drain))
         tasks = [
             sender,
@@ -201,11 +202,15 @@ class Session:
             log.warning("leaving with %d rows unfinished", self._rows.unfinished)
         self._outbox.close()
 
-    async def _send(self) -> None:
+    async def _send(self, bundles: bool) -> None:
         try:
             while (message := await self._outbox.get()) is not None:
-                await self._call.write(message)
-                self._rows.sent(message)
+                messages = [message]
+                if bundles:
+                    messages = gather(message, self._outbox.get_nowait)
+                await self._call.write(bundle(messages))
+                for message in messages:
+                    self._rows.sent(message)
             await self._call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             # What a write to an ended stream raises says nothing; how the stream ended does.
@@ -214,16 +219,20 @@ class Session:
     async def _receive(self, drain: asyncio.Event) -> None:
         while (message := await self._call.read()) is not EOF:
             self._heard = True
-            kind = message.WhichOneof("message")
-            if kind == "work":
-                self._rows.take(message.work)
-            elif kind == "cancel":
-                self._rows.cancel(message.cancel.request_id, message.cancel.attempt)
-            elif kind == "drain":
-                drain.set()
-            elif kind == "move":
-                self._move(message.move)
+            for each in unbundle(message):
+                self._take(each, drain)
         await self._raise_status()
+
+    def _take(self, message: cluster_pb2.JoinResponse, drain: asyncio.Event) -> None:
+        kind = message.WhichOneof("message")
+        if kind == "work":
+            self._rows.take(message.work)
+        elif kind == "cancel":
+            self._rows.cancel(message.cancel.request_id, message.cancel.attempt)
+        elif kind == "drain":
+            drain.set()
+        elif kind == "move":
+            self._move(message.move)
 
     def _move(self, asked: cluster_pb2.MoveVariants) -> None:
         """Have the engine move variants; the answer is sent when it is done."""

@@ -18,6 +18,7 @@ from argus.errors import (
     UnauthenticatedError,
 )
 from argus.rpc.dial import AUTHORIZATION, BEARER
+from argus.rpc.remade import Remade
 from argus.rpc.rules import RULES, Rule
 from argus.rpc.utf8 import MalformedRequest
 
@@ -63,6 +64,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._now_unix_s = now_unix_s
         self._logged_s = -LOG_EVERY_S
         self._unlogged = 0
+        self._within = Remade(_within)
 
     async def intercept_service(
         self,
@@ -77,10 +79,9 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             self._log(method, error)
             return refusal(error)
         handler = await continuation(handler_call_details)
-        rule = RULES.get(method)
-        if handler is None or rule is None:
+        if handler is None or method not in RULES:
             return handler
-        return _within(handler, rule.request_bytes)
+        return self._within(handler, method)
 
     def still_holds(self, identity: Identity) -> bool:
         """Return whether a call that was let in as `identity` would be let in now."""
@@ -145,8 +146,9 @@ def refusal(error: ArgusError) -> Handler:
     return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-def _within(handler: Handler, most: int) -> Handler:
-    """Return the handler with longer requests refused before they are parsed."""
+def _within(handler: Handler, method: str) -> Handler:
+    """Return the handler with requests that RULES call too long refused before they are parsed."""
+    most = RULES[method].request_bytes
     parse = handler.request_deserializer
 
     def read(data: bytes) -> Any:

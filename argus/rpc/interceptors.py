@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 
 from argus.errors import ArgusError
+from argus.rpc.remade import Remade
 from argus.rpc.status import to_status
 from argus.rpc.utf8 import MalformedRequest, tolerant
 from argus.v1 import image_pb2
@@ -30,6 +31,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     being sent is closed, so clean-up belongs into `finally`.
     """
 
+    def __init__(self) -> None:
+        self._mapped = Remade(_mapped_handler)
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
@@ -39,7 +43,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         handler = await continuation(handler_call_details)
         if handler is None:
             return None  # gRPC answers UNIMPLEMENTED
-        return _mapped_handler(handler, str(handler_call_details.method))
+        return self._mapped(handler, str(handler_call_details.method))
 
 
 def _mapped_handler(handler: Handler, method: str) -> Handler:

@@ -71,6 +71,7 @@ class JoinRequest(message.Message):
     DRAINING_FIELD_NUMBER: builtins.int
     CACHE_FIELD_NUMBER: builtins.int
     MOVED_FIELD_NUMBER: builtins.int
+    MORE_FIELD_NUMBER: builtins.int
     @builtins.property
     def hello(self) -> NodeHello:
         """First, and only once."""
@@ -95,6 +96,12 @@ class JoinRequest(message.Message):
     def moved(self) -> VariantsMoved:
         """Answer to an order to move variants."""
 
+    @builtins.property
+    def more(self) -> containers.RepeatedCompositeFieldContainer[JoinRequest]:
+        """Instead of one message: several that were waiting, in order, none of which has `more` itself.
+        Only to a coordinator that reads bundles.
+        """
+
     def __init__(
         self,
         *,
@@ -104,10 +111,11 @@ class JoinRequest(message.Message):
         draining: Draining | None = ...,
         cache: CacheReport | None = ...,
         moved: VariantsMoved | None = ...,
+        more: abc.Iterable[JoinRequest] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "draining", b"draining", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "moved", b"moved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "draining", b"draining", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "moved", b"moved"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cache", b"cache", "draining", b"draining", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "more", b"more", "moved", b"moved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_message: _TypeAlias = typing.Literal["hello", "heartbeat", "event", "draining", "cache", "moved"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = typing.Literal["message", b"message"]  # noqa: Y015
@@ -125,6 +133,7 @@ class JoinResponse(message.Message):
     DRAIN_FIELD_NUMBER: builtins.int
     MOVE_FIELD_NUMBER: builtins.int
     PULSE_FIELD_NUMBER: builtins.int
+    MORE_FIELD_NUMBER: builtins.int
     @builtins.property
     def welcome(self) -> Welcome:
         """Answer to the hello."""
@@ -149,6 +158,12 @@ class JoinResponse(message.Message):
     def pulse(self) -> Pulse:
         """A sign of life; nothing else is said."""
 
+    @builtins.property
+    def more(self) -> containers.RepeatedCompositeFieldContainer[JoinResponse]:
+        """Instead of one message: several that were waiting, in order, none of which has `more` itself.
+        Only to a node that reads bundles.
+        """
+
     def __init__(
         self,
         *,
@@ -158,10 +173,11 @@ class JoinResponse(message.Message):
         drain: Drain | None = ...,
         move: MoveVariants | None = ...,
         pulse: Pulse | None = ...,
+        more: abc.Iterable[JoinResponse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["cancel", b"cancel", "drain", b"drain", "message", b"message", "move", b"move", "pulse", b"pulse", "welcome", b"welcome", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["cancel", b"cancel", "drain", b"drain", "message", b"message", "move", b"move", "pulse", b"pulse", "welcome", b"welcome", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cancel", b"cancel", "drain", b"drain", "message", b"message", "more", b"more", "move", b"move", "pulse", b"pulse", "welcome", b"welcome", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_message: _TypeAlias = typing.Literal["welcome", "work", "cancel", "drain", "move", "pulse"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = typing.Literal["message", b"message"]  # noqa: Y015
@@ -186,6 +202,7 @@ class NodeHello(message.Message):
     WEIGHTS_BUDGET_BYTES_FIELD_NUMBER: builtins.int
     HELD_FIELD_NUMBER: builtins.int
     KEEPS_ROWS_FIELD_NUMBER: builtins.int
+    READS_BUNDLES_FIELD_NUMBER: builtins.int
     node: builtins.str
     """Unique name, 1 to 63 characters of [A-Za-z0-9._-]."""
     protocol_version: builtins.int
@@ -208,6 +225,8 @@ class NodeHello(message.Message):
     """Most bytes of weights that may be on the device. 0: no limit is kept."""
     keeps_rows: builtins.bool
     """Whether it keeps its rows when a stream breaks, and says in its next hello which they are."""
+    reads_bundles: builtins.bool
+    """Whether it takes apart messages that hold several."""
     @builtins.property
     def variants(self) -> containers.RepeatedCompositeFieldContainer[ResidentVariant]:
         """Variants resident, with their measured costs."""
@@ -232,10 +251,11 @@ class NodeHello(message.Message):
         weights_budget_bytes: builtins.int = ...,
         held: abc.Iterable[HeldRow] | None = ...,
         keeps_rows: builtins.bool = ...,
+        reads_bundles: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["argus_version", b"argus_version", "cache_group", b"cache_group", "device", b"device", "device_name", b"device_name", "held", b"held", "keeps_rows", b"keeps_rows", "max_lanes", b"max_lanes", "memory_bytes", b"memory_bytes", "node", b"node", "protocol_version", b"protocol_version", "slots", b"slots", "variants", b"variants", "weights_budget_bytes", b"weights_budget_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["argus_version", b"argus_version", "cache_group", b"cache_group", "device", b"device", "device_name", b"device_name", "held", b"held", "keeps_rows", b"keeps_rows", "max_lanes", b"max_lanes", "memory_bytes", b"memory_bytes", "node", b"node", "protocol_version", b"protocol_version", "reads_bundles", b"reads_bundles", "slots", b"slots", "variants", b"variants", "weights_budget_bytes", b"weights_budget_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -440,6 +460,7 @@ class Welcome(message.Message):
     RUN_FIELD_NUMBER: builtins.int
     EPOCH_FIELD_NUMBER: builtins.int
     PULSE_INTERVAL_S_FIELD_NUMBER: builtins.int
+    READS_BUNDLES_FIELD_NUMBER: builtins.int
     lease_s: builtins.float
     """Seconds without a heartbeat after which the node is given up."""
     heartbeat_interval_s: builtins.float
@@ -456,6 +477,8 @@ class Welcome(message.Message):
     """
     pulse_interval_s: builtins.float
     """Seconds between signs of life on this stream; 0: there are none."""
+    reads_bundles: builtins.bool
+    """Whether messages that hold several are taken apart."""
     @builtins.property
     def dropped(self) -> containers.RepeatedCompositeFieldContainer[RowName]:
         """Rows of the hello that are not wanted any more."""
@@ -470,10 +493,11 @@ class Welcome(message.Message):
         run: builtins.str = ...,
         epoch: builtins.int = ...,
         pulse_interval_s: builtins.float = ...,
+        reads_bundles: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["dropped", b"dropped", "epoch", b"epoch", "heartbeat_interval_s", b"heartbeat_interval_s", "lease_s", b"lease_s", "pulse_interval_s", b"pulse_interval_s", "run", b"run", "takes_rows", b"takes_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["dropped", b"dropped", "epoch", b"epoch", "heartbeat_interval_s", b"heartbeat_interval_s", "lease_s", b"lease_s", "pulse_interval_s", b"pulse_interval_s", "reads_bundles", b"reads_bundles", "run", b"run", "takes_rows", b"takes_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

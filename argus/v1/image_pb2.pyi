@@ -73,6 +73,7 @@ class GenerateRequest(message.Message):
     GUIDANCE_RESCALE_FIELD_NUMBER: builtins.int
     TRUE_GUIDANCE_FIELD_NUMBER: builtins.int
     TENANT_FIELD_NUMBER: builtins.int
+    READS_BUNDLES_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Chosen by the client, 1 to 128 characters of [A-Za-z0-9._:-]. Empty: the server makes one."""
     prompt: builtins.str
@@ -123,6 +124,8 @@ class GenerateRequest(message.Message):
     """Whom the request is for: cached states of one tenant are never used for another. At most 64
     characters of [A-Za-z0-9._-]; empty: nobody in particular.
     """
+    reads_bundles: builtins.bool
+    """Whether the caller takes apart messages that hold several."""
     def __init__(
         self,
         *,
@@ -145,10 +148,11 @@ class GenerateRequest(message.Message):
         guidance_rescale: builtins.float | None = ...,
         true_guidance: builtins.float | None = ...,
         tenant: builtins.str = ...,
+        reads_bundles: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_eta", b"_eta", "_guidance", b"_guidance", "_guidance_rescale", b"_guidance_rescale", "_min_quality", b"_min_quality", "_seed", b"_seed", "_steps", b"_steps", "_true_guidance", b"_true_guidance", "deadline_s", b"deadline_s", "eta", b"eta", "guidance", b"guidance", "guidance_rescale", b"guidance_rescale", "min_quality", b"min_quality", "seed", b"seed", "steps", b"steps", "true_guidance", b"true_guidance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_eta", b"_eta", "_guidance", b"_guidance", "_guidance_rescale", b"_guidance_rescale", "_min_quality", b"_min_quality", "_seed", b"_seed", "_steps", b"_steps", "_true_guidance", b"_true_guidance", "deadline_s", b"deadline_s", "eta", b"eta", "format", b"format", "guidance", b"guidance", "guidance_rescale", b"guidance_rescale", "height", b"height", "level", b"level", "min_quality", b"min_quality", "negative_prompt", b"negative_prompt", "preview_every", b"preview_every", "prompt", b"prompt", "request_id", b"request_id", "sampler", b"sampler", "seed", b"seed", "steps", b"steps", "tenant", b"tenant", "true_guidance", b"true_guidance", "variant", b"variant", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s", "_eta", b"_eta", "_guidance", b"_guidance", "_guidance_rescale", b"_guidance_rescale", "_min_quality", b"_min_quality", "_seed", b"_seed", "_steps", b"_steps", "_true_guidance", b"_true_guidance", "deadline_s", b"deadline_s", "eta", b"eta", "format", b"format", "guidance", b"guidance", "guidance_rescale", b"guidance_rescale", "height", b"height", "level", b"level", "min_quality", b"min_quality", "negative_prompt", b"negative_prompt", "preview_every", b"preview_every", "prompt", b"prompt", "reads_bundles", b"reads_bundles", "request_id", b"request_id", "sampler", b"sampler", "seed", b"seed", "steps", b"steps", "tenant", b"tenant", "true_guidance", b"true_guidance", "variant", b"variant", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__deadline_s: _TypeAlias = typing.Literal["deadline_s"]  # noqa: Y015
     _WhichOneofArgType__deadline_s: _TypeAlias = typing.Literal["_deadline_s", b"_deadline_s"]  # noqa: Y015
@@ -196,6 +200,7 @@ class GenerateResponse(message.Message):
     PREVIEW_FIELD_NUMBER: builtins.int
     IMAGE_FIELD_NUMBER: builtins.int
     WARNING_FIELD_NUMBER: builtins.int
+    MORE_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """The request this belongs to."""
     @builtins.property
@@ -222,6 +227,12 @@ class GenerateResponse(message.Message):
     def warning(self) -> Warning:
         """Something the caller should know, such as a prompt cut to fit."""
 
+    @builtins.property
+    def more(self) -> containers.RepeatedCompositeFieldContainer[GenerateResponse]:
+        """Instead of one event: several that happened meanwhile, in order, none of which has `more`
+        itself. Only to a caller that reads bundles.
+        """
+
     def __init__(
         self,
         *,
@@ -232,10 +243,11 @@ class GenerateResponse(message.Message):
         preview: Preview | None = ...,
         image: Image | None = ...,
         warning: Warning | None = ...,
+        more: abc.Iterable[GenerateResponse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["event", b"event", "image", b"image", "preview", b"preview", "queued", b"queued", "started", b"started", "step", b"step", "warning", b"warning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["event", b"event", "image", b"image", "preview", b"preview", "queued", b"queued", "request_id", b"request_id", "started", b"started", "step", b"step", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["event", b"event", "image", b"image", "more", b"more", "preview", b"preview", "queued", b"queued", "request_id", b"request_id", "started", b"started", "step", b"step", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_event: _TypeAlias = typing.Literal["queued", "started", "step", "preview", "image", "warning"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = typing.Literal["event", b"event"]  # noqa: Y015
