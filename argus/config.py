@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from argus.errors import ConfigError
+from argus.priority import LOWEST
 
 MAX_LEASE_S = 600.0
 
@@ -111,6 +112,8 @@ class NodeConfig:
     """float32, float16, bfloat16, or auto: float32 on the CPU, float16 on CUDA."""
     threads: int = 0
     """Compute threads on the CPU; 0: torch's own choice."""
+    nice: int = 0
+    """Niceness, 0 to 19: how far other processes of the machine come before this one."""
     slots: int = 16
     max_lanes: int = 8
     max_waiting: int = 64
@@ -425,12 +428,7 @@ def _check(config: Config) -> None:
             f"coordinator.lease_s: must be at least twice heartbeat_interval_s "
             f"({coordinator.heartbeat_interval_s}), not {coordinator.lease_s}"
         )
-    if node.max_lanes < 2:
-        raise ConfigError("node.max_lanes: must be at least 2, the lanes of one guided row")
-    if node.dtype not in {"auto", "float32", "float16", "bfloat16"}:
-        raise ConfigError(
-            f"node.dtype: must be auto, float32, float16 or bfloat16, not {node.dtype!r}"
-        )
+    _check_node(node)
     _check_standby(config)
     _check_cache(config.cache)
     _check_tls(config.tls)
@@ -443,6 +441,17 @@ def _check(config: Config) -> None:
         )
     if config.log.format not in {"text", "json"}:
         raise ConfigError(f"log.format: must be text or json, not {config.log.format!r}")
+
+
+def _check_node(node: NodeConfig) -> None:
+    if not 0 <= node.nice <= LOWEST:
+        raise ConfigError(f"node.nice: must be 0 to {LOWEST}, not {node.nice}")
+    if node.max_lanes < 2:
+        raise ConfigError("node.max_lanes: must be at least 2, the lanes of one guided row")
+    if node.dtype not in {"auto", "float32", "float16", "bfloat16"}:
+        raise ConfigError(
+            f"node.dtype: must be auto, float32, float16 or bfloat16, not {node.dtype!r}"
+        )
 
 
 def _check_standby(config: Config) -> None:

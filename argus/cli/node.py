@@ -21,6 +21,7 @@ from argus.cli.settings import (
     LogLevelFlag,
     MaxLanesFlag,
     ModelFlag,
+    NiceFlag,
     SlotsFlag,
     ThreadsFlag,
     WatchStdinFlag,
@@ -28,6 +29,7 @@ from argus.cli.settings import (
     configure,
     naming_settings,
 )
+from argus.priority import give_way
 
 
 def node(
@@ -46,6 +48,7 @@ def node(
     device: DeviceFlag = None,
     dtype: DtypeFlag = None,
     threads: ThreadsFlag = None,
+    nice: NiceFlag = None,
     slots: SlotsFlag = None,
     max_lanes: MaxLanesFlag = None,
     cache: CacheFlag = None,
@@ -66,6 +69,7 @@ def node(
         "node.device": device,
         "node.dtype": dtype,
         "node.threads": threads,
+        "node.nice": nice,
         "node.slots": slots,
         "node.max_lanes": max_lanes,
         **cache_settings(cache, cache_folder),
@@ -74,6 +78,7 @@ def node(
     }
     settings = configure(config, flags)
     setup_logging(settings.log, settings.node.name or "node")
+    give_way(settings.node.nice)
 
     async def main(stop: asyncio.Event) -> None:
         if watch_stdin:

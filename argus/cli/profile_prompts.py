@@ -263,7 +263,7 @@ def _make(config: Config, flags: PromptsPlan, plan: RunPlan, work: WorkFolder) -
         coordinator=("--levels", str(levels.resolve()), "--log-level", "warning"),
         nodes={
             f"node-{i}": (
-                *node_arguments(config, models, threads, flags.nodes, device),
+                *node_arguments(config, models, threads, None, flags.nodes, device),
                 *("--log-level", "warning"),
             )
             for i, device in enumerate(devices)

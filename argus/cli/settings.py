@@ -16,6 +16,7 @@ from argus.rpc.address import parse_address, parse_addresses
 from argus.types import OFF
 
 DEFAULTS = Config()
+UP_NICE = 5
 
 ServerFlag = Annotated[
     str,
@@ -73,6 +74,14 @@ ThreadsFlag = Annotated[
         "--threads",
         help="Compute threads on the CPU. Default: torch's choice; of `argus up`, a share of the "
         "cores.",
+    ),
+]
+NiceFlag = Annotated[
+    int | None,
+    typer.Option(
+        "--nice",
+        help="Niceness, 0 to 19: other processes of the machine come before the node. Default: 0; "
+        f"of `argus up`, {UP_NICE} on the CPU, so that requests are answered while it computes.",
     ),
 ]
 SlotsFlag = Annotated[

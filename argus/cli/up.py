@@ -14,6 +14,7 @@ from argus.cli.logs import log_bugs, setup_logging
 from argus.cli.ports import check_free
 from argus.cli.ray import check_ray
 from argus.cli.settings import (
+    UP_NICE,
     AdvertiseFlag,
     BindFlag,
     CacheFlag,
@@ -28,6 +29,7 @@ from argus.cli.settings import (
     MaxLanesFlag,
     MetricsFlag,
     ModelFlag,
+    NiceFlag,
     PolicyFlag,
     RayCpusFlag,
     RayFlag,
@@ -65,6 +67,7 @@ def up(
     device: Annotated[str | None, typer.Option("--device", help=DEVICE_HELP)] = None,
     dtype: DtypeFlag = None,
     threads: ThreadsFlag = None,
+    nice: NiceFlag = None,
     slots: SlotsFlag = None,
     max_lanes: MaxLanesFlag = None,
     cache: CacheFlag = None,
@@ -100,6 +103,7 @@ def up(
         "node.device": device,
         "node.dtype": dtype,
         "node.threads": threads,
+        "node.nice": nice,
         "node.slots": slots,
         "node.max_lanes": max_lanes,
         **cache_settings(cache, cache_folder),
@@ -142,7 +146,10 @@ def up(
     else:
         devices = deal(settings.node.device, nodes or 1)
         local = {
-            f"node-{i}": (*shared, *node_arguments(settings, model, threads, len(devices), device))
+            f"node-{i}": (
+                *shared,
+                *node_arguments(settings, model, threads, nice, len(devices), device),
+            )
             for i, device in enumerate(devices)
         }
     plan = FamilyPlan(
@@ -182,14 +189,23 @@ def _shared_arguments(
 
 
 def node_arguments(
-    settings: Config, model: list[str] | None, threads: int | None, nodes: int, device: str
+    settings: Config,
+    model: list[str] | None,
+    threads: int | None,
+    nice: int | None,
+    nodes: int,
+    device: str,
 ) -> tuple[str, ...]:
     """Return the arguments of one of `nodes` nodes, which runs on `device`."""
     node = settings.node
     if threads is None and node.threads == 0 and not device.startswith("cuda"):
         threads = max(1, usable_cores() // nodes)
+    niceness = node.nice
+    if nice is None and not niceness and not device.startswith("cuda"):
+        niceness = UP_NICE
     return (
         *_models(model),
+        *("--nice", str(niceness)),
         *("--device", device, "--dtype", node.dtype),
         *("--threads", str(node.threads if threads is None else threads)),
         *("--slots", str(node.slots), "--max-lanes", str(node.max_lanes)),

@@ -15,7 +15,6 @@ import contextlib
 import io
 import json
 import math
-import os
 import sys
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +22,7 @@ from typing import IO, Any
 import numpy as np
 
 from argus.errors import ArgusError
+from argus.priority import give_way
 from argus.quality.scorers import Judged, Scorer, names, open_scorers
 from argus.quality.scorers.base import Pixels
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--scorer", required=True, choices=names())
     parser.add_argument("--clip", type=Path)
     arguments = parser.parse_args()
-    os.nice(NICE)
+    give_way(NICE)
     answers = sys.stdout
     # Whatever a library prints must not be taken for an answer.
     with contextlib.redirect_stdout(sys.stderr):

@@ -12,13 +12,14 @@ import pytest
 import argus
 
 ROOT = Path(argus.__file__).parent
-LEAVES = {"types", "errors", "clock", "histogram"}
+LEAVES = {"types", "errors", "clock", "histogram", "priority"}
 """Modules every room may use."""
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
     "clock": set(),
     "histogram": set(),
+    "priority": set(),
     "v1": {"v1"},
     "config": LEAVES,
     "auth": LEAVES | {"auth"},
