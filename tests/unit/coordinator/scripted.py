@@ -13,6 +13,7 @@ import grpc
 from argus.clock import MonotonicClock
 from argus.config import CoordinatorConfig
 from argus.coordinator.service import Coordinator
+from argus.rpc.bundles import unbundle
 from argus.rpc.channel import open_channel
 from argus.rpc.convert_cluster import node_info_to_proto
 from argus.rpc.status import from_rpc_error
@@ -78,6 +79,8 @@ class ScriptedNode:
     hold_at: int | None = None
     beats: bool = True
     slots: int = 4
+    bundles: bool = False
+    """Whether it reads bundles, and sends all that it says of a row as one."""
     device_idle_s: float = 0.0
     costs: VariantCosts = COSTS
     metadata: tuple[tuple[str, str], ...] = ()
@@ -89,6 +92,8 @@ class ScriptedNode:
     drained: bool = False
     resident: tuple[str, ...] = ()
     """Variants on its device, as heartbeats say."""
+    said: dict[str, list[cluster_pb2.JoinRequest]] = field(default_factory=dict)
+    """What it will say of each row as a bundle."""
     moves: list[cluster_pb2.MoveVariants] = field(default_factory=list)
     outbox: asyncio.Queue[cluster_pb2.JoinRequest | None] = field(default_factory=asyncio.Queue)
     """gRPC allows one write at a time, and a cancelled write ends the call: one task writes."""
@@ -104,6 +109,7 @@ class ScriptedNode:
             self.call = ClusterServiceStub(channel).Join(metadata=self.metadata)
             self.rows: dict[tuple[str, int], asyncio.Task[None]] = {}
             hello = node_info_to_proto(self.info)
+            hello.reads_bundles = self.bundles
             await self.call.write(cluster_pb2.JoinRequest(hello=hello))
             try:
                 self.welcome = (await self.call.read()).welcome
@@ -145,26 +151,30 @@ class ScriptedNode:
 
     async def _listen(self) -> None:
         while (message := await self.call.read()) is not EOF:
-            match message.WhichOneof("message"):
-                case "work":
-                    self.works.append(message.work)
-                    self.got_work.set()
-                    row = (message.work.request_id, message.work.attempt)
-                    self.rows[row] = asyncio.create_task(self._run(message.work))
-                case "cancel":
-                    self.cancels.append(message.cancel)
-                    self.got_cancel.set()
-                    row = (message.cancel.request_id, message.cancel.attempt)
-                    if row in self.rows:
-                        self.rows.pop(row).cancel()
-                case "move":
-                    self.moves.append(message.move)
-                    self.move(message.move)
-                case "drain":
-                    self.drained = True
-                    self.write(draining=cluster_pb2.Draining())
-                    await asyncio.gather(*self.rows.values())
-                    self.outbox.put_nowait(None)
+            for each in unbundle(message):
+                await self._hear(each)
+
+    async def _hear(self, message: cluster_pb2.JoinResponse) -> None:
+        match message.WhichOneof("message"):
+            case "work":
+                self.works.append(message.work)
+                self.got_work.set()
+                row = (message.work.request_id, message.work.attempt)
+                self.rows[row] = asyncio.create_task(self._run(message.work))
+            case "cancel":
+                self.cancels.append(message.cancel)
+                self.got_cancel.set()
+                row = (message.cancel.request_id, message.cancel.attempt)
+                if row in self.rows:
+                    self.rows.pop(row).cancel()
+            case "move":
+                self.moves.append(message.move)
+                self.move(message.move)
+            case "drain":
+                self.drained = True
+                self.write(draining=cluster_pb2.Draining())
+                await asyncio.gather(*self.rows.values())
+                self.outbox.put_nowait(None)
 
     def move(self, asked: cluster_pb2.MoveVariants) -> None:
         """Carry out an order at once."""
@@ -175,7 +185,12 @@ class ScriptedNode:
 
     def say(self, work: cluster_pb2.Work, **event: Any) -> None:
         said = cluster_pb2.WorkEvent(request_id=work.request_id, attempt=work.attempt, **event)
-        self.write(event=said)
+        if not self.bundles:
+            self.write(event=said)
+            return
+        self.said.setdefault(work.request_id, []).append(cluster_pb2.JoinRequest(event=said))
+        if said.HasField("done"):
+            self.write(more=self.said.pop(work.request_id))
 
     async def _run(self, work: cluster_pb2.Work) -> None:
         self.say(work, started=cluster_pb2.WorkStarted())

@@ -88,6 +88,34 @@ async def test_a_node_that_does_not_read_is_given_up_and_its_end_still_fits() ->
     assert await sent(member) == [None]
 
 
+def told(member: Member, *ids: str) -> None:
+    for name in ids:
+        member.send(
+            cluster_pb2.JoinResponse(cancel=cluster_pb2.CancelWork(request_id=name, attempt=1))
+        )
+
+
+async def test_what_waits_for_a_node_that_reads_bundles_goes_as_one_message() -> None:
+    _, member = joined(ManualClock())
+    member.hello.reads_bundles = True
+    told(member, "a", "b", "c")
+    message = await member.next_message()
+    assert message is not None
+    assert [each.cancel.request_id for each in message.more] == ["a", "b", "c"]
+    told(member, "d")
+    member.close(None)
+    message = await member.next_message()
+    assert message is not None
+    assert message.cancel.request_id == "d"
+    assert await member.next_message() is None
+
+
+async def test_a_node_that_knows_no_bundles_is_sent_none() -> None:
+    _, member = joined(ManualClock())
+    told(member, "a", "b")
+    assert [m.cancel.request_id for m in await sent(member) if m is not None] == ["a", "b"]
+
+
 def test_names_are_taken_once() -> None:
     membership, member = joined(ManualClock())
     with pytest.raises(AlreadyExistsError):

@@ -19,6 +19,7 @@ from argus.errors import (
     NotFoundError,
     UnavailableError,
 )
+from argus.rpc.bundles import unbundle
 from argus.rpc.channel import open_channel
 from argus.rpc.convert_cluster import node_info_to_proto
 from argus.rpc.status import from_rpc_error
@@ -49,6 +50,32 @@ async def test_a_node_cut_in_the_middle_of_a_row_costs_a_warning_but_no_image() 
         assert (events[-1].image.node, events[-1].image.attempts) == ("b", 2)
         assert second.works[0].attempt == 2
         assert (await cluster.status()).counters.replayed == 1
+
+
+async def test_bundles_tell_the_same_story_in_fewer_messages() -> None:
+    """Half of the clients read bundles; the node says all of a row at once."""
+    async with coordinated() as cluster:
+        async with ScriptedNode("a", slots=8, bundles=True).joined(cluster.address) as node:
+            assert node.welcome.reads_bundles
+            asked = [
+                cluster.generate(f"r{n}", seed=n, reads_bundles=n % 2 == 0, steps=3)
+                for n in range(8)
+            ]
+            heard = await asyncio.gather(*asked)
+        for number, messages in enumerate(heard):
+            events = [each for message in messages for each in unbundle(message)]
+            assert kinds(events) == ["queued", "started", "step", "step", "step", "image"]
+            assert events[-1].image.data == picture(number, 3)
+            assert len(messages) <= 2 if number % 2 == 0 else len(messages) == len(events)
+        assert (await cluster.status()).counters.answered == 8
+
+
+async def test_a_bundle_in_a_bundle_is_refused() -> None:
+    async with coordinated() as cluster, ScriptedNode("a").joined(cluster.address) as node:
+        inner = cluster_pb2.JoinRequest(more=[cluster_pb2.JoinRequest()])
+        node.write(more=[inner])
+        assert await node.call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "unknown is out of place" in await node.call.details()
 
 
 async def test_a_node_that_stops_beating_is_given_up_and_told_so() -> None:

@@ -30,6 +30,21 @@ async def test_a_slow_reader_loses_old_steps_but_neither_the_story_nor_the_image
     assert [e.step.step for e in events[1:4]] == [997, 998, 999]
 
 
+async def test_what_is_there_already_is_taken_without_waiting_but_never_an_error() -> None:
+    subscription = Subscription("r")
+    assert subscription.take_waiting() is None
+    subscription.push(STARTED)
+    subscription.finish(IMAGE)
+    assert [subscription.take_waiting() for _ in range(3)] == [STARTED, IMAGE, None]
+    with pytest.raises(StopAsyncIteration):
+        await anext(subscription)
+    failed = Subscription("s")
+    failed.finish(InternalError("broken"))
+    assert failed.take_waiting() is None
+    with pytest.raises(InternalError, match="broken"):
+        await anext(failed)
+
+
 async def test_even_a_flood_of_warnings_stays_bounded() -> None:
     subscription = Subscription("r", limit=4)
     for _ in range(100):
