@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from argus.clock import Clock
 from argus.config import CoordinatorConfig
 from argus.control.admission import SHORTEST_RETRY_S, room_s, turn_away
-from argus.control.backlog import due_s
+from argus.control.backlog import NodeBacklog, due_s
 from argus.control.crowd import Crowd
 from argus.control.fairness import Share, equal_shares
 from argus.control.offers import Offer, make_offers
@@ -275,7 +275,8 @@ class Dispatcher:
     def pump(self) -> None:
         """Do what the policy wants done now."""
         now_s, fleet = self._clock.now(), self._membership.fleet
-        self._quarantine.let_go([node for node in fleet if not node.draining])
+        if self._quarantine:
+            self._quarantine.let_go(self._open_nodes())
         for act in self._policy.dispatch(fleet, now_s):
             flight = self._flights[act.task.id]
             if isinstance(act, Start):
@@ -306,7 +307,11 @@ class Dispatcher:
         work = work_to_proto(flight.resolved(), flight.remaining_s(now_s), claim_of(flight, now_s))
         work.traceparent = flight.trace.traceparent
         member.send(cluster_pb2.JoinResponse(work=work))
-        self._quarantine.sent(flight)
+        if self._quarantine:
+            self._quarantine.sent(flight, self._open_nodes())
+
+    def _open_nodes(self) -> list[NodeBacklog]:
+        return [node for node in self._membership.fleet if not node.draining]
 
     def seek_places(self) -> None:
         """Let the policy have the requests that it does not know and no node has."""
