@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import secrets
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from argus.clock import Clock
@@ -315,20 +316,29 @@ class Dispatcher:
 
     def seek_places(self) -> None:
         """Let the policy have the requests that it does not know and no node has."""
-        now_s, stray = self._clock.now(), self._stray
+        now_s, waiting = self._clock.now(), deque(self._stray)
         self._stray = []
-        for flight in stray:
-            try:
-                flight.task.decision = self._policy.admit(
-                    flight.task, self._membership.fleet, now_s
-                )
-                flight.in_policy = True
-                if flight.strikes:
-                    self._quarantine.take(flight)
-            except (UnavailableError, OverloadedError):
-                self._stray.append(flight)
-            except DeadlineError as error:
-                self._close(flight, Phase.FAILED, error)
+        try:
+            while waiting:
+                self._seek_place(waiting.popleft(), now_s)
+        finally:
+            # Whatever went wrong with one, the others are looked at next, before that one.
+            self._stray = [*waiting, *self._stray]
+
+    def _seek_place(self, flight: Flight, now_s: float) -> None:
+        try:
+            decision = self._policy.admit(flight.task, self._membership.fleet, now_s)
+        except DeadlineError as error:
+            self._close(flight, Phase.FAILED, error)
+        except (UnavailableError, OverloadedError):
+            self._stray.append(flight)
+        except Exception:
+            self._stray.append(flight)
+            raise
+        else:
+            flight.task.decision, flight.in_policy = decision, True
+            if flight.strikes:
+                self._quarantine.take(flight)
 
     # -- from nodes -----------------------------------------------------------------------------
 
