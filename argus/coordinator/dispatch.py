@@ -384,7 +384,7 @@ class Dispatcher:
         elif flight in self._stray:
             self._stray.remove(flight)
 
-    def node_lost(self, member: Member, reason: str, died: bool = True) -> None:
+    def node_lost(self, member: Member, reason: str, died: bool = True, hung: bool = False) -> None:
         """Forget a node and replay what it had elsewhere; a node already lost is ignored.
 
         Args:
@@ -392,6 +392,8 @@ class Dispatcher:
             reason: for people.
             died: whether something it had to do may have killed it; a node that merely is not
                 heard has a network before it.
+            hung: whether its device did not get on with what it had: that is held against its
+                rows even if it comes back with them.
         """
         if not self._membership.is_member(member):
             return
@@ -405,7 +407,7 @@ class Dispatcher:
         for flight in held:
             lost = f"node {member.name} was lost ({reason}); starting again elsewhere"
             flight.warn("NODE_LOST", lost)
-            flight.strikes += died and member.backlog.at_an_edge(flight.id)
+            flight.lose(member.name, died and member.backlog.at_an_edge(flight.id), hung)
             self.replay(flight, f"node {member.name} was lost: {reason}")
         self.pump()
 

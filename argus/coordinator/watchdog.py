@@ -45,7 +45,8 @@ class Watchdog:
             words = f"node {member.name} was given up: {trouble.reason}"
             # A node comes back after what may be the network's fault; one that is broken ends.
             member.close(InternalError(words) if trouble.broken else UnavailableError(words))
-            self._dispatcher.node_lost(member, trouble.reason, died=trouble.died)
+            died = trouble.died
+            self._dispatcher.node_lost(member, trouble.reason, died=died, hung=died)
         for flight in tuple(self._dispatcher.flights.values()):
             if not flight.on_time(now_s):
                 late = f"the image was not ready within {flight.request.deadline_s:g} s"
