@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -31,6 +30,7 @@ from argus.coordinator.leadership import Leadership
 from argus.coordinator.live import open_watch, watched
 from argus.coordinator.membership import Membership
 from argus.coordinator.metrics import Metrics
+from argus.coordinator.parts import Parts
 from argus.coordinator.policy_metrics import policy_families, residency_families
 from argus.coordinator.predictors import load_predictor
 from argus.coordinator.prompts import PromptReader
@@ -51,8 +51,6 @@ from argus.rpc.server import WHOLE_SERVER, RpcServer
 from argus.tracing.opening import open_tracer
 from argus.tracing.spans import OFF, Tracer
 from argus.v1 import admin_pb2_grpc, cluster_pb2_grpc, image_pb2_grpc
-
-log = logging.getLogger(__name__)
 
 IMAGE_SERVICE = "argus.v1.ImageService"
 CLUSTER_SERVICE = "argus.v1.ClusterService"
@@ -259,6 +257,7 @@ class Coordinator:
         door = Door(clock, security, catalog)
         self._keeping = Keeping(clock, self._membership, door.limits, policy, config.policy)
         self._save: Save | None = None
+        self._parts = Parts(clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
         self._server.add(
@@ -407,16 +406,20 @@ class Coordinator:
         await self._server.set_serving(IMAGE_SERVICE, serving)
 
     async def _watch(self) -> None:
+        """Do what time alone brings about, again and again."""
+        checks: list[tuple[str, Callable[[], None]]] = [
+            ("the watchdog", self._watchdog.check),
+            ("settling", self._settling.check),
+            ("the pulse", self._cluster.pulse),
+            ("turning out nodes", self._cluster.turn_out),
+            ("residence", self._residence.check),
+        ]
+        if self._shadow is not None:
+            checks.append(("the watch of live pictures", self._shadow.check))
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
-            try:
-                self._watchdog.check()
-                self._settling.check()
-                self._cluster.pulse()
-                self._cluster.turn_out()
-                if self._shadow is not None:
-                    self._shadow.check()
+            for name, do in checks:
+                with self._parts.part(name):
+                    do()
+            with self._parts.part("showing health"):
                 await self._show_health()
-                self._residence.check()
-            except Exception:
-                log.exception("the watchdog failed; it goes on")
