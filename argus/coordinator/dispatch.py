@@ -93,6 +93,8 @@ class Dispatcher:
         self._empty.set()
         self.counters = Counters()
         self._uncounted = Counters()
+        self.leads: Callable[[], bool] = _always
+        """Whether requests may be accepted and given out: no other coordinator leads."""
         self.before_accept: Callable[[], None] = _nothing
         """Called before a client's request is accepted, so that whatever gives way can."""
         self.after_image: Callable[[Flight, image_pb2.Image], None] = _nothing
@@ -186,6 +188,8 @@ class Dispatcher:
             return subscription
         if self._closed:
             raise UnavailableError("the coordinator is stopping")
+        if not self.leads():
+            raise UnavailableError("this coordinator leads no more")
         if request.tenant != SHADOW_TENANT:
             self.before_accept()
         came_s = self._clock.now() if came_s is None else came_s
@@ -274,7 +278,9 @@ class Dispatcher:
     # -- to nodes -------------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Do what the policy wants done now."""
+        """Do what the policy wants done now; nothing where another coordinator may lead."""
+        if not self.leads():
+            return
         now_s, fleet = self._clock.now(), self._membership.fleet
         if self._quarantine:
             self._quarantine.let_go(self._open_nodes())
@@ -536,6 +542,11 @@ class Dispatcher:
         self._counters(flight).ended(flight, phase)
         if not self._flights:
             self._empty.set()
+
+
+def _always() -> bool:
+    """Return that nobody else leads."""
+    return True
 
 
 def _nothing(*_: object) -> None:

@@ -246,6 +246,7 @@ class Coordinator:
             self.metrics.add(lambda: shadow_families(shadow))
         self._residence = Residence(clock, self._membership, config.policy == ARGUS)
         self._dispatcher.on_offers = self._residence.note
+        self._dispatcher.leads = self._leads
         self.metrics.add(lambda: residency_families(self._residence, clock))
         self._settling = Settling(clock, self._dispatcher.knows, config.max_in_flight)
         adoption = Adoption(clock, config, self._dispatcher, catalog, predictor, uuid.uuid4().hex)
@@ -282,7 +283,7 @@ class Coordinator:
             self._dispatcher,
             adoption,
             self._settling,
-            lambda: 0 if leadership is None else leadership.epoch,
+            _no_epoch if leadership is None else leadership.epoch_held,
             self._show_health,
             guard,
             self._reuse,
@@ -334,9 +335,7 @@ class Coordinator:
         """
         nodes = self._keeping.restore(state, age_s)
         self._settling.begin(nodes, self._config.lease_s)
-        await self._server.set_serving(WHOLE_SERVER, True)
-        await self._server.set_serving(CLUSTER_SERVICE, True)
-        await self._server.set_serving(ADMIN_SERVICE, True)
+        await self._show_health()
         self._tasks.append(asyncio.create_task(self._watch()))
         self._save = save
         if save is not None:
@@ -402,8 +401,14 @@ class Coordinator:
 
     async def _show_health(self) -> None:
         """Say that images are served while some node takes work and nobody stops us."""
-        serving = not self._draining and self._membership.accepts_work
+        leads = self._leads()
+        for service in (WHOLE_SERVER, CLUSTER_SERVICE, ADMIN_SERVICE):
+            await self._server.set_serving(service, leads)
+        serving = leads and not self._draining and self._membership.accepts_work
         await self._server.set_serving(IMAGE_SERVICE, serving)
+
+    def _leads(self) -> bool:
+        return self._leadership is None or self._leadership.holds
 
     async def _watch(self) -> None:
         """Do what time alone brings about, again and again."""
@@ -418,8 +423,14 @@ class Coordinator:
             checks.append(("the watch of live pictures", self._shadow.check))
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
-            for name, do in checks:
+            # Whoever leads no more decides nothing more: what there is will be handed over.
+            for name, do in checks if self._leads() else ():
                 with self._parts.part(name):
                     do()
             with self._parts.part("showing health"):
                 await self._show_health()
+
+
+def _no_epoch() -> int:
+    """Return the number of leaderships that nobody contends for."""
+    return 0
