@@ -27,6 +27,7 @@ from argus.coordinator.image_service import ImageService
 from argus.coordinator.judge import Judge
 from argus.coordinator.keeping import Keeping, Save, StateFile
 from argus.coordinator.leadership import Leadership
+from argus.coordinator.leadership_metrics import leadership_families
 from argus.coordinator.live import open_watch, watched
 from argus.coordinator.membership import Membership
 from argus.coordinator.metrics import Metrics
@@ -244,6 +245,8 @@ class Coordinator:
         self.metrics.add(lambda: policy_families(policy, clock))
         if (shadow := self._shadow) is not None:
             self.metrics.add(lambda: shadow_families(shadow))
+        if leadership is not None:
+            self.metrics.add(lambda: leadership_families(leadership))
         self._residence = Residence(clock, self._membership, config.policy == ARGUS)
         self._dispatcher.on_offers = self._residence.note
         self._dispatcher.leads = self._leads

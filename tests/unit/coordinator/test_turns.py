@@ -210,6 +210,25 @@ async def test_what_was_learned_goes_to_the_next_leader() -> None:
                     assert (await asking).data == picture(7, 10)
 
 
+async def figures(coordinator: Coordinator) -> dict[str, float]:
+    families = [family async for family in coordinator.metrics.families()]
+    return {f.name: f.samples[0].value for f in families if "_coordinator_" in f.name}
+
+
+async def test_metrics_say_who_leads_and_who_could() -> None:
+    nobody = dict.fromkeys(("leader", "epoch", "waiting"), 0.0)
+    room = Room(MonotonicClock())
+    async with turning(room) as one:
+        await eventually(lambda: one.leadership.waiting == 1)
+        leading = {"leader": 1.0, "epoch": 1.0, "waiting": 1.0}
+        async with turning(room) as other:
+            for turner, values in ((one, leading), (other, nobody)):
+                wanted = {f"argus_coordinator_{name}": value for name, value in values.items()}
+                assert await figures(turner.made[-1]) == wanted
+    alone = Coordinator(CoordinatorConfig(), MonotonicClock())
+    assert await figures(alone) == {}
+
+
 @dataclass
 class Noted:
     """A coordinator that notes what it is told to do."""
