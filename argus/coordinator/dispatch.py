@@ -370,7 +370,16 @@ class Dispatcher:
             self._empty.clear()
         flight.in_policy = False
         flight.bring(decision, attempt, now_s)
+        if flight.strikes:
+            self._quarantine.found(flight)
         member.backlog.add(flight.id, flight.row, due_s(now_s, flight.deadline_at_s))
+
+    def may_be_on(self, flight: Flight, member: Member) -> bool:
+        """Return whether a request can be left on a node that was lost and came back with it.
+
+        Of those that may have been to blame, a node has one at a time.
+        """
+        return not flight.strikes or self._quarantine.may_be_on(flight, member.name)
 
     def _take_from_place(self, flight: Flight) -> None:
         """Take a request from where it waits or runs, to be made elsewhere."""
@@ -462,6 +471,8 @@ class Dispatcher:
         if flight.in_policy:
             self._policy.put_back(flight.task)
         else:
+            # It is taken in again with its place in the policy's line.
+            self._quarantine.drop(flight)
             self._stray.append(flight)
 
     # -- endings --------------------------------------------------------------------------------

@@ -32,6 +32,15 @@ class Quarantine:
         self._held[flight.id] = flight
         flight.hold(True)
 
+    def may_be_on(self, flight: Flight, node: str) -> bool:
+        """Return whether a node has no other of them."""
+        return node not in self._elsewhere(flight)
+
+    def found(self, flight: Flight) -> None:
+        """Note that a node that was lost has come back with a request."""
+        self._held.pop(flight.id, None)
+        self._loose[flight.id] = flight
+
     def drop(self, flight: Flight) -> None:
         """Forget a request that has ended; any other is ignored."""
         self._held.pop(flight.id, None)

@@ -456,3 +456,50 @@ async def test_more_rows_taken_up_and_lost_than_there_is_room_for_wait_for_it(po
     assert made == len(names)
     for subscription in events:
         assert kinds(await follow(subscription))[-1] == "image"
+
+
+async def test_of_the_rows_that_may_have_hung_a_device_one_at_a_time_is_left_on_it() -> None:
+    bench = Bench()
+    node = bench.join("a")
+    names = {"r0", "r1", "r2"}
+    events = {name: bench.submit(name) for name in sorted(names)}
+    given_out = {work.request_id: work for work in await works(node)}
+    hang(bench, node)
+    rows = [held(work, run="this") for work in given_out.values()]
+    node, dropped = bench.rejoin("a", *rows)
+    (left,) = names - set(dropped)
+    assert await works(node) == []
+    hang(bench, node)
+    with pytest.raises(InternalError, match="given up after 2 attempts"):
+        await follow(events.pop(left))
+    node = bench.join("a")
+    for _ in range(2):
+        work = await one_work(node)
+        bench.start(node, work)
+        bench.done(node, work)
+    for subscription in events.values():
+        assert kinds(await follow(subscription))[-1] == "image"
+
+
+async def test_one_that_may_have_hung_a_device_waits_where_its_node_has_another() -> None:
+    bench = Bench(max_attempts=9)
+    node = bench.join("a")
+    events = [bench.submit(name) for name in ("r0", "r1")]
+    first, second = await works(node)
+    hang(bench, node)
+    node, dropped = bench.rejoin("a", held(first, run="this"))
+    assert dropped == []
+    bench.pass_time(0.1)
+    assert await works(node) == [], "r0 may be to blame, and so may r1"
+    bench.dispatcher.node_lost(node, "cut", died=False)
+    node, _ = bench.rejoin("a", held(first, run="this"))
+    bench.pass_time(0.1)
+    assert await works(node) == []
+    bench.dispatcher.node_lost(node, "cut", died=False)
+    node = bench.join("b")
+    bench.pass_time(0.1)
+    for _ in events:
+        work = await one_work(node)
+        bench.done(node, work)
+    for subscription in events:
+        assert kinds(await follow(subscription))[-1] == "image"
