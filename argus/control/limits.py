@@ -16,6 +16,8 @@ STAY_SHARE = 0.2
 """Of the last stay in the average of stays."""
 SHORTEST_WAIT_S = 0.05
 LONGEST_WAIT_S = 3600.0
+LEFT_FOR_S = 86400.0
+"""What a process left of an account is dropped when its tenant has not come for so long."""
 TIDY_AT = 1024
 """Tenants of which account is kept before those that are quiet are looked for."""
 
@@ -99,6 +101,11 @@ class _Left:
         account.pixels = Bucket(min(self.pixels, terms.pixels_at_once), self.at_s)
         account.stay_s = self.stay_s
 
+    def state(self, now_s: float) -> list[float | None]:
+        """Return it for yet another process."""
+        age_s = round(max(0.0, now_s - self.at_s), 3)
+        return [_finite(self.requests), _finite(self.pixels), round(self.stay_s, 4), age_s]
+
 
 @dataclass(slots=True)
 class TenantLimits:
@@ -112,13 +119,19 @@ class TenantLimits:
         """Return what another process needs to go on, ready for JSON, as of now.
 
         By tenant: what is left of its requests and of its pixels, None without a limit, and for how
-        long its requests stay.
+        long its requests stay. What an earlier process left, of a tenant that has not come since,
+        goes on with a fourth value: its age in seconds.
         """
-        return {
-            tenant: [_finite(x.requests.level), _finite(x.pixels.level), round(x.stay_s, 4)]
-            for tenant, x in self._accounts.items()
-            if not x.is_quiet(now_s)
+        state = {
+            tenant: left.state(now_s)
+            for tenant, left in self._left.items()
+            if now_s - left.at_s < LEFT_FOR_S
         }
+        for tenant, x in self._accounts.items():
+            if not x.is_quiet(now_s):
+                levels = _finite(x.requests.level), _finite(x.pixels.level)
+                state[tenant] = [*levels, round(x.stay_s, 4)]
+        return state
 
     def restore(self, state: Mapping[str, Sequence[float | None]], at_s: float) -> None:
         """Go on where another process was.
@@ -132,10 +145,14 @@ class TenantLimits:
         """
         left = {}
         for tenant, values in state.items():
-            requests, pixels, stay_s = (math.inf if x is None else float(x) for x in values)
-            if math.isnan(requests) or math.isnan(pixels) or not 0 <= stay_s < math.inf:
+            requests, pixels, stay_s, *ages_s = (
+                math.inf if x is None else float(x) for x in values
+            )
+            (age_s,) = ages_s or (0.0,)
+            sane = all(0 <= seconds < math.inf for seconds in (stay_s, age_s))
+            if math.isnan(requests) or math.isnan(pixels) or not sane:
                 raise ValueError(f"the account of tenant {tenant!r} makes no sense: {values}")
-            left[str(tenant)] = _Left(requests, pixels, stay_s, at_s)
+            left[str(tenant)] = _Left(requests, pixels, stay_s, at_s - age_s)
         self._left = left
 
     def enter(

@@ -84,7 +84,9 @@ class Pricing:
         self._waiting = np.zeros(len(self._prices))
 
     def wait(self, choices: Choices) -> None:
-        """Count a task that waits."""
+        """Count a task that waits, which need not have arrived here: another process's, say."""
+        if not len(self._prices):
+            self._look_at(choices.costs[0].work_s)
         self._uncounted[choices] = None
 
     def leave(self, choices: Choices) -> None:
@@ -98,6 +100,8 @@ class Pricing:
 
     def waiting_s(self, price: float) -> float:
         """Return the device seconds of all who wait, each choosing at a price."""
+        if not len(self._prices):
+            return 0.0
         return float(np.interp(price, self._prices, self._counted()))
 
     def _counted(self) -> Floats:

@@ -119,10 +119,9 @@ class Adoption:
             check_same(flight.request, claimed_request_from_proto(row.work))
             flight.losses = max(flight.losses, row.work.claim.losses)
         else:
-            # The node was lost for this request, and is found again.
-            flight.losses = max(0, flight.losses - 1)
-            flight.strikes = max(0, flight.strikes - 1)
-            flight.failed_on.discard(member.name)
+            flight.find(member.name)
+            if not row.bytes and not self._dispatcher.may_be_on(flight, member):
+                return False  # it waits for a node of its own
         flight.task.avoid.discard(member.name)
         flight.seed = row.work.seed
         self._bring(member, row, flight, offer)

@@ -47,7 +47,8 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         dispatcher: owns the requests.
         adoption: takes up the rows that nodes bring along.
         settling: hears of nodes that have come.
-        epoch: returns the number of the present leadership; 0: there is no stand-by.
+        epoch: returns the number of the present leadership; 0: there is no stand-by. Raises
+            UnavailableError where another coordinator leads, or soon will.
         on_change: called when a node has come, gone or begun to drain.
         guard: knows whose keys still hold.
         reuse: hears of what nodes cache; None where nothing is.
@@ -151,6 +152,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
             raise DeadlineError(f"no hello within {self._config.lease_s:g} s") from error
         if first is None or first.WhichOneof("message") != "hello":
             raise InvalidArgumentError("message", "the first message must be a hello")
+        self._epoch()  # The lead may have been lost since the call was let in.
         info = node_info_from_proto(first.hello)
         identity.check_node(info.name)
         self._membership.check_free(info.name)

@@ -7,12 +7,13 @@ import contextlib
 import logging
 import math
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from argus.clock import Clock
 from argus.config import CoordinatorConfig
 from argus.control.admission import SHORTEST_RETRY_S, room_s, turn_away
-from argus.control.backlog import due_s
+from argus.control.backlog import NodeBacklog, due_s
 from argus.control.crowd import Crowd
 from argus.control.fairness import Share, equal_shares
 from argus.control.offers import Offer, make_offers
@@ -95,6 +96,8 @@ class Dispatcher:
         self._empty.set()
         self.counters = Counters()
         self._uncounted = Counters()
+        self.leads: Callable[[], bool] = _always
+        """Whether requests may be accepted and given out: no other coordinator leads."""
         self.before_accept: Callable[[], None] = _nothing
         """Called before a client's request is accepted, so that whatever gives way can."""
         self.after_image: Callable[[Flight, image_pb2.Image], None] = _nothing
@@ -188,6 +191,8 @@ class Dispatcher:
             return subscription
         if self._closed:
             raise UnavailableError("the coordinator is stopping")
+        if not self.leads():
+            raise UnavailableError("this coordinator leads no more")
         if request.tenant != SHADOW_TENANT:
             self.before_accept()
         came_s = self._clock.now() if came_s is None else came_s
@@ -290,12 +295,15 @@ class Dispatcher:
                 self.pump()
 
     def pump(self) -> None:
-        """Do what the policy wants done now."""
+        """Do what the policy wants done now; nothing where another coordinator may lead."""
         if self._pumps is not None:
             self._pumps += 1
             return
+        if not self.leads():
+            return
         now_s, fleet = self._clock.now(), self._membership.fleet
-        self._quarantine.let_go([node for node in fleet if not node.draining])
+        if self._quarantine:
+            self._quarantine.let_go(self._open_nodes())
         for act in self._policy.dispatch(fleet, now_s):
             flight = self._flights[act.task.id]
             if isinstance(act, Start):
@@ -326,24 +334,37 @@ class Dispatcher:
         work = work_to_proto(flight.resolved(), flight.remaining_s(now_s), claim_of(flight, now_s))
         work.traceparent = flight.trace.traceparent
         member.send(cluster_pb2.JoinResponse(work=work))
-        self._quarantine.sent(flight)
+        if self._quarantine:
+            self._quarantine.sent(flight, self._open_nodes())
+
+    def _open_nodes(self) -> list[NodeBacklog]:
+        return [node for node in self._membership.fleet if not node.draining]
 
     def seek_places(self) -> None:
         """Let the policy have the requests that it does not know and no node has."""
-        now_s, stray = self._clock.now(), self._stray
+        now_s, waiting = self._clock.now(), deque(self._stray)
         self._stray = []
-        for flight in stray:
-            try:
-                flight.task.decision = self._policy.admit(
-                    flight.task, self._membership.fleet, now_s
-                )
-                flight.in_policy = True
-                if flight.strikes:
-                    self._quarantine.take(flight)
-            except (UnavailableError, OverloadedError):
-                self._stray.append(flight)
-            except DeadlineError as error:
-                self._close(flight, Phase.FAILED, error)
+        try:
+            while waiting:
+                self._seek_place(waiting.popleft(), now_s)
+        finally:
+            # Whatever went wrong with one, the others are looked at next, before that one.
+            self._stray = [*waiting, *self._stray]
+
+    def _seek_place(self, flight: Flight, now_s: float) -> None:
+        try:
+            decision = self._policy.admit(flight.task, self._membership.fleet, now_s)
+        except DeadlineError as error:
+            self._close(flight, Phase.FAILED, error)
+        except (UnavailableError, OverloadedError):
+            self._stray.append(flight)
+        except Exception:
+            self._stray.append(flight)
+            raise
+        else:
+            flight.task.decision, flight.in_policy = decision, True
+            if flight.strikes:
+                self._quarantine.take(flight)
 
     # -- from nodes -----------------------------------------------------------------------------
 
@@ -369,7 +390,16 @@ class Dispatcher:
             self._empty.clear()
         flight.in_policy = False
         flight.bring(decision, attempt, now_s)
+        if flight.strikes:
+            self._quarantine.found(flight)
         member.backlog.add(flight.id, flight.row, due_s(now_s, flight.deadline_at_s))
+
+    def may_be_on(self, flight: Flight, member: Member) -> bool:
+        """Return whether a request can be left on a node that was lost and came back with it.
+
+        Of those that may have been to blame, a node has one at a time.
+        """
+        return not flight.strikes or self._quarantine.may_be_on(flight, member.name)
 
     def _take_from_place(self, flight: Flight) -> None:
         """Take a request from where it waits or runs, to be made elsewhere."""
@@ -389,7 +419,7 @@ class Dispatcher:
         elif flight in self._stray:
             self._stray.remove(flight)
 
-    def node_lost(self, member: Member, reason: str, died: bool = True) -> None:
+    def node_lost(self, member: Member, reason: str, died: bool = True, hung: bool = False) -> None:
         """Forget a node and replay what it had elsewhere; a node already lost is ignored.
 
         Args:
@@ -397,6 +427,8 @@ class Dispatcher:
             reason: for people.
             died: whether something it had to do may have killed it; a node that merely is not
                 heard has a network before it.
+            hung: whether its device did not get on with what it had: that is held against its
+                rows even if it comes back with them.
         """
         if not self._membership.is_member(member):
             return
@@ -410,7 +442,7 @@ class Dispatcher:
         for flight in held:
             lost = f"node {member.name} was lost ({reason}); starting again elsewhere"
             flight.warn("NODE_LOST", lost)
-            flight.strikes += died and member.backlog.at_an_edge(flight.id)
+            flight.lose(member.name, died and member.backlog.at_an_edge(flight.id), hung)
             self.replay(flight, f"node {member.name} was lost: {reason}")
         self.pump()
 
@@ -459,6 +491,8 @@ class Dispatcher:
         if flight.in_policy:
             self._policy.put_back(flight.task)
         else:
+            # It is taken in again with its place in the policy's line.
+            self._quarantine.drop(flight)
             self._stray.append(flight)
 
     # -- endings --------------------------------------------------------------------------------
@@ -539,6 +573,11 @@ class Dispatcher:
         self._counters(flight).ended(flight, phase)
         if not self._flights:
             self._empty.set()
+
+
+def _always() -> bool:
+    """Return that nobody else leads."""
+    return True
 
 
 def _nothing(*_: object) -> None:

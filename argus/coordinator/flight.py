@@ -55,6 +55,8 @@ class Flight:
     """Times a node died while it was beginning or ending there."""
     failed_on: set[str] = field(default_factory=set)
     """Names of nodes that were lost with it or failed it."""
+    lost_on: dict[str, bool] = field(default_factory=dict)
+    """Whether it was struck there, by name of the nodes that may be found again with it."""
     keep_key: str = ""
     """Entry of the cache that its row leaves behind."""
     checkpoints: tuple[int, ...] = ()
@@ -156,6 +158,28 @@ class Flight:
             and (other.row.variant, other.steps) == (offer.row.variant, offer.steps)
         )
         return next(whole, replace(offer, skip=0, near=None, row=offer.whole))
+
+    def lose(self, node: str, struck: bool, hung: bool) -> None:
+        """Note that its node was lost.
+
+        Args:
+            node: name of the node.
+            struck: whether the node may have died of it.
+            hung: whether that counts even if the node is found again with it.
+        """
+        self.strikes += struck
+        if hung:
+            self.lost_on.pop(node, None)
+        else:
+            self.lost_on[node] = struck
+
+    def find(self, node: str) -> None:
+        """Note that a node that was lost with it has come back with it: it did not die."""
+        struck = self.lost_on.pop(node, None)
+        if struck is not None:
+            self.losses = max(0, self.losses - 1)
+            self.strikes = max(0, self.strikes - struck)
+            self.failed_on.discard(node)
 
     def requeue(self) -> None:
         """Note that it waits for a node again."""

@@ -24,6 +24,8 @@ TRUST = 0.8
 """Share of the lease that a leader trusts in its seat."""
 BEATS = 5
 """Times that a leader asks within a lease."""
+LET_GO_S = 0.5
+"""For a question that was called off to end, before the seat is left all the same."""
 POLL_S = 0.2
 """Between two attempts of those who wait."""
 
@@ -78,6 +80,8 @@ class Leadership:
         self._lease_s = lease_s
         self._sure_until_s = 0.0
         self._holding: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[int] | None = None
+        """The last question about the seat."""
         self.epoch = 0
         """Number of the present leadership; 0: another one leads, or nobody does."""
         self.since_s = 0.0
@@ -99,6 +103,15 @@ class Leadership:
         """
         if not self.holds:
             raise UnavailableError("this coordinator stands by; ask the one that leads")
+
+    def epoch_held(self) -> int:
+        """Return the number of the present leadership.
+
+        Raises:
+            UnavailableError: this coordinator stands by.
+        """
+        self.check()
+        return self.epoch
 
     async def campaign(self, stop: asyncio.Event) -> Taken | None:
         """Wait for the seat and return what was left on it; None where `stop` was set first."""
@@ -135,7 +148,13 @@ class Leadership:
             self._holding.cancel()
             await asyncio.gather(self._holding, return_exceptions=True)
             self._holding = None
+        asking, self._asking = self._asking, None
+        if asking is not None:
+            await asyncio.wait({asking}, timeout=LET_GO_S)
         await self._seat.leave()
+        if asking is not None:
+            # Else it might end the session of the next campaign.
+            await asyncio.gather(asking, return_exceptions=True)
 
     def _begin(self, taken: Taken, asked_s: float) -> None:
         self.lost.clear()
@@ -152,6 +171,9 @@ class Leadership:
             except UnavailableError as error:
                 log.error("this coordinator leads no more: %s", error)
                 break
+            except Exception:
+                log.exception("this coordinator leads no more")
+                break
             await asyncio.sleep(self._lease_s / BEATS)
         self.epoch = 0
         self.lost.set()
@@ -163,12 +185,18 @@ class Leadership:
             UnavailableError: it is lost, or may be by now.
         """
         asked_s = self._clock.now()
-        left_s = self._sure_until_s - asked_s
+        left_s = max(0.0, self._sure_until_s - asked_s)
+        self._asking = asyncio.create_task(self._seat.keep())
         try:
-            async with asyncio.timeout(max(0.0, left_s)):
-                self.waiting = await self._seat.keep()
-        except TimeoutError:
-            raise UnavailableError("nothing was heard of its seat in time") from None
+            # A question may be slow to end when it is called off, too: that is not waited for.
+            answered, _ = await asyncio.wait({self._asking}, timeout=left_s)
+        except asyncio.CancelledError:
+            self._asking.cancel()
+            raise
+        if not answered:
+            self._asking.cancel()
+            raise UnavailableError("nothing was heard of its seat in time")
+        self.waiting = await self._asking
         if self._clock.now() >= self._sure_until_s:
             # However it was answered: another one may have led in between.
             raise UnavailableError("its seat was not asked about in time")

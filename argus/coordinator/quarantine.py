@@ -32,6 +32,15 @@ class Quarantine:
         self._held[flight.id] = flight
         flight.hold(True)
 
+    def may_be_on(self, flight: Flight, node: str) -> bool:
+        """Return whether a node has no other of them."""
+        return node not in self._elsewhere(flight)
+
+    def found(self, flight: Flight) -> None:
+        """Note that a node that was lost has come back with a request."""
+        self._held.pop(flight.id, None)
+        self._loose[flight.id] = flight
+
     def drop(self, flight: Flight) -> None:
         """Forget a request that has ended; any other is ignored."""
         self._held.pop(flight.id, None)
@@ -41,6 +50,7 @@ class Quarantine:
         """Let requests be started, the most urgent first, on nodes that have none of them."""
         if not self:
             return
+        self._take_back(nodes)
         for flight in sorted(self._held.values(), key=lambda one: one.deadline_at_s):
             others = self._elsewhere(flight)
             free = [x for x in nodes if x.info.name not in others]
@@ -51,12 +61,24 @@ class Quarantine:
         for flight in self._loose.values():
             flight.task.avoid = self._to_avoid(flight, nodes)
 
-    def sent(self, flight: Flight) -> None:
+    def sent(self, flight: Flight, nodes: Sequence[NodeBacklog]) -> None:
         """Keep the others off the node that a request was sent to; any other is ignored."""
-        if flight.id in self._loose and flight.node is not None:
+        if flight.id in self._loose:
+            self._take_back(nodes)
             for other in self._loose.values():
                 if other is not flight:
-                    other.task.avoid = {*other.task.avoid, flight.node}
+                    other.task.avoid = self._to_avoid(other, nodes)
+
+    def _take_back(self, nodes: Sequence[NodeBacklog]) -> None:
+        """Keep those that were let go of and that only nodes with another of them could make.
+
+        What a policy is told to avoid holds only as long as there is another node.
+        """
+        for flight in [one for one in self._loose.values() if one.node is None]:
+            others = self._elsewhere(flight)
+            free = [node for node in nodes if node.info.name not in others]
+            if not any(takers(offer, free) for offer in flight.offers):
+                self.take(flight)
 
     @property
     def _waiting(self) -> int:

@@ -24,12 +24,14 @@ ORDERS_S = 0.2
 """How often nodes are looked at for orders."""
 POLL_S = 0.05
 
+Answer = asyncio.Future[cluster_pb2.VariantsMoved]
+
 
 @dataclass(slots=True)
 class _Pending:
     member: Member
     number: int
-    answer: asyncio.Future[cluster_pb2.VariantsMoved]
+    answer: Answer
 
 
 class Residence:
@@ -117,6 +119,8 @@ class Residence:
     async def load(self, node: str, variant: str) -> cluster_pb2.VariantsMoved:
         """Bring a variant to a node's device; idle ones make room.
 
+        What was sent is carried out even if nobody waits for it any more.
+
         Raises:
             NotFoundError: there is no such node, or it does not have the variant.
             FailedPreconditionError: it does not fit, or another order is being carried out.
@@ -125,14 +129,16 @@ class Residence:
         member = self._member(node, variant)
         self._check_free(member)
         order = self.placer.ordered(MoveOrder(node, variant, ()))
-        moved = await self._send(order, make_room=True)
-        if moved.refusal:
-            raise FailedPreconditionError(f"node {node}: {moved.refusal}")
-        self.placer.allow(node, variant)
-        return moved
+        answer = self._send(order, make_room=True)
+        answer.add_done_callback(
+            lambda done: self.placer.allow(node, variant) if _refusal(done) == "" else None
+        )
+        return await _carried_out(node, answer)
 
     async def unload(self, node: str, variant: str, park: bool) -> cluster_pb2.VariantsMoved:
         """Take a variant off a node's device when its rows there are done.
+
+        Until then whoever waits for it may think better of it; what was sent is carried out.
 
         Args:
             node: name of the node.
@@ -156,15 +162,17 @@ class Residence:
                 if not self._membership.is_member(member):
                     raise UnavailableError(f"node {node} left")
             self._check_free(member)
-            order = self.placer.ordered(MoveOrder(node, "", (variant,)))
-            moved = await self._send(order, drop=not park)
-            if moved.refusal:
-                raise FailedPreconditionError(f"node {node}: {moved.refusal}")
-        except FailedPreconditionError:
+        except BaseException:
+            # Nothing was sent yet, so nothing is left behind, whatever ended this.
             if not was:
                 self.placer.allow(node, variant)
             raise
-        return moved
+        order = self.placer.ordered(MoveOrder(node, "", (variant,)))
+        answer = self._send(order, drop=not park)
+        answer.add_done_callback(
+            lambda done: self.placer.allow(node, variant) if _refusal(done) and not was else None
+        )
+        return await _carried_out(node, answer)
 
     def _member(self, node: str, variant: str) -> Member:
         member = self._membership.get(node)
@@ -180,14 +188,11 @@ class Residence:
 
     # -- orders ---------------------------------------------------------------------------------
 
-    def _send(
-        self, order: MoveOrder, make_room: bool = False, drop: bool = False
-    ) -> asyncio.Future[cluster_pb2.VariantsMoved]:
+    def _send(self, order: MoveOrder, make_room: bool = False, drop: bool = False) -> Answer:
         """Send an order; the future has the node's answer."""
-        answer: asyncio.Future[cluster_pb2.VariantsMoved]
-        answer = asyncio.get_running_loop().create_future()
+        answer: Answer = asyncio.get_running_loop().create_future()
         # Those of plans nobody waits for; what they fail with is logged where it is set.
-        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        answer.add_done_callback(lambda done: done.exception())
         member = self._membership.get(order.node)
         assert member is not None, "orders are for nodes of the fleet, which are members"
         self._orders += 1
@@ -222,3 +227,21 @@ class Residence:
             self._look_at_s = now_s + PLANNED_FOR.period_s
         finally:
             self._planning = None
+
+
+def _refusal(answer: Answer) -> str | None:
+    """Return in which words a node refused an order; empty: it did not; None: it never answered."""
+    return None if answer.exception() is not None else answer.result().refusal
+
+
+async def _carried_out(node: str, answer: Answer) -> cluster_pb2.VariantsMoved:
+    """Wait for a node's answer; one who gives up waiting takes nothing back.
+
+    Raises:
+        FailedPreconditionError: the node refused.
+        UnavailableError: the node left.
+    """
+    moved = await asyncio.shield(answer)
+    if moved.refusal:
+        raise FailedPreconditionError(f"node {node}: {moved.refusal}")
+    return moved

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -28,9 +27,11 @@ from argus.coordinator.image_service import ImageService
 from argus.coordinator.judge import Judge
 from argus.coordinator.keeping import Keeping, Save, StateFile
 from argus.coordinator.leadership import Leadership
+from argus.coordinator.leadership_metrics import leadership_families
 from argus.coordinator.live import open_watch, watched
 from argus.coordinator.membership import Membership
 from argus.coordinator.metrics import Metrics
+from argus.coordinator.parts import Parts
 from argus.coordinator.policy_metrics import policy_families, residency_families
 from argus.coordinator.predictors import load_predictor
 from argus.coordinator.prompts import PromptReader
@@ -51,8 +52,6 @@ from argus.rpc.server import WHOLE_SERVER, RpcServer
 from argus.tracing.opening import open_tracer
 from argus.tracing.spans import OFF, Tracer
 from argus.v1 import admin_pb2_grpc, cluster_pb2_grpc, image_pb2_grpc
-
-log = logging.getLogger(__name__)
 
 IMAGE_SERVICE = "argus.v1.ImageService"
 CLUSTER_SERVICE = "argus.v1.ClusterService"
@@ -246,8 +245,11 @@ class Coordinator:
         self.metrics.add(lambda: policy_families(policy, clock))
         if (shadow := self._shadow) is not None:
             self.metrics.add(lambda: shadow_families(shadow))
+        if leadership is not None:
+            self.metrics.add(lambda: leadership_families(leadership))
         self._residence = Residence(clock, self._membership, config.policy == ARGUS)
         self._dispatcher.on_offers = self._residence.note
+        self._dispatcher.leads = self._leads
         self.metrics.add(lambda: residency_families(self._residence, clock))
         self._settling = Settling(clock, self._dispatcher.knows, config.max_in_flight)
         adoption = Adoption(clock, config, self._dispatcher, catalog, predictor, uuid.uuid4().hex)
@@ -259,6 +261,7 @@ class Coordinator:
         door = Door(clock, security, catalog)
         self._keeping = Keeping(clock, self._membership, door.limits, policy, config.policy)
         self._save: Save | None = None
+        self._parts = Parts(clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
         self._server.add(
@@ -283,7 +286,7 @@ class Coordinator:
             self._dispatcher,
             adoption,
             self._settling,
-            lambda: 0 if leadership is None else leadership.epoch,
+            _no_epoch if leadership is None else leadership.epoch_held,
             self._show_health,
             guard,
             self._reuse,
@@ -335,9 +338,7 @@ class Coordinator:
         """
         nodes = self._keeping.restore(state, age_s)
         self._settling.begin(nodes, self._config.lease_s)
-        await self._server.set_serving(WHOLE_SERVER, True)
-        await self._server.set_serving(CLUSTER_SERVICE, True)
-        await self._server.set_serving(ADMIN_SERVICE, True)
+        await self._show_health()
         self._tasks.append(asyncio.create_task(self._watch()))
         self._save = save
         if save is not None:
@@ -403,20 +404,36 @@ class Coordinator:
 
     async def _show_health(self) -> None:
         """Say that images are served while some node takes work and nobody stops us."""
-        serving = not self._draining and self._membership.accepts_work
+        leads = self._leads()
+        for service in (WHOLE_SERVER, CLUSTER_SERVICE, ADMIN_SERVICE):
+            await self._server.set_serving(service, leads)
+        serving = leads and not self._draining and self._membership.accepts_work
         await self._server.set_serving(IMAGE_SERVICE, serving)
 
+    def _leads(self) -> bool:
+        return self._leadership is None or self._leadership.holds
+
     async def _watch(self) -> None:
+        """Do what time alone brings about, again and again."""
+        checks: list[tuple[str, Callable[[], None]]] = [
+            ("the watchdog", self._watchdog.check),
+            ("settling", self._settling.check),
+            ("the pulse", self._cluster.pulse),
+            ("turning out nodes", self._cluster.turn_out),
+            ("residence", self._residence.check),
+        ]
+        if self._shadow is not None:
+            checks.append(("the watch of live pictures", self._shadow.check))
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
-            try:
-                self._watchdog.check()
-                self._settling.check()
-                self._cluster.pulse()
-                self._cluster.turn_out()
-                if self._shadow is not None:
-                    self._shadow.check()
+            # Whoever leads no more decides nothing more: what there is will be handed over.
+            for name, do in checks if self._leads() else ():
+                with self._parts.part(name):
+                    do()
+            with self._parts.part("showing health"):
                 await self._show_health()
-                self._residence.check()
-            except Exception:
-                log.exception("the watchdog failed; it goes on")
+
+
+def _no_epoch() -> int:
+    """Return the number of leaderships that nobody contends for."""
+    return 0

@@ -7,7 +7,8 @@ from argus.control.backlog import PATIENCE_S
 from argus.control.router import takers
 from argus.coordinator.dispatch import Dispatcher
 from argus.coordinator.flight import Flight, Phase
-from argus.coordinator.membership import Membership
+from argus.coordinator.membership import Member, Membership, Trouble
+from argus.coordinator.parts import Parts
 from argus.errors import DeadlineError, InternalError, UnavailableError
 
 OVERDUE_FACTOR = 10.0
@@ -33,6 +34,7 @@ class Watchdog:
         self._node_wait_s = node_wait_s
         self._membership = membership
         self._dispatcher = dispatcher
+        self._parts = Parts(clock)
         self._checked_s = clock.now()
 
     def check(self) -> None:
@@ -42,24 +44,40 @@ class Watchdog:
             self._membership.hear_all()
         self._checked_s = now_s
         for member, trouble in self._membership.troubled():
-            words = f"node {member.name} was given up: {trouble.reason}"
-            # A node comes back after what may be the network's fault; one that is broken ends.
-            member.close(InternalError(words) if trouble.broken else UnavailableError(words))
-            self._dispatcher.node_lost(member, trouble.reason, died=trouble.died)
+            with self._parts.part("giving up a node"):
+                self._give_up(member, trouble)
         for flight in tuple(self._dispatcher.flights.values()):
-            if not flight.on_time(now_s):
-                late = f"the image was not ready within {flight.request.deadline_s:g} s"
-                self._dispatcher.abort(flight, Phase.FAILED, DeadlineError(late))
-            elif self._dispatcher.cancel_if_deserted(flight):
-                continue
-            elif flight.phase is Phase.QUEUED:
-                self._check_stranded(flight, now_s)
-            else:
-                self._check_overdue(flight, now_s)
-        self._dispatcher.forget_old_results()
-        self._dispatcher.plan()
-        self._dispatcher.seek_places()
-        self._dispatcher.pump()
+            try:
+                self._check_flight(flight, now_s)
+            except Exception:
+                self._parts.failed("the check of a request")
+        for name, do in (
+            ("forgetting old pictures", self._dispatcher.forget_old_results),
+            ("the policy's plan", self._dispatcher.plan),
+            ("seeking places", self._dispatcher.seek_places),
+            ("giving out work", self._dispatcher.pump),
+        ):
+            with self._parts.part(name):
+                do()
+
+    def _give_up(self, member: Member, trouble: Trouble) -> None:
+        words = f"node {member.name} was given up: {trouble.reason}"
+        # A node comes back after what may be the network's fault; one that is broken ends.
+        member.close(InternalError(words) if trouble.broken else UnavailableError(words))
+        died = trouble.died
+        self._dispatcher.node_lost(member, trouble.reason, died=died, hung=died)
+
+    def _check_flight(self, flight: Flight, now_s: float) -> None:
+        """End a request that is late or deserted, or look whether it gets on."""
+        if not flight.on_time(now_s):
+            late = f"the image was not ready within {flight.request.deadline_s:g} s"
+            self._dispatcher.abort(flight, Phase.FAILED, DeadlineError(late))
+        elif self._dispatcher.cancel_if_deserted(flight):
+            return
+        elif flight.phase is Phase.QUEUED:
+            self._check_stranded(flight, now_s)
+        else:
+            self._check_overdue(flight, now_s)
 
     def _check_overdue(self, flight: Flight, now_s: float) -> None:
         """Take a request from a node that does not get it done, whatever it says of it."""

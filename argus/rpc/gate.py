@@ -17,10 +17,13 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     Args:
         check: raises an ArgusError while calls are refused.
+
+    Attributes:
+        check: the same.
     """
 
     def __init__(self, check: Callable[[], None]) -> None:
-        self._check = check
+        self.check = check
 
     async def intercept_service(
         self,
@@ -30,7 +33,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         """Return the handler of the call, or one that refuses it."""
         if str(handler_call_details.method).startswith(OURS):
             try:
-                self._check()
+                self.check()
             except ArgusError as error:
                 return refusal(error)
         return await continuation(handler_call_details)

@@ -15,6 +15,7 @@ from argus.errors import ConfigError
 from argus.rpc.address import format_address, parse_address
 from argus.rpc.channel import KEEPALIVE_S, server_options
 from argus.rpc.gate import Gate
+from argus.rpc.gated_health import GatedHealth
 from argus.rpc.guard import Guard
 from argus.rpc.interceptors import ErrorInterceptor
 from argus.rpc.tls import ServerCertificates
@@ -33,7 +34,8 @@ class RpcServer:
     Args:
         keepalive_s: how often its clients ping.
         guard: asks callers for keys; None: nobody is asked.
-        gate: stands behind it; None: whoever has a key is let through.
+        gate: stands behind it, and health says when it is shut; None: whoever has a key is let
+            through.
         certificates: for TLS; None: there is none.
     """
 
@@ -50,7 +52,11 @@ class RpcServer:
         )
         self._gated = gate is not None
         self._certificates = certificates
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._health = (
+            health.aio.HealthServicer()  # type: ignore[attr-defined]
+            if gate is None
+            else GatedHealth(gate)
+        )
         self._services: list[str] = []
 
     def add(

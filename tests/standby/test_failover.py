@@ -80,6 +80,8 @@ async def test_a_leader_that_hangs_is_left_and_steps_down_when_it_wakes(
             leads_s = time.monotonic()
             await load.go_on(12)
             leader.signal(signal.SIGCONT)
+            for _ in range(20):
+                assert not await leader.leads(), "from the first moment on"
             await load.go_on(12)
             assert await other.leads()
             assert not await leader.leads()

@@ -35,6 +35,9 @@ class ScriptedSeat:
         self.cut = False
         self.answers = asyncio.Event()
         self.answers.set()
+        self.lets_go = asyncio.Event()
+        """Set unless calling a question off, or leaving, takes its time."""
+        self.lets_go.set()
         self.kept = 0
         self.waiting = 1
 
@@ -49,7 +52,10 @@ class ScriptedSeat:
     async def keep(self) -> int:
         self._reach()
         heard_s = self.room.clock.now()
-        await self.answers.wait()
+        try:
+            await self.answers.wait()
+        finally:
+            await self.lets_go.wait()
         if self.room.holder_now() is not self:
             raise UnavailableError("the session is gone")
         self.room.heard_s = heard_s
@@ -61,6 +67,7 @@ class ScriptedSeat:
         self.room.state = state
 
     async def leave(self) -> None:
+        await self.lets_go.wait()
         if self.room.holder is self:
             self.room.holder = None
 

@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 
 from argus.control import policies
+from argus.control.fleet import Fleet
+from argus.control.policy import Task
+from argus.control.router import Decision
 from argus.coordinator.membership import Member
 from argus.errors import (
     DeadlineError,
+    InternalError,
     InvalidArgumentError,
     UnavailableError,
 )
@@ -343,3 +347,159 @@ async def test_a_row_whose_state_was_missed_is_said_to_have_run_every_step() -> 
     events = bench.submit(seed=7)
     bench.done(node, work)
     assert (await follow(events))[-1].image.steps == 10
+
+
+def hang(bench: Bench, node: Member) -> None:
+    """Let a node's device do nothing, although it has a row, until the node is given up."""
+    began_s = bench.clock.now()
+    while bench.membership.is_member(node):
+        bench.clock.advance(0.5)
+        idle_s = bench.clock.now() - began_s
+        assert idle_s < 60.0
+        node.beat(cluster_pb2.Heartbeat(rows=1, device_idle_s=idle_s), bench.clock.now())
+        bench.watchdog.check()
+
+
+async def test_a_row_that_hangs_a_device_twice_ends_though_the_node_brings_it_back() -> None:
+    bench = Bench(max_attempts=9)
+    node = bench.join("a")
+    events = bench.submit()
+    work = await one_work(node)
+    hang(bench, node)
+    back, dropped = bench.rejoin("a", held(work, run="this"))
+    assert dropped == []
+    hang(bench, back)
+    with pytest.raises(InternalError, match="given up after 2 attempts.*device did nothing"):
+        await follow(events)
+
+
+async def test_of_a_row_that_comes_back_only_the_hung_device_is_remembered() -> None:
+    bench = Bench(max_attempts=3)
+    node = bench.join("a")
+    events = bench.submit()
+    work = await one_work(node)
+    hang(bench, node)
+    for _ in range(5):
+        node, dropped = bench.rejoin("a", held(work, run="this"))
+        assert dropped == []
+        bench.start(node, work)
+        bench.report(node, work, step=image_pb2.StepProgress(step=4, steps=10))
+        bench.dispatcher.node_lost(node, "its connection ended")
+    node, _ = bench.rejoin("a", held(work, run="this", step=4))
+    bench.done(node, work)
+    # The one loss that counts is the device's.
+    assert (await follow(events))[-1].image.attempts == 2
+
+
+async def test_a_node_that_is_found_again_with_its_row_did_not_die_of_it() -> None:
+    bench = Bench(max_attempts=2)
+    node = bench.join("a")
+    events = bench.submit()
+    work = await one_work(node)
+    for _ in range(5):
+        bench.dispatcher.node_lost(node, "its connection ended")
+        node, dropped = bench.rejoin("a", held(work, run="this"))
+        assert dropped == []
+    bench.done(node, work)
+    assert (await follow(events))[-1].image.attempts == 1
+
+
+async def test_one_that_the_policy_fails_on_costs_the_others_that_seek_a_place_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = ["r0", "r1", "r2"]
+    rows = [held(await given(request_id=name, seed=7)) for name in names]
+    bench = Bench()
+    node, _ = bench.rejoin("a", *rows)
+    events = {name: bench.submit(name, seed=7) for name in names}
+    bench.dispatcher.node_lost(node, "cut", died=False)
+    second = bench.join("b")
+    admit = bench.dispatcher.policy.admit
+
+    def fail_on_the_first(task: Task, fleet: Fleet, now_s: float) -> Decision:
+        if task.id == "r0":
+            raise RuntimeError("a bug")
+        return admit(task, fleet, now_s)
+
+    monkeypatch.setattr(bench.dispatcher.policy, "admit", fail_on_the_first)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="a bug"):
+            bench.dispatcher.seek_places()
+    bench.dispatcher.pump()
+    assert [work.request_id for work in await works(second)] == ["r1", "r2"]
+    monkeypatch.undo()
+    bench.dispatcher.seek_places()
+    bench.dispatcher.pump()
+    work = await one_work(second)
+    bench.done(second, work)
+    assert (await follow(events["r0"]))[-1].image.data == b"png"
+
+
+@pytest.mark.parametrize("policy", policies.names())
+async def test_more_rows_taken_up_and_lost_than_there_is_room_for_wait_for_it(policy: str) -> None:
+    """The policy has seen no request arrive before it is asked to place them."""
+    names = [f"r{i}" for i in range(9)]
+    rows = [held(await given(request_id=name, seed=7)) for name in names]
+    bench = Bench(policy=policy)
+    node, dropped = bench.rejoin("a", *rows)
+    assert dropped == []
+    events = [bench.submit(name, seed=7) for name in names]
+    bench.dispatcher.node_lost(node, "cut", died=False)
+    second = bench.join("b", slots=1)
+    bench.pass_time(0.1)
+    made = 0
+    while given_out := await works(second):
+        for work in given_out:
+            bench.start(second, work)
+            bench.done(second, work)
+            made += 1
+    assert made == len(names)
+    for subscription in events:
+        assert kinds(await follow(subscription))[-1] == "image"
+
+
+async def test_of_the_rows_that_may_have_hung_a_device_one_at_a_time_is_left_on_it() -> None:
+    bench = Bench()
+    node = bench.join("a")
+    names = {"r0", "r1", "r2"}
+    events = {name: bench.submit(name) for name in sorted(names)}
+    given_out = {work.request_id: work for work in await works(node)}
+    hang(bench, node)
+    rows = [held(work, run="this") for work in given_out.values()]
+    node, dropped = bench.rejoin("a", *rows)
+    (left,) = names - set(dropped)
+    assert await works(node) == []
+    hang(bench, node)
+    with pytest.raises(InternalError, match="given up after 2 attempts"):
+        await follow(events.pop(left))
+    node = bench.join("a")
+    for _ in range(2):
+        work = await one_work(node)
+        bench.start(node, work)
+        bench.done(node, work)
+    for subscription in events.values():
+        assert kinds(await follow(subscription))[-1] == "image"
+
+
+async def test_one_that_may_have_hung_a_device_waits_where_its_node_has_another() -> None:
+    bench = Bench(max_attempts=9)
+    node = bench.join("a")
+    events = [bench.submit(name) for name in ("r0", "r1")]
+    first, second = await works(node)
+    hang(bench, node)
+    node, dropped = bench.rejoin("a", held(first, run="this"))
+    assert dropped == []
+    bench.pass_time(0.1)
+    assert await works(node) == [], "r0 may be to blame, and so may r1"
+    bench.dispatcher.node_lost(node, "cut", died=False)
+    node, _ = bench.rejoin("a", held(first, run="this"))
+    bench.pass_time(0.1)
+    assert await works(node) == []
+    bench.dispatcher.node_lost(node, "cut", died=False)
+    node = bench.join("b")
+    bench.pass_time(0.1)
+    for _ in events:
+        work = await one_work(node)
+        bench.done(node, work)
+    for subscription in events:
+        assert kinds(await follow(subscription))[-1] == "image"

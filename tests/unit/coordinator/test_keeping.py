@@ -9,7 +9,7 @@ import pytest
 
 from argus.clock import ManualClock
 from argus.control import policies
-from argus.control.limits import TenantLimits
+from argus.control.limits import LEFT_FOR_S, TenantLimits
 from argus.control.policies.argus import ArgusPolicy
 from argus.control.tenants import TenantTerms
 from argus.coordinator.keeping import Keeping, StateFile
@@ -52,6 +52,26 @@ def test_a_tenant_that_has_used_its_share_has_not_got_it_back() -> None:
     assert other.ask(20) == 5
 
 
+def test_a_tenant_that_does_not_come_to_one_coordinator_is_known_to_the_next() -> None:
+    one, other, third = Part(), Part(start_s=5000.0), Part(start_s=70.0)
+    assert one.ask(20) == 10
+    other.keeping.restore(one.keeping.state(), age_s=1.0)
+    other.clock.advance(2.0)
+    third.keeping.restore(other.keeping.state(), age_s=1.0)
+    # Four seconds have passed in all, and one request a second is let in.
+    assert third.ask(20) == 4
+
+
+def test_tenants_that_never_come_again_are_forgotten_after_a_day() -> None:
+    one, other = Part(), Part()
+    one.ask(20)
+    other.keeping.restore(one.keeping.state(), age_s=0.0)
+    other.clock.advance(LEFT_FOR_S - 1.0)
+    assert "acme" in other.keeping.state()
+    other.clock.advance(1.0)
+    assert "acme" not in other.keeping.state()
+
+
 def test_nodes_are_awaited_only_while_they_may_still_have_the_rows() -> None:
     one = Part()
     for name in ("b", "a"):
@@ -82,6 +102,9 @@ def test_margins_learned_from_rows_are_kept() -> None:
         lambda state: json.dumps(state | {"version": 99}),
         lambda state: json.dumps(state | {"limits": {"acme": ["x", 1, 1]}}),
         lambda state: json.dumps(state | {"limits": {"acme": [float("nan"), 1, 1]}}),
+        lambda state: json.dumps(state | {"limits": {"acme": [1, 1, 1, -1]}}),
+        lambda state: json.dumps(state | {"limits": {"acme": [1, 1, 1, None]}}),
+        lambda state: json.dumps(state | {"limits": {"acme": [1, 1, 1, 1, 1]}}),
         lambda state: json.dumps(state | {"policy": {"name": "argus", "state": {}}}),
         lambda state: json.dumps(state | {"policy": 7}),
         lambda state: json.dumps({"version": 1}),

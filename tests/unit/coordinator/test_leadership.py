@@ -39,6 +39,8 @@ class Two:
 async def two() -> AsyncIterator[Two]:
     two = Two()
     yield two
+    for seat in two.seats:
+        seat.lets_go.set()
     await two.one.resign()
     await two.other.resign()
 
@@ -140,3 +142,35 @@ async def test_whoever_does_not_lead_leaves_nothing(two: Two) -> None:
     with pytest.raises(UnavailableError, match="stands by"):
         await two.one.save("nothing")
     assert two.room.state == ""
+
+
+async def test_a_question_that_does_not_end_when_called_off_delays_nobody(two: Two) -> None:
+    await two.one.campaign(asyncio.Event())
+    await eventually(lambda: two.seats[0].kept > 0)
+    seat = two.seats[0]
+    seat.answers.clear()
+    seat.lets_go.clear()
+    two.clock.advance(TRUST * LEASE_S - 0.01)
+    async with asyncio.timeout(10.0):
+        with pytest.raises(UnavailableError, match="in time"):
+            await two.one.beat()
+        await two.one.lost.wait()
+    resigning = asyncio.create_task(two.one.resign())
+    await asyncio.sleep(0)
+    assert not two.one.holds
+    seat.lets_go.set()
+    await asyncio.wait_for(resigning, 10.0)
+    assert two.room.holder is None
+
+
+async def test_a_leadership_ends_in_whatever_way_the_seat_fails(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail() -> int:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(two.seats[0], "keep", fail)
+    await two.one.campaign(asyncio.Event())
+    async with asyncio.timeout(10.0):
+        await two.one.lost.wait()
+    assert two.one.epoch == 0

@@ -121,3 +121,28 @@ async def test_one_that_ends_while_it_is_kept_leaves_nothing_behind() -> None:
     second = bench.join("b")
     bench.submit("new")
     assert [w.request_id for w in await works(second)] == ["new"]
+
+
+async def test_none_joins_another_when_the_node_it_waits_for_is_gone() -> None:
+    bench = Bench(max_attempts=9)
+    first = bench.join("a", slots=1)
+    kept = [bench.submit(f"r{i}") for i in range(3)]
+    assert len(await works(first)) == 3
+    second, third = bench.join("b", slots=1), bench.join("c", slots=1)
+    others = [bench.submit(f"other{i}") for i in range(6)]
+    running = await works(second)
+    assert len(running) == len(await works(third)) == 3
+    bench.dispatcher.node_lost(first, "its connection ended")
+    # Two were let go of, one for each node, and wait for room there; now one node is left.
+    bench.dispatcher.node_lost(third, "it was not heard", died=False)
+    made = []
+    while len(made) < 9:
+        for work in running:
+            bench.start(second, work)
+            bench.done(second, work)
+            made.append(work.request_id)
+        suspects = {"r0", "r1", "r2"} & set(second.backlog.row_ids)
+        assert len(suspects) <= 1, f"after {made}"
+        running = await works(second)
+    for subscription in (*kept, *others):
+        assert kinds(await follow(subscription))[-1] == "image"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -169,6 +169,66 @@ async def test_what_cannot_be_done_is_refused_clearly() -> None:
         silent.cancel()
 
 
+async def test_an_operator_who_leaves_before_rows_are_done_has_unloaded_nothing() -> None:
+    node = CrowdedNode("n1", hold_at=3)
+    async with coordinated() as cluster, node.joined(cluster.address):
+        await eventually(lambda: _serves(cluster, {"n1": {"base", "small"}}))
+        row = asyncio.create_task(cluster.generate("held", variant="base", steps=5))
+        await asyncio.wait_for(node.reached_hold.wait(), 10)
+        unloading = asyncio.create_task(unload(cluster, "n1", "base"))
+        await eventually(lambda: _unloaded(cluster, "n1") == {"base"})
+        unloading.cancel()
+        await eventually(lambda: not _unloaded(cluster, "n1"))
+        assert _serves(cluster, {"n1": {"base", "small"}})
+        node.say(node.works[0], done=cluster_pb2.WorkDone(data=b"png", running_s=1, max_lanes=2))
+        await row
+        assert not node.moves
+
+
+async def test_a_node_that_leaves_before_its_rows_are_done_has_unloaded_nothing() -> None:
+    node = CrowdedNode("n1", hold_at=3)
+    async with coordinated(reattach_grace_s=0.0) as cluster, node.joined(cluster.address):
+        await eventually(lambda: _serves(cluster, {"n1": {"base", "small"}}))
+        row = asyncio.create_task(cluster.generate("held", variant="base", steps=5))
+        await asyncio.wait_for(node.reached_hold.wait(), 10)
+        unloading = asyncio.create_task(unload(cluster, "n1", "base"))
+        await eventually(lambda: _unloaded(cluster, "n1") == {"base"})
+        node.cut()
+        with pytest.raises(UnavailableError, match="left"):
+            await asyncio.wait_for(unloading, 10)
+        assert not _unloaded(cluster, "n1")
+        row.cancel()
+        await asyncio.wait([row])
+
+
+@pytest.mark.parametrize("refusal", ["", "variant 'base' takes 8 bytes"])
+async def test_what_an_operator_ordered_holds_though_he_did_not_wait(refusal: str) -> None:
+    node = CrowdedNode("n1")
+    async with coordinated() as cluster, node.joined(cluster.address):
+        await eventually(lambda: _serves(cluster, {"n1": {"base", "small"}}))
+
+        residence = cluster.coordinator._residence
+
+        async def order(asked: Coroutine[Any, Any, Any]) -> None:
+            """Let a node answer an order that nobody waits for any more."""
+            node.answers, orders = False, len(node.moves)
+            asking = asyncio.create_task(asked)
+            await eventually(lambda: len(node.moves) > orders)
+            asking.cancel()
+            await asyncio.wait([asking])
+            node.answers, node.refusal = True, refusal
+            node.move(node.moves[-1])
+            await eventually(lambda: not _pending(cluster, "n1"))
+            node.refusal = ""
+
+        await order(residence.unload("n1", "base", park=False))
+        await eventually(lambda: _unloaded(cluster, "n1") == (set() if refusal else {"base"}))
+        if refusal:
+            await unload(cluster, "n1", "base")
+        await order(residence.load("n1", "base"))
+        await eventually(lambda: _unloaded(cluster, "n1") == ({"base"} if refusal else set()))
+
+
 async def test_an_order_ends_when_its_node_leaves() -> None:
     node = CrowdedNode("n1", answers=False)
     async with coordinated() as cluster, node.joined(cluster.address):
@@ -229,3 +289,7 @@ def _serves(cluster: Coordinated, want: dict[str, set[str]]) -> bool:
 
 def _pending(cluster: Coordinated, node: str) -> bool:
     return node in cluster.coordinator._residence._pending
+
+
+def _unloaded(cluster: Coordinated, node: str) -> set[str]:
+    return set(cluster.coordinator._residence.placer.unloaded(node))

@@ -8,17 +8,23 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from argus.client import AsyncClient, Retries
-from argus.clock import MonotonicClock
+from argus.clock import Clock, MonotonicClock
 from argus.config import Config, CoordinatorConfig, StandbyConfig, load_config
 from argus.coordinator.leadership import Leadership
 from argus.coordinator.service import CLUSTER_SERVICE, Coordinator, serve
 from argus.coordinator.turns import take_turns
 from argus.errors import ConfigError, UnavailableError
 from argus.rpc.channel import open_channel
+from argus.rpc.convert_cluster import node_info_to_proto
+from argus.types import ImageRequest
+from argus.v1 import cluster_pb2
+from argus.v1.cluster_pb2_grpc import ClusterServiceStub
+from tests.unit.coordinator.bench import Bench, info, one_work
 from tests.unit.coordinator.polling import NOT_SERVING, SERVING, eventually
 from tests.unit.coordinator.scripted import ScriptedNode, picture
 from tests.unit.coordinator.seats import LEASE_S, Room, ScriptedSeat
@@ -43,9 +49,19 @@ class Turner:
             return (await stub.Check(health_pb2.HealthCheckRequest(service=service))).status
 
 
+class JumpingClock(MonotonicClock):
+    """Goes on as if the process had been stopped for a while."""
+
+    def __init__(self) -> None:
+        self.stopped_s = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.stopped_s
+
+
 @asynccontextmanager
-async def turning(room: Room) -> AsyncIterator[Turner]:
-    clock = MonotonicClock()
+async def turning(room: Room, clock: Clock | None = None) -> AsyncIterator[Turner]:
+    clock = clock or MonotonicClock()
     seat = ScriptedSeat(room)
     one = Turner(seat, Leadership(clock, seat, LEASE_S))
 
@@ -62,6 +78,7 @@ async def turning(room: Room) -> AsyncIterator[Turner]:
         await eventually(lambda: bool(one.address))
         yield one
     finally:
+        seat.lets_go.set()
         one.stop.set()
         await asyncio.wait_for(task, 20)
 
@@ -118,6 +135,63 @@ async def test_a_leader_that_loses_its_seat_lets_go_of_everything_and_stands_by_
         assert await one.health() == SERVING
 
 
+async def test_a_leader_that_wakes_serves_nothing_before_it_has_stepped_down() -> None:
+    clock = JumpingClock()
+    room = Room(clock)
+    async with turning(room, clock) as one:
+        await eventually(lambda: one.leadership.holds)
+        node = ScriptedNode("a", slots=1)
+        async with node.joined(one.address), open_channel(one.address) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            asked = health_pb2.HealthCheckRequest()
+            assert (await stub.Check(asked)).status == SERVING
+            one.seat.lets_go.clear()
+            clock.stopped_s = LEASE_S
+            # Nothing has run in between: it does not know yet that it was stopped.
+            assert one.leadership.epoch == 1
+            assert (await stub.Check(asked)).status == NOT_SERVING
+            with pytest.raises(UnavailableError, match="leads no more"):
+                one.made[0]._dispatcher.submit(ImageRequest(request_id="r", prompt="a circle"))
+            async with AsyncClient(one.address, retries=ONCE) as client:
+                with pytest.raises(UnavailableError):
+                    await client.generate("a red circle")
+            await eventually(lambda: one.leadership.lost.is_set())
+            assert (await stub.Check(asked)).status == NOT_SERVING
+            assert node.works == []
+
+
+async def test_a_node_that_says_hello_while_the_lead_is_lost_leaves_no_row_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+    given_by = bench.join("a")
+    bench.submit(seed=7)
+    row = cluster_pb2.HeldRow(work=await one_work(given_by), run="another")
+    hello = node_info_to_proto(info("a"))
+    hello.held.append(row)
+    async with turning(Room(MonotonicClock())) as one:
+        await eventually(lambda: one.leadership.holds)
+        coordinator, let_in = one.made[0], asyncio.Event()
+        welcome = coordinator._cluster._welcome
+
+        async def noted(*arguments: Any) -> Any:
+            let_in.set()
+            return await welcome(*arguments)
+
+        monkeypatch.setattr(coordinator._cluster, "_welcome", noted)
+        async with open_channel(one.address) as channel:
+            call = ClusterServiceStub(channel).Join()
+            await asyncio.wait_for(let_in.wait(), 10)
+            one.seat.lets_go.clear()
+            one.seat.cut = True
+            await eventually(lambda: one.leadership.lost.is_set())
+            await call.write(cluster_pb2.JoinRequest(hello=hello))
+            with pytest.raises(grpc.aio.AioRpcError, match="stands by"):
+                await call.read()
+            assert not coordinator._dispatcher.flights
+            assert not coordinator._membership.members
+
+
 async def test_what_was_learned_goes_to_the_next_leader() -> None:
     room = Room(MonotonicClock())
     async with turning(room) as one:
@@ -134,6 +208,25 @@ async def test_what_was_learned_goes_to_the_next_leader() -> None:
                 assert not asking.done()
                 async with ScriptedNode("a").joined(other.address):
                     assert (await asking).data == picture(7, 10)
+
+
+async def figures(coordinator: Coordinator) -> dict[str, float]:
+    families = [family async for family in coordinator.metrics.families()]
+    return {f.name: f.samples[0].value for f in families if "_coordinator_" in f.name}
+
+
+async def test_metrics_say_who_leads_and_who_could() -> None:
+    nobody = dict.fromkeys(("leader", "epoch", "waiting"), 0.0)
+    room = Room(MonotonicClock())
+    async with turning(room) as one:
+        await eventually(lambda: one.leadership.waiting == 1)
+        leading = {"leader": 1.0, "epoch": 1.0, "waiting": 1.0}
+        async with turning(room) as other:
+            for turner, values in ((one, leading), (other, nobody)):
+                wanted = {f"argus_coordinator_{name}": value for name, value in values.items()}
+                assert await figures(turner.made[-1]) == wanted
+    alone = Coordinator(CoordinatorConfig(), MonotonicClock())
+    assert await figures(alone) == {}
 
 
 @dataclass

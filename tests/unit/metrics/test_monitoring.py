@@ -17,11 +17,13 @@ from prometheus_client import Metric
 
 from argus.clock import ManualClock
 from argus.config import CacheConfig, CoordinatorConfig, QualityConfig
+from argus.coordinator.leadership import Leadership
 from argus.coordinator.service import Coordinator
-from argus.gateway.making import Room
+from argus.gateway.making import Room as Places
 from argus.gateway.metrics import GatewayMetrics
 from argus.metrics.nodes import NodeMoment, node_families
 from argus.v1 import cluster_pb2
+from tests.unit.coordinator.seats import LEASE_S, Room, ScriptedSeat
 
 ROOT = Path(__file__).parents[3]
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboard.json"
@@ -52,10 +54,14 @@ def families_of_a_node() -> Iterator[Metric]:
 async def all_families() -> list[Metric]:
     """Return what coordinator, nodes and gateway can show, each with its labels."""
     watched = QualityConfig(shadow_share=0.5)
-    coordinator = Coordinator(CoordinatorConfig(), ManualClock(), CacheConfig(), watched)
+    clock = ManualClock()
+    leadership = Leadership(clock, ScriptedSeat(Room(clock)), LEASE_S)
+    coordinator = Coordinator(
+        CoordinatorConfig(), clock, CacheConfig(), watched, leadership=leadership
+    )
     shown = {f.name: f async for f in coordinator.metrics.families()}
     shown |= {f.name: f for f in families_of_a_node()}
-    gateway = GatewayMetrics(Room(4, ManualClock()))
+    gateway = GatewayMetrics(Places(4, ManualClock()))
     gateway.requests.labels("/", "GET", "200").inc()
     gateway.seconds.labels("/").observe(1.0)
     gateway.gone.labels("/").inc()

@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from argus.errors import ConfigError
+from argus.errors import ConfigError, UnavailableError
 from argus.rpc.address import format_address, parse_address
 from argus.rpc.channel import (
     MAX_MESSAGE_BYTES,
@@ -18,6 +18,7 @@ from argus.rpc.channel import (
     open_blocking_channel,
     open_channel,
 )
+from argus.rpc.gate import Gate
 from argus.rpc.server import RpcServer
 from argus.v1 import image_pb2, image_pb2_grpc
 
@@ -213,3 +214,30 @@ async def test_pings_of_a_silent_client_are_tolerated() -> None:
     assert tolerated is grpc.StatusCode.OK
     assert refused is grpc.StatusCode.UNAVAILABLE, "gRPC's default would tolerate them as well"
     await asyncio.gather(ours.stop(0), usual.stop(0))
+
+
+async def test_a_server_whose_gate_is_shut_serves_nothing_in_that_very_moment() -> None:
+    shut: list[str] = []
+
+    def check() -> None:
+        if shut:
+            raise UnavailableError("shut")
+
+    server = RpcServer(gate=Gate(check))
+    server.add(image_pb2_grpc.add_ImageServiceServicer_to_server, Images(), SERVICE)
+    address = await server.start(LOOPBACK, "test.bind")
+    for service in (SERVICE, ""):
+        await server.set_serving(service, True)
+    async with open_channel(address) as channel:
+        assert await health_of(channel, SERVICE) == await health_of(channel, "") == "SERVING"
+        assert await bytes_of(channel, 9) == 9
+        shut.append("now")
+        assert await health_of(channel, SERVICE) == await health_of(channel, "") == "NOT_SERVING"
+        with pytest.raises(grpc.aio.AioRpcError, match="shut"):
+            await bytes_of(channel, 9)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await health_of(channel, "nope")
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        shut.clear()
+        assert await health_of(channel, SERVICE) == "SERVING"
+    await server.stop(0)
