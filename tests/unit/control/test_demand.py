@@ -10,7 +10,7 @@ import traffic
 from demand import Average, Forecaster, Ours, answers, truth
 from scipy import stats
 
-from argus.control.averaging import _Discounted
+from argus.control.averaging import _Line, _Mean
 from argus.control.demand import DemandForecast, ForecastOptions, _interval, _log_ratio
 from argus.errors import InvalidArgumentError
 
@@ -141,7 +141,7 @@ def test_the_ratio_is_that_of_poisson_likelihoods() -> None:
 @pytest.mark.parametrize("line", [False, True])
 def test_discounted_sums_are_weighted_least_squares(line: bool) -> None:
     counts = np.random.default_rng(0).poisson(5.0, 40)
-    model = _Discounted(25.0, line)
+    model = _Line(25.0) if line else _Mean(25.0)
     for count in counts:
         model.add(int(count))
     ages = np.arange(40)[::-1]
