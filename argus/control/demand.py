@@ -117,19 +117,20 @@ class DemandForecast:
         """When the rate last changed, as far as is known."""
         self._squares = self._total = 0.0
         self._averages = Averages()
-        self._mix = _Mix(classes, self._options.mix_requests)
+        self._mix = _Mix(classes, self._options.mix_requests) if classes > 1 else None
 
     def observe(self, now_s: float, kind: int = 0) -> None:
         """Count one arrival of a class."""
         self._advance(now_s)
         self._open += 1
-        self._mix.add(kind)
+        if self._mix is not None:
+            self._mix.add(kind)
 
     def forecast(self, now_s: float, horizon_s: float) -> Forecast:
         """Return what is expected on average from now until `horizon_s` later."""
         self._advance(now_s)
         bin_s = self._options.bin_s
-        shares = self._mix.shares()
+        shares = (1.0,) if self._mix is None else self._mix.shares()
         elapsed_s = now_s - self._open_at_s
         # Right after the start there is only the open bin.
         if not self._run:
