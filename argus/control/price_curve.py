@@ -110,7 +110,7 @@ def solve_curve(
     for _ in range(MOST_ROUNDS):
         after = falls @ _values(chosen, gains, low, share, falls)[:, :, None]
         after = after[:, :, 0]
-        worth = gains + after[:, low] + share * np.diff(after)[:, low]
+        worth = gains + after.take(low, axis=1) + share * np.diff(after).take(low, axis=1)
         gained = worth.max(axis=2) - np.take_along_axis(worth, chosen[:, :, None], 2)[:, :, 0]
         if not (gained > ENOUGH).any():
             break
