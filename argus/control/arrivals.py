@@ -102,7 +102,7 @@ class ArrivalRate:
         at = int((now_s - self._began_s) / _OPTIONS.bin_s)
         if at != self._told_at:
             self._told_at = at
-            self._told = self._forecast.forecast(now_s, _AHEAD_S).rate_per_s
+            self._told = self._forecast.rate_per_s(now_s, _AHEAD_S)
         return 0.5 * (quick + self._told)
 
     def state(self, now_s: float) -> tuple[float, float, float]:

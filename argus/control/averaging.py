@@ -18,17 +18,14 @@ _MODELS = (
 )
 """Memory in bins, whether a line is drawn through what is remembered, and the log of the weight
 that it starts with and returns to: long memories and no slope unless counts say otherwise."""
-_FEWEST_FOR_A_LINE = 8
-"""Bins."""
 
 
 class Estimate(NamedTuple):
-    """Requests a bin, with the variance of that."""
+    """Requests a bin, with the variance of that, and how many bins' counts are in it."""
 
     rate: float
     variance: float
-    bins: float = 0.0
-    """How many bins' counts are in it."""
+    bins: float
 
 
 class Averages:
@@ -59,10 +56,10 @@ class Averages:
         keep = self._forgetting
         logs = []
         for model, log, (_, _, first) in zip(self._models, self._logs, _MODELS, strict=True):
-            told = model.predict(1.0, spread)
-            if told is not None:
-                variance = spread * max(told.rate, 0.05) + told.variance
-                surprise = (count - told.rate) ** 2 / variance + math.log(variance)
+            if model.knows:
+                rate = model.rate(1.0)
+                variance = spread * max(rate, 0.05) + model.variance(1.0, spread)
+                surprise = (count - rate) ** 2 / variance + math.log(variance)
                 log -= surprise / 2
             logs.append(keep * log + (1.0 - keep) * first)
             model.add(count)
@@ -70,14 +67,29 @@ class Averages:
         self._logs = [log - most for log in logs]
 
     def predict(self, ahead: float, spread: float) -> Estimate:
-        """Return the rate `ahead` bins after the middle of the newest one."""
-        told = [model.predict(ahead, spread) for model in self._models]
-        known = [(x, math.exp(log)) for x, log in zip(told, self._logs, strict=True) if x]
-        total = math.fsum(weight for _, weight in known)
-        rate = math.fsum(x.rate * weight for x, weight in known) / total
-        variance = math.fsum((x.variance + (x.rate - rate) ** 2) * w for x, w in known) / total
-        bins = math.fsum(x.bins * weight for x, weight in known) / total
-        return Estimate(rate, variance, bins)
+        """Return what is expected `ahead` bins after the middle of the newest one."""
+        known = self._known(ahead)
+        total = math.fsum(weight for _, _, weight in known)
+        rate = math.fsum(x * weight for _, x, weight in known) / total
+        variance = math.fsum(
+            (model.variance(ahead, spread) + (x - rate) ** 2) * weight for model, x, weight in known
+        )
+        bins = math.fsum(model.bins * weight for model, _, weight in known)
+        return Estimate(rate, variance / total, bins / total)
+
+    def rate(self, ahead: float) -> float:
+        """Return the rate of `predict` alone, in less than half the time."""
+        known = self._known(ahead)
+        total = math.fsum([weight for _, _, weight in known])
+        return math.fsum([x * weight for _, x, weight in known]) / total
+
+    def _known(self, ahead: float) -> list[tuple[_Mean, float, float]]:
+        """Return the models that have seen enough, with their rates and weights."""
+        return [
+            (model, model.rate(ahead), math.exp(log))
+            for model, log in zip(self._models, self._logs, strict=True)
+            if model.knows
+        ]
 
 
 class _Mean:
@@ -86,6 +98,9 @@ class _Mean:
     Sums of weight·age^p (`w`), of squared weight·age^p (`v`) and of weight·age^p·count (`x`) are
     kept for p = 0; a line needs those for p = 1 and 2, too.
     """
+
+    _fewest = 1
+    """Bins to be seen before there is enough to tell."""
 
     def __init__(self, memory: float) -> None:
         self._keep = math.exp(-1.0 / memory)
@@ -100,21 +115,33 @@ class _Mean:
         self._x0 = self._keep * self._x0 + count
         self._count += 1
 
-    def predict(self, ahead: float, spread: float) -> Estimate | None:
-        """Return the rate `ahead` bins after the newest; None before there is enough to tell."""
-        if not self._count:
-            return None
-        mean, noise = self._mean(spread)
-        return Estimate(mean, noise * self._v0 / self._w0**2, self._w0 * self._w0 / self._v0)
+    @property
+    def knows(self) -> bool:
+        """Whether it has seen enough to tell a rate."""
+        return self._count >= self._fewest
 
-    def _mean(self, spread: float) -> tuple[float, float]:
-        """Return the mean, and the variance of a count."""
-        mean = self._x0 / self._w0
-        return mean, spread * max(mean, 1.0 / self._w0)
+    @property
+    def bins(self) -> float:
+        """How many bins' counts are in it."""
+        return self._w0 * self._w0 / self._v0
+
+    def rate(self, ahead: float) -> float:
+        """Return the rate `ahead` bins after the newest."""
+        return self._x0 / self._w0
+
+    def variance(self, ahead: float, spread: float) -> float:
+        """Return the variance of the rate; `spread` is that of counts over their mean."""
+        return self._noise(spread) * self._v0 / self._w0**2
+
+    def _noise(self, spread: float) -> float:
+        """Return the variance of a count."""
+        return spread * max(self._x0 / self._w0, 1.0 / self._w0)
 
 
 class _Line(_Mean):
     """A least-squares line of counts, each weighing less the older it is."""
+
+    _fewest = 8
 
     def __init__(self, memory: float) -> None:
         super().__init__(memory)
@@ -130,18 +157,20 @@ class _Line(_Mean):
         self._x1 = keep * (self._x1 + self._x0)
         super().add(count)
 
-    def predict(self, ahead: float, spread: float) -> Estimate | None:
-        """Return the rate `ahead` bins after the newest; None before there is enough to tell."""
-        if self._count < _FEWEST_FOR_A_LINE:
-            return None
-        mean, noise = self._mean(spread)
-        # Weighted least squares of counts on age; the answer is the line at age −ahead, that is
-        # Σ (a + b·age)·weight·count with a, b as below.
-        det = self._w0 * self._w2 - self._w1 * self._w1
-        a = (self._w2 + ahead * self._w1) / det
-        b = -(self._w1 + ahead * self._w0) / det
-        rate = a * self._x0 + b * self._x1
-        variance = noise * (a * a * self._v0 + 2 * a * b * self._v1 + b * b * self._v2)
+    def rate(self, ahead: float) -> float:
+        """Return the rate `ahead` bins after the newest."""
+        a, b = self._factors(ahead)
+        mean = self._x0 / self._w0
         # What a line says of far away is not believed beyond a doubling.
-        bins = self._w0 * self._w0 / self._v0
-        return Estimate(min(max(rate, mean / 2), 2 * mean), variance, bins)
+        return min(max(a * self._x0 + b * self._x1, mean / 2), 2 * mean)
+
+    def variance(self, ahead: float, spread: float) -> float:
+        """Return the variance of the rate; `spread` is that of counts over their mean."""
+        a, b = self._factors(ahead)
+        squares = a * a * self._v0 + 2 * a * b * self._v1 + b * b * self._v2
+        return self._noise(spread) * squares
+
+    def _factors(self, ahead: float) -> tuple[float, float]:
+        """Return a, b of the line at age −ahead, Σ (a + b·age)·weight·count, by least squares."""
+        det = self._w0 * self._w2 - self._w1 * self._w1
+        return (self._w2 + ahead * self._w1) / det, -(self._w1 + ahead * self._w0) / det

@@ -136,10 +136,20 @@ class DemandForecast:
         if not self._run:
             rate = self._open / elapsed_s if elapsed_s > 0.0 else 0.0
             return Forecast(rate, 0.0, math.inf, shares, elapsed_s)
-        ahead = (elapsed_s + horizon_s / 2) / bin_s + 0.5
-        told = self._averages.predict(ahead, self._dispersion())
+        told = self._averages.predict(self._ahead(now_s, horizon_s), self._dispersion())
         low, high = _interval(told.rate / bin_s, told.variance / bin_s**2)
         return Forecast(told.rate / bin_s, low, high, shares, told.bins * bin_s)
+
+    def rate_per_s(self, now_s: float, horizon_s: float) -> float:
+        """Return the rate of `forecast` alone, in less than half the time."""
+        self._advance(now_s)
+        if not self._run:
+            return self.forecast(now_s, horizon_s).rate_per_s
+        return self._averages.rate(self._ahead(now_s, horizon_s)) / self._options.bin_s
+
+    def _ahead(self, now_s: float, horizon_s: float) -> float:
+        """Return the bins from the middle of the last closed one to that of the horizon."""
+        return (now_s - self._open_at_s + horizon_s / 2) / self._options.bin_s + 0.5
 
     def _advance(self, now_s: float) -> None:
         """Close the bins that are over."""

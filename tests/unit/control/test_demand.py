@@ -150,11 +150,11 @@ def test_discounted_sums_are_weighted_least_squares(line: bool) -> None:
     inner = np.linalg.inv(design.T @ (weights[:, None] * design)) @ (design.T * weights)
     ahead = 7.0
     at = np.array([1.0, ahead][: design.shape[1]])
-    told = model.predict(ahead, spread=1.5)
-    assert told is not None
-    assert told.rate == pytest.approx(at @ inner @ counts)
+    assert model.knows
+    assert model.rate(ahead) == pytest.approx(at @ inner @ counts)
     mean = np.average(counts, weights=weights)
-    assert told.variance == pytest.approx(1.5 * mean * float(((at @ inner) ** 2).sum()))
+    expected = 1.5 * mean * float(((at @ inner) ** 2).sum())
+    assert model.variance(ahead, spread=1.5) == pytest.approx(expected)
 
 
 def test_the_interval_is_a_gamma_distributions() -> None:
