@@ -18,8 +18,9 @@ _AHEAD_S = 10.0
 """Over which the forecast is asked for."""
 _YOUNG_S = 20.0
 """Time before there is a forecast."""
-_ALARM = 8.0
-"""A jump is believed sooner than a plan would: an alarm that is false costs little here."""
+_OPTIONS = ForecastOptions(bin_s=2.0, alarm=8.0)
+"""A jump is believed sooner than a plan would: an alarm that is false costs little here. Bins are
+longer: the quick average sees what comes within one, and each takes as long as a request."""
 
 
 class Average:
@@ -81,7 +82,6 @@ class ArrivalRate:
         """When the forecast did."""
         self._earlier: float | None = None
         """What another process forecast last; it holds until there is a forecast."""
-        self._options = ForecastOptions(alarm=_ALARM)
         self._told_at = -1
         self._told = 0.0
 
@@ -89,7 +89,7 @@ class ArrivalRate:
         """Count one."""
         self._average.arrive(now_s)
         if self._forecast is None:
-            self._forecast = DemandForecast(1, now_s, self._options)
+            self._forecast = DemandForecast(1, now_s, _OPTIONS)
             self._began_s = now_s
         self._forecast.observe(now_s)
 
@@ -99,10 +99,10 @@ class ArrivalRate:
         if self._forecast is None or now_s - self._began_s < _YOUNG_S:
             return quick if self._earlier is None else 0.5 * (quick + self._earlier)
         # It changes when a bin is over, and by little in between.
-        at = int((now_s - self._began_s) / self._options.bin_s)
+        at = int((now_s - self._began_s) / _OPTIONS.bin_s)
         if at != self._told_at:
             self._told_at = at
-            self._told = self._forecast.forecast(now_s, _AHEAD_S).rate_per_s
+            self._told = self._forecast.rate_per_s(now_s, _AHEAD_S)
         return 0.5 * (quick + self._told)
 
     def state(self, now_s: float) -> tuple[float, float, float]:

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from argus.control.forecast import Job, finish_times
 from argus.errors import NotFoundError
@@ -27,9 +28,8 @@ def due_s(now_s: float, deadline_at_s: float) -> float:
     return min(deadline_at_s, now_s + PATIENCE_S)
 
 
-@dataclass(frozen=True, slots=True)
-class RowShape:
-    """What a row asks of a device; sizes in pixels."""
+class RowShape(NamedTuple):
+    """What a row asks of a device; sizes in pixels. A tuple, since costs are looked up by it."""
 
     variant: str
     width: int

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,6 @@ class Choices:
     """
 
     __slots__ = (
-        "_at",
         "costs",
         "fastest_s",
         "idle_s",
@@ -58,7 +58,6 @@ class Choices:
         self.least_quality = self.qualities[least]
         self.fastest_s = min([c.busy_s + o.fetch_s for c, o in zip(costs, offers, strict=True)])
         self.idle_s = min([c.idle_s for c in costs])
-        self._at: Floats | None = None
 
     def by_worth(self, price: float) -> list[int]:
         """Return the indices by falling quality − price · device seconds."""
@@ -75,34 +74,38 @@ class Choices:
         return [self.offers[i] for i in sorted(range(len(idle_s)), key=idle_s.__getitem__)]
 
     @property
-    def table(self) -> tuple[Sequence[float], Sequence[float], Sequence[float]]:
-        """Quality, device seconds and seconds in full batches of each."""
-        return self.qualities, self.works_s, [cost.busy_s for cost in self.costs]
+    def busy_s(self) -> list[float]:
+        """Seconds in full batches of each."""
+        return [cost.busy_s for cost in self.costs]
 
-    def at(self, prices: Floats) -> Floats:
-        """Return (3, prices) quality, device seconds and seconds in full batches of what is best.
-
-        Args:
-            prices: always the same ones.
-        """
-        if self._at is None:
-            table = np.array(self.table)
-            best = (table[0, :, None] - table[1, :, None] * prices).argmax(axis=0)
-            self._at = table.take(best, axis=1)
-        return self._at
+    def works_at(self, prices: Floats) -> Floats:
+        """Return (prices,) device seconds of what is best at each."""
+        works_s = np.array(self.works_s)
+        worth = np.array(self.qualities)[:, None] - works_s[:, None] * prices
+        return works_s.take(worth.argmax(axis=0))
 
 
 def at_prices(many: Collection[Choices], prices: Floats) -> Floats:
-    """Return (n, 3, prices) `at` of many choices, in less time than one after the other."""
+    """Return (n, 3, prices) quality, device seconds and seconds in full batches of what is best."""
     by_length: dict[int, list[tuple[int, Choices]]] = {}
     for index, choices in enumerate(many):
         by_length.setdefault(len(choices.offers), []).append((index, choices))
     found = np.empty((len(many), 3, len(prices)))
-    for alike in by_length.values():
-        table = np.array([each.table for _, each in alike])
-        best = (table[:, 0, :, None] - table[:, 1, :, None] * prices).argmax(axis=1)
-        found[[index for index, _ in alike]] = np.take_along_axis(table, best[:, None, :], axis=2)
+    for length, alike in by_length.items():
+        qualities = _rows((each.qualities for _, each in alike), length)
+        works_s = _rows((each.works_s for _, each in alike), length)
+        busy_s = _rows((each.busy_s for _, each in alike), length)
+        best = (qualities[:, :, None] - works_s[:, :, None] * prices).argmax(axis=1)
+        best += length * np.arange(len(alike))[:, None]
+        places = [index for index, _ in alike]
+        for column, table in enumerate((qualities, works_s, busy_s)):
+            found[places, column] = table.take(best)
     return found
+
+
+def _rows(rows: Iterable[Sequence[float]], length: int) -> Floats:
+    """Return (rows, length) an array, in a quarter of the time that `np.array` takes for it."""
+    return np.fromiter(chain.from_iterable(rows), np.float64).reshape(-1, length)
 
 
 def choices_of(

@@ -105,7 +105,10 @@ class DemandForecast:
         if classes < 1:
             raise InvalidArgumentError("classes", f"must be at least 1, not {classes}")
         self._options = options or ForecastOptions()
-        self._bins: deque[int] = deque(maxlen=round(self._options.longest_s / self._options.bin_s))
+        self._most = round(self._options.longest_s / self._options.bin_s)
+        """Bins that are remembered."""
+        self._sums: deque[int] = deque([0], maxlen=self._most + 1)
+        """Arrivals up to the end of each bin, from before the first one on."""
         self._run = 0
         """Closed bins since the last change."""
         self._open_at_s = now_s
@@ -114,67 +117,80 @@ class DemandForecast:
         """When the rate last changed, as far as is known."""
         self._squares = self._total = 0.0
         self._averages = Averages()
-        self._mix = _Mix(classes, self._options.mix_requests)
+        self._mix = _Mix(classes, self._options.mix_requests) if classes > 1 else None
 
     def observe(self, now_s: float, kind: int = 0) -> None:
         """Count one arrival of a class."""
         self._advance(now_s)
         self._open += 1
-        self._mix.add(kind)
+        if self._mix is not None:
+            self._mix.add(kind)
 
     def forecast(self, now_s: float, horizon_s: float) -> Forecast:
         """Return what is expected on average from now until `horizon_s` later."""
         self._advance(now_s)
         bin_s = self._options.bin_s
-        shares = self._mix.shares()
+        shares = (1.0,) if self._mix is None else self._mix.shares()
         elapsed_s = now_s - self._open_at_s
         # Right after the start there is only the open bin.
         if not self._run:
             rate = self._open / elapsed_s if elapsed_s > 0.0 else 0.0
             return Forecast(rate, 0.0, math.inf, shares, elapsed_s)
-        ahead = (elapsed_s + horizon_s / 2) / bin_s + 0.5
-        told = self._averages.predict(ahead, self._dispersion())
+        told = self._averages.predict(self._ahead(now_s, horizon_s), self._dispersion())
         low, high = _interval(told.rate / bin_s, told.variance / bin_s**2)
         return Forecast(told.rate / bin_s, low, high, shares, told.bins * bin_s)
+
+    def rate_per_s(self, now_s: float, horizon_s: float) -> float:
+        """Return the rate of `forecast` alone, in less than half the time."""
+        self._advance(now_s)
+        if not self._run:
+            return self.forecast(now_s, horizon_s).rate_per_s
+        return self._averages.rate(self._ahead(now_s, horizon_s)) / self._options.bin_s
+
+    def _ahead(self, now_s: float, horizon_s: float) -> float:
+        """Return the bins from the middle of the last closed one to that of the horizon."""
+        return (now_s - self._open_at_s + horizon_s / 2) / self._options.bin_s + 0.5
 
     def _advance(self, now_s: float) -> None:
         """Close the bins that are over."""
         over = int((now_s - self._open_at_s) / self._options.bin_s)
         # After silence for longer than the memory nothing but silence is remembered.
-        skipped = max(0, over - (self._bins.maxlen or 0) - 1)
+        skipped = max(0, over - self._most - 1)
         self._open_at_s += skipped * self._options.bin_s
         for _ in range(over - skipped):
             self._close()
 
     def _close(self) -> None:
-        count = self._open
+        count, sums = self._open, self._sums
         self._open = 0
         self._open_at_s += self._options.bin_s
-        if self._bins:
-            keep = 1.0 - 1.0 / (self._bins.maxlen or 1)
-            self._squares = keep * self._squares + (count - self._bins[-1]) ** 2
+        if len(sums) > 1:
+            keep = 1.0 - 1.0 / self._most
+            self._squares = keep * self._squares + (count - (sums[-1] - sums[-2])) ** 2
             self._total = keep * self._total + count
-        self._bins.append(count)
-        self._run = min(self._run + 1, len(self._bins))
-        self._averages.add(count, self._dispersion())
-        jumped = self._jump()
+        sums.append(sums[-1] + count)
+        self._run = min(self._run + 1, self._most)
+        spread = self._dispersion()
+        self._averages.add(count, spread)
+        jumped = self._jump(spread)
         if jumped:
             self._run = jumped
             self.changed_at_s = self._open_at_s - jumped * self._options.bin_s
-            self._averages.restart(list(self._bins)[-jumped:])
+            late = itertools.islice(sums, len(sums) - jumped - 1, None)
+            self._averages.restart(b - a for a, b in itertools.pairwise(late))
 
-    def _jump(self) -> int:
+    def _jump(self, spread: float) -> int:
         """Return the bins since the moment at which the rate must have jumped; 0: it did not."""
-        run = self._run
-        counts = list(itertools.accumulate(itertools.islice(reversed(self._bins), run)))
-        total = counts[-1]
-        discount = 1.0 / self._dispersion()
-        best, at = self._options.alarm, 0
+        run, sums = self._run, self._sums
+        total = sums[-1] - sums[-1 - run]
+        best, at = self._options.alarm * spread, 0
         for split in _splits(run):
-            late = counts[split - 1]
-            ratio = discount * _log_ratio(late, split, total - late, run - split)
-            if ratio > best:
-                best, at = ratio, split
+            late = sums[-1] - sums[-1 - split]
+            # Most splits are far from an alarm, which this bound tells in less time.
+            if _most_log_ratio(late, split, total, run) > best:
+                ratio = _log_ratio(late, split, total - late, run - split)
+                if ratio > best:
+                    best, at = ratio, split
         return at
 
     def _dispersion(self) -> float:
@@ -182,7 +198,7 @@ class DemandForecast:
 
         Differences of neighbouring bins do not see slow changes (von Neumann, 1941).
         """
-        if len(self._bins) < _FEWEST_FOR_DISPERSION or not self._total:
+        if len(self._sums) <= _FEWEST_FOR_DISPERSION or not self._total:
             return 1.0
         spread = self._squares / (2 * self._total)
         return min(max(1.0, spread), self._options.most_dispersion)
@@ -235,6 +251,17 @@ def _log_ratio(late: int, late_bins: int, early: int, early_bins: int) -> float:
         if count:
             ratio += count * math.log(count / (bins * rate))
     return ratio
+
+
+def _most_log_ratio(late: int, late_bins: int, total: int, bins: int) -> float:
+    """Return what `_log_ratio` cannot exceed: Pearson's chi-square of the two counts.
+
+    For each count c and its expectation e, c·log(c/e) ≤ c·(c/e − 1); the sum of that is chi-square.
+    """
+    if not total:
+        return 0.0
+    expected = total * late_bins / bins
+    return (late - expected) ** 2 * total / (expected * (total - expected))
 
 
 def _interval(rate: float, variance: float) -> tuple[float, float]:

@@ -34,8 +34,8 @@ class Group:
         self.nodes = tuple(nodes)
         self._index = {node.info.name: i for i, node in enumerate(nodes)}
         self._ends_s = np.zeros(len(nodes))
-        self._open = np.zeros(len(nodes), bool)
-        self._taking = np.ones(len(nodes), bool)
+        self._open = [False] * len(nodes)
+        self._taking = [True] * len(nodes)
         self._open_ends_s = np.full(len(nodes), np.inf)
         """The same for nodes with room; infinity for the others."""
         self._closed_ends_s = np.full(len(nodes), np.inf)
@@ -51,13 +51,13 @@ class Group:
 
     def takes(self, name: str) -> bool:
         """Whether the node takes rows, now or later, as far as was written here."""
-        return bool(self._taking[self._index[name]])
+        return self._taking[self._index[name]]
 
     def update(self, name: str, ends_s: float, is_open: bool, takes: bool) -> None:
         """Write down when a node will be done and whether it has room."""
         i = self._index[name]
-        self.open += is_open - int(self._open[i])
-        self.taking += takes - int(self._taking[i])
+        self.open += is_open - self._open[i]
+        self.taking += takes - self._taking[i]
         self._ends_s[i] = ends_s if takes else 0.0
         self._open[i], self._taking[i] = is_open, takes
         self._open_ends_s[i] = ends_s if is_open else np.inf
@@ -65,7 +65,7 @@ class Group:
 
     def work_s(self, now_s: float) -> float:
         """Return the device seconds that are left to its nodes."""
-        return float(np.maximum(self._ends_s - now_s, 0.0).sum())
+        return float(np.add.reduce(np.maximum(self._ends_s - now_s, 0.0)))
 
     def candidates(
         self,
@@ -89,7 +89,8 @@ class Group:
         if self.open:
             ends_s = np.maximum(self._open_ends_s, now_s)
             found = self._best(ends_s, within, avoid, held)
-            soonest = min((end_s for _, end_s in found), default=np.inf)
+            if found:
+                _, soonest = found[0]
             for node, end_s in found:
                 yield node, end_s, True
         if self.open < self.taking:

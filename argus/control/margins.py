@@ -29,7 +29,9 @@ class Margins:
         """Take in a row that ended."""
         if predicted_s <= 0:
             return
-        ratios = self._ratios.setdefault(kind, deque(maxlen=_REMEMBERED))
+        ratios = self._ratios.get(kind)
+        if ratios is None:
+            ratios = self._ratios[kind] = deque(maxlen=_REMEMBERED)
         ratios.append(actual_s / predicted_s)
         self._since[kind] = self._since.get(kind, 0) + 1
         if self._since[kind] >= _LEARN_EVERY:

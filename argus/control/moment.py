@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from argus.control.backlog import due_s
 from argus.control.fleet import Fleet
@@ -56,8 +56,7 @@ class Moment:
         return self._running_s
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A decision, and whether its node has room for it."""
 
     decision: Decision

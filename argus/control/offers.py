@@ -51,7 +51,7 @@ class Offer:
     @property
     def whole(self) -> RowShape:
         """The row it becomes when the state is not there after all."""
-        return replace(self.row, forwards=forwards(self.sampler, self.steps))
+        return self.row._replace(forwards=forwards(self.sampler, self.steps))
 
 
 def make_offers(

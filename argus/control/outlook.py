@@ -24,7 +24,7 @@ class Outlook:
 
     def wait_s(self, entry: Waiting, price: float, moment: Moment) -> float:
         """Return the seconds in which those before a new task would be worked through."""
-        if not moment.nodes:
+        if not moment.nodes or not len(self._line):
             return 0.0
         before = self._line.share_before(entry.key)
         return before * self._pricing.waiting_s(price) / moment.nodes

@@ -110,13 +110,11 @@ def solve_curve(
     for _ in range(MOST_ROUNDS):
         after = falls @ _values(chosen, gains, low, share, falls)[:, :, None]
         after = after[:, :, 0]
-        worth = gains + after[:, low] + share * (after[:, low + 1] - after[:, low])
-        better = worth.argmax(axis=2)
-        gained = np.take_along_axis(worth, better[:, :, None], 2)
-        gained -= np.take_along_axis(worth, chosen[:, :, None], 2)
+        worth = gains + after.take(low, axis=1) + share * np.diff(after).take(low, axis=1)
+        gained = worth.max(axis=2) - np.take_along_axis(worth, chosen[:, :, None], 2)[:, :, 0]
         if not (gained > ENOUGH).any():
             break
-        chosen = better
+        chosen = worth.argmax(axis=2)
     step = float(steps[:-1].mean())
     low, share = _between(waits, waits + step)
     moved = after[:, low] + share * (after[:, low + 1] - after[:, low])

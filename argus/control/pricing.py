@@ -104,12 +104,12 @@ class Pricing:
             return 0.0
         return float(np.interp(price, self._prices, self._counted()))
 
-    def _counted(self) -> Floats:
-        """Return the device seconds of all who wait, by price."""
-        for choices in self._uncounted:
-            works_s = self._works_s[choices] = choices.at(self._prices)[1]
+    def _counted(self, but: Choices | None = None) -> Floats:
+        """Return the device seconds of all who wait, by price; `but` need not be counted."""
+        for choices in [each for each in self._uncounted if each is not but]:
+            del self._uncounted[choices]
+            works_s = self._works_s[choices] = choices.works_at(self._prices)
             self._waiting += works_s
-        self._uncounted.clear()
         return self._waiting
 
     def load(self, now_s: float) -> float:
@@ -154,7 +154,7 @@ class Pricing:
         asked = self._row(self.rate.at(now_s) * self._whole_s / nodes)
         # Rows that run side by side end one after the other: a new one waits less than their sum.
         base_s = running_s - 0.5 * (nodes - 1) * self._whole_s
-        waiting = self._counted()
+        waiting = self._counted(but=choices)
         own = self._works_s.get(choices)
         if own is not None:
             waiting = waiting - own

@@ -10,7 +10,7 @@ import traffic
 from demand import Average, Forecaster, Ours, answers, truth
 from scipy import stats
 
-from argus.control.averaging import _Discounted
+from argus.control.averaging import _Line, _Mean
 from argus.control.demand import DemandForecast, ForecastOptions, _interval, _log_ratio
 from argus.errors import InvalidArgumentError
 
@@ -141,7 +141,7 @@ def test_the_ratio_is_that_of_poisson_likelihoods() -> None:
 @pytest.mark.parametrize("line", [False, True])
 def test_discounted_sums_are_weighted_least_squares(line: bool) -> None:
     counts = np.random.default_rng(0).poisson(5.0, 40)
-    model = _Discounted(25.0, line)
+    model = _Line(25.0) if line else _Mean(25.0)
     for count in counts:
         model.add(int(count))
     ages = np.arange(40)[::-1]
@@ -150,11 +150,11 @@ def test_discounted_sums_are_weighted_least_squares(line: bool) -> None:
     inner = np.linalg.inv(design.T @ (weights[:, None] * design)) @ (design.T * weights)
     ahead = 7.0
     at = np.array([1.0, ahead][: design.shape[1]])
-    told = model.predict(ahead, spread=1.5)
-    assert told is not None
-    assert told.rate == pytest.approx(at @ inner @ counts)
+    assert model.knows
+    assert model.rate(ahead) == pytest.approx(at @ inner @ counts)
     mean = np.average(counts, weights=weights)
-    assert told.variance == pytest.approx(1.5 * mean * float(((at @ inner) ** 2).sum()))
+    expected = 1.5 * mean * float(((at @ inner) ** 2).sum())
+    assert model.variance(ahead, spread=1.5) == pytest.approx(expected)
 
 
 def test_the_interval_is_a_gamma_distributions() -> None:
