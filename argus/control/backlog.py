@@ -293,8 +293,9 @@ class NodeBacklog:
         return longest_s * max(1.0, self._slowness)
 
     def _full_lanes(self, shape: RowShape) -> int:
-        """Return the lanes of a forward full of such rows."""
-        return min(self._max_lanes, self.info.slots * shape.lanes)
+        """Return the lanes of a forward full of such rows, whose lanes are never split."""
+        rows = min(self._max_lanes // shape.lanes, self.info.slots)
+        return max(1, rows) * shape.lanes
 
     def _step_table(self, costs: VariantCosts) -> tuple[float, ...]:
         return (0.0, *(costs.steps.step_s(lanes) for lanes in range(1, self._max_lanes + 1)))

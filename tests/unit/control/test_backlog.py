@@ -228,6 +228,14 @@ def test_device_seconds_are_those_of_a_full_batch() -> None:
     assert node().device_s(row(50)) == pytest.approx(0.05 + 50 * 0.30 / 4 + 0.20)
 
 
+def test_a_full_batch_of_two_lane_rows_leaves_an_odd_lane_empty() -> None:
+    alone_s = pytest.approx(0.05 + 50 * 0.12 + 0.20)
+    model = node(max_lanes=3)
+    assert model.device_s(row(50)) == model.busy_s(row(50)) == alone_s
+    model.add("a", row(50))
+    assert model.work_s() == alone_s
+
+
 def test_the_slowest_piece_of_work_is_known_for_the_watchdog_whatever_rows_there_are() -> None:
     """A full forward, or a decoding, at 128 x 128 where 64 x 64 is native."""
     model = node(costs=BOTH)
