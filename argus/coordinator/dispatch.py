@@ -306,10 +306,14 @@ class Dispatcher:
             self._quarantine.let_go(self._open_nodes())
         for act in self._policy.dispatch(fleet, now_s):
             flight = self._flights[act.task.id]
-            if isinstance(act, Start):
+            if not isinstance(act, Start):
+                self._close(flight, Phase.FAILED, act.error)
+            elif self.may_be_on(flight, act.decision.node):
                 self._send(flight, act.decision)
             else:
-                self._close(flight, Phase.FAILED, act.error)
+                # Some policies bind what waits to a node, and ask no more what it is to avoid.
+                self._policy.put_back(flight.task)
+                self._quarantine.take(flight)
 
     def plan(self) -> None:
         """Let the policy plan when the time that it named has come."""
@@ -394,12 +398,9 @@ class Dispatcher:
             self._quarantine.found(flight)
         member.backlog.add(flight.id, flight.row, due_s(now_s, flight.deadline_at_s))
 
-    def may_be_on(self, flight: Flight, member: Member) -> bool:
-        """Return whether a request can be left on a node that was lost and came back with it.
-
-        Of those that may have been to blame, a node has one at a time.
-        """
-        return not flight.strikes or self._quarantine.may_be_on(flight, member.name)
+    def may_be_on(self, flight: Flight, node: str) -> bool:
+        """Return whether a node may have a request: of those that may kill it, it has one."""
+        return not flight.strikes or self._quarantine.may_be_on(flight, node)
 
     def _take_from_place(self, flight: Flight) -> None:
         """Take a request from where it waits or runs, to be made elsewhere."""

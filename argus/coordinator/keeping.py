@@ -15,6 +15,7 @@ from argus.clock import Clock
 from argus.control.limits import TenantLimits
 from argus.control.policy import Lasting, Policy
 from argus.coordinator.membership import Membership
+from argus.coordinator.parts import Parts
 from argus.errors import UnavailableError
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Keeping:
         self._limits = limits
         self._policy = policy
         self._name = name
+        self._parts = Parts(clock)
 
     def state(self) -> str:
         """Return everything as JSON."""
@@ -90,7 +92,8 @@ class Keeping:
         """Save from time to time, for ever; what cannot be saved costs only that."""
         while True:
             await asyncio.sleep(SAVE_S)
-            await self.save(save)
+            with self._parts.part("saving what was learned"):
+                await self.save(save)
 
     async def save(self, save: Save) -> None:
         """Save now."""

@@ -43,9 +43,10 @@ class Watchdog:
         if now_s - self._checked_s > LATE_SHARE * self._membership.lease_s:
             self._membership.hear_all()
         self._checked_s = now_s
-        for member, trouble in self._membership.troubled():
-            with self._parts.part("giving up a node"):
-                self._give_up(member, trouble)
+        with self._parts.part("the check of the nodes"):
+            for member, trouble in self._membership.troubled():
+                with self._parts.part("giving up a node"):
+                    self._give_up(member, trouble)
         for flight in tuple(self._dispatcher.flights.values()):
             try:
                 self._check_flight(flight, now_s)

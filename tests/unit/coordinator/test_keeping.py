@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from argus.control import policies
 from argus.control.limits import LEFT_FOR_S, TenantLimits
 from argus.control.policies.argus import ArgusPolicy
 from argus.control.tenants import TenantTerms
+from argus.coordinator import keeping
 from argus.coordinator.keeping import Keeping, StateFile
 from argus.coordinator.membership import Membership
 from argus.errors import QuotaError
@@ -146,3 +148,19 @@ async def test_a_file_that_cannot_be_written_costs_only_that(
     file = StateFile(tmp_path / "none" / "state.json")
     await Part().keeping.save(file.save)
     assert "is not saved" in caplog.text
+
+
+async def test_saving_goes_on_after_it_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "SAVE_S", 0.001)
+    one, tried, saved = Part(), [], asyncio.Event()
+
+    async def save(state: str) -> None:
+        tried.append(state)
+        if len(tried) == 1:
+            raise RuntimeError("a bug")
+        saved.set()
+
+    saving = asyncio.create_task(one.keeping.save_always(save))
+    await asyncio.wait_for(saved.wait(), 10)
+    saving.cancel()
+    await asyncio.wait([saving])

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from argus.control import policies
 from argus.coordinator.membership import Member
 from argus.errors import InternalError
 from argus.v1 import cluster_pb2, image_pb2
@@ -78,6 +79,28 @@ async def test_no_two_that_may_be_poison_are_on_one_node() -> None:
                 bench.start(member, work)
                 bench.done(member, work)
                 made += 1
+    for subscription in subscriptions:
+        assert kinds(await follow(subscription))[-1] == "image"
+
+
+@pytest.mark.parametrize("policy", policies.names())
+async def test_no_policy_puts_two_of_them_on_one_node(policy: str) -> None:
+    bench = Bench(max_attempts=9, policy=policy)
+    first = bench.join("a", slots=6)
+    subscriptions = [bench.submit(f"r{i}") for i in range(6)]
+    given_out = {work.request_id for work in await works(first)}
+    others = [bench.join(name, slots=8) for name in "bc"]
+    bench.dispatcher.node_lost(first, "its connection ended")
+    made = 0
+    for _ in range(100):
+        for member in others:
+            assert len(given_out & set(member.backlog.row_ids)) <= 1
+            for work in await works(member):
+                bench.start(member, work)
+                bench.done(member, work)
+                made += 1
+        bench.pass_time(0.1)
+    assert made == 6
     for subscription in subscriptions:
         assert kinds(await follow(subscription))[-1] == "image"
 

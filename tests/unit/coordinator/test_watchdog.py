@@ -60,6 +60,19 @@ async def test_a_node_that_cannot_be_given_up_keeps_no_other_from_it(
     assert not bench.membership.is_member(second)
 
 
+async def test_requests_end_in_time_though_nodes_cannot_be_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+    node = bench.join("a")
+    late = bench.submit("r0", deadline_s=5.0)
+    assert len(await works(node)) == 1
+    monkeypatch.setattr(node, "trouble", broken)
+    bench.pass_time(5.1)
+    with pytest.raises(DeadlineError):
+        await follow(late)
+
+
 @pytest.mark.parametrize("part", ["forget_old_results", "plan", "seek_places"])
 async def test_work_is_given_out_whatever_else_fails(
     monkeypatch: pytest.MonkeyPatch, part: str
