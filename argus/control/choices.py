@@ -82,7 +82,7 @@ class Choices:
         """Return (prices,) device seconds of what is best at each."""
         works_s = np.array(self.works_s)
         worth = np.array(self.qualities)[:, None] - works_s[:, None] * prices
-        return works_s.take(worth.argmax(axis=0))
+        return np.asarray(works_s.take(worth.argmax(axis=0)))
 
 
 def at_prices(many: Collection[Choices], prices: Floats) -> Floats:

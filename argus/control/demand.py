@@ -109,6 +109,7 @@ class DemandForecast:
         """Bins that are remembered."""
         self._sums: deque[int] = deque([0], maxlen=self._most + 1)
         """Arrivals up to the end of each bin, from before the first one on."""
+        self._splits = tuple(_splits(self._most))
         self._run = 0
         """Closed bins since the last change."""
         self._open_at_s = now_s
@@ -184,7 +185,9 @@ class DemandForecast:
         run, sums = self._run, self._sums
         total = sums[-1] - sums[-1 - run]
         best, at = self._options.alarm * spread, 0
-        for split in _splits(run):
+        for split in self._splits:
+            if split >= run:
+                break
             late = sums[-1] - sums[-1 - split]
             # Most splits are far from an alarm, which this bound tells in less time.
             if _most_log_ratio(late, split, total, run) > best:

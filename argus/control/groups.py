@@ -14,6 +14,8 @@ Floats = NDArray[np.float64]
 MOST_ASKED = 3
 """Nodes that are asked for a forecast where rows share forwards: how rows mix there decides."""
 _MOST_MASKS = 256
+_FEW = 24
+"""Nodes up to which arrays take longer to add up than they save."""
 
 
 def hardware(node: NodeBacklog) -> object:
@@ -65,6 +67,9 @@ class Group:
 
     def work_s(self, now_s: float) -> float:
         """Return the device seconds that are left to its nodes."""
+        if len(self.nodes) <= _FEW:
+            left_s = [end_s - now_s for end_s in self._ends_s.tolist() if end_s > now_s]
+            return sum(left_s, 0.0)
         return float(np.add.reduce(np.maximum(self._ends_s - now_s, 0.0)))
 
     def candidates(

@@ -111,7 +111,9 @@ class WaitingLine:
         return float(self.least_s[:place].sum()) / self.least_sum_s
 
     def place(self, key: Urgency) -> int:
-        """Return how many go before `key`."""
+        """Return how many go before `key`; most often, all."""
+        if not self._entries or self._entries[-1].key < key:
+            return len(self._entries)
         return bisect_left(self._entries, key, key=_key)
 
     def add(self, entry: Waiting) -> None:

@@ -11,7 +11,13 @@ from demand import Average, Forecaster, Ours, answers, truth
 from scipy import stats
 
 from argus.control.averaging import _Line, _Mean
-from argus.control.demand import DemandForecast, ForecastOptions, _interval, _log_ratio
+from argus.control.demand import (
+    DemandForecast,
+    ForecastOptions,
+    _interval,
+    _log_ratio,
+    _most_log_ratio,
+)
 from argus.errors import InvalidArgumentError
 
 
@@ -136,6 +142,24 @@ def test_the_ratio_is_that_of_poisson_likelihoods() -> None:
     expected = log(early, before) + log(late, after) - log(early + late, pooled)
     assert _log_ratio(sum(late), 3, sum(early), 6) == pytest.approx(expected)
     assert _log_ratio(0, 3, 4, 6) == pytest.approx(4 * math.log(9 / 6))
+
+
+def test_no_ratio_exceeds_its_bound() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(2000):
+        bins, total = int(rng.integers(2, 600)), int(rng.integers(0, 3000))
+        split, late = int(rng.integers(1, bins)), int(rng.integers(0, total + 1))
+        most = _most_log_ratio(late, split, total, bins)
+        assert _log_ratio(late, split, total - late, bins - split) <= most * (1 + 1e-9) + 1e-9
+
+
+def test_the_rate_alone_is_that_of_the_forecast() -> None:
+    moments = poisson(3.0, 60.0, 4)
+    for count in (0, 1, 20, len(moments)):
+        told, alone = fed(moments[:count]), fed(moments[:count])
+        for now_s, horizon_s in ((60.5, 5.0), (61.0, 300.0)):
+            expected = told.forecast(now_s, horizon_s).rate_per_s
+            assert alone.rate_per_s(now_s, horizon_s) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("line", [False, True])

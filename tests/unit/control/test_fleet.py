@@ -92,3 +92,17 @@ def test_work_falls_by_a_second_a_second_without_anything_being_written() -> Non
     assert [n.info.name for n, _, _ in group.candidates(11.5, frozenset("a"), (), {})] == ["a"]
     assert list(group.candidates(11.5, frozenset("a"), {"a"}, {})) == []
     assert math.isfinite(all_s)
+
+
+@pytest.mark.parametrize("count", [3, 8, 60])
+def test_work_of_few_and_of_many_nodes_is_the_sum_of_theirs(count: int) -> None:
+    fleet, rng = Fleet(), random.Random(count)
+    nodes = [node(f"n{i:02}", slots=1) for i in range(count)]
+    for each in nodes:
+        fleet.add(each, 2)
+        if rng.random() < 0.7:
+            each.add("r", row(rng.choice([10, 50])))
+    (group,) = fleet.refresh(0.0)
+    for now_s in (0.0, 1.0, 3.0):
+        left_s = math.fsum(max(0.0, each.work_s() - now_s) for each in nodes)
+        assert group.work_s(now_s) == pytest.approx(left_s)

@@ -31,12 +31,12 @@ def test_the_price_goes_on_as_if_nothing_had_happened() -> None:
     new = ArgusPolicy()
     # The other process's clock is 1,000 s ahead.
     new.restore(json.loads(json.dumps(old.state(64.0))), 1064.0)
-    before, after = old.figures(70.0), new.figures(1070.0)
+    before, after = old.figures(66.0), new.figures(1066.0)
     assert after.arrivals_per_s == pytest.approx(before.arrivals_per_s, rel=0.15)
     assert after.load == pytest.approx(before.load, rel=0.15)
     assert after.plan_age_s == pytest.approx(before.plan_age_s)
     prices = []
-    for policy, now_s in ((old, 70.0), (new, 1070.0)):
+    for policy, now_s in ((old, 66.0), (new, 1066.0)):
         late = task(LADDER, 30.0, now_s)
         policy.admit(late, fleet, now_s)
         choices = policy._entries[late.id].choices
