@@ -11,6 +11,11 @@ export PYTHONSAFEPATH := 1
 # Tests that a machine with Python alone can run; the others have targets of their own.
 HERE := not gpu and not browser and not ray and not deploy and not standby
 
+# So many files of tests run at once, each file by one process. `make test WORKERS=0` runs all in
+# one process, for a debugger. Beyond four the longest files are all that is waited for.
+WORKERS ?= logical --maxprocesses 4
+SPREAD := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -37,7 +42,7 @@ demo: venv  ## Start a coordinator and two nodes, make pictures, write demo-out/
 
 .PHONY: test
 test: venv  ## Run all tests that need no GPU (minutes).
-	$(BIN)/pytest -m "$(HERE)"
+	$(BIN)/pytest -m "$(HERE)" $(SPREAD)
 
 .PHONY: test-quick
 test-quick: venv  ## Run the tests that take seconds.

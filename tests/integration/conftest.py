@@ -30,9 +30,14 @@ def argus(*arguments: str, timeout_s: float = 120) -> subprocess.CompletedProces
     )
 
 
+LEAN = ("--threads", "1", "--max-lanes", "4")
+"""Two threads on shared cores wait for each other; four lanes are two guided rows."""
+
+
 @pytest.fixture(scope="session")
 def model_flags(tiny_folders: dict[str, Path]) -> list[str]:
-    return [part for folder in tiny_folders.values() for part in ("--model", str(folder))]
+    models = [part for folder in tiny_folders.values() for part in ("--model", str(folder))]
+    return [*models, *LEAN]
 
 
 @pytest.fixture(scope="session")
