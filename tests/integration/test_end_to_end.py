@@ -147,24 +147,24 @@ async def test_a_thousand_cancels_leave_nothing(cluster: LocalCluster) -> None:
 
 
 async def test_the_loss_of_a_node_loses_no_picture(doomed: LocalCluster) -> None:
-    seeds = range(256)
+    seeds = range(128)
     async with AsyncClient(doomed.address) as client:
         expected = {}
-        for seed in (0, 85, 170, 255):
-            expected[seed] = pixels((await client.generate("a ring", seed=seed)).data)
+        for seed in (0, 42, 85, 127):
+            expected[seed] = pixels((await client.generate("a ring", seed=seed, steps=10)).data)
         results = []
         killed = False
 
         async def one_client(first: int) -> None:
             nonlocal killed
-            for seed in seeds[first : first + 4]:
-                results.append(await client.generate("a ring", seed=seed))
-                if not killed and len(results) >= 64:
+            for seed in seeds[first : first + 2]:
+                results.append(await client.generate("a ring", seed=seed, steps=10))
+                if not killed and len(results) >= 32:
                     killed = True
                     victim = next(iter(doomed.node_pids().values()))
                     psutil.Process(victim).send_signal(signal.SIGKILL)
 
-        await asyncio.gather(*(one_client(4 * n) for n in range(64)))
+        await asyncio.gather(*(one_client(2 * n) for n in range(64)))
         status = await client.status()
     assert killed
     assert sorted(result.seed for result in results) == list(seeds)
