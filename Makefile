@@ -11,6 +11,12 @@ export PYTHONSAFEPATH := 1
 # Tests that a machine with Python alone can run; the others have targets of their own.
 HERE := not gpu and not browser and not ray and not deploy and not standby
 
+# Files of tests that run at once, each in a process of its own: as many as there are cores, at most
+# four, since the longest file is all that more would wait for. `make test WORKERS=0` runs everything
+# in one process, as a debugger wants it.
+WORKERS ?= logical
+SPREAD := --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -37,7 +43,7 @@ demo: venv  ## Start a coordinator and two nodes, make pictures, write demo-out/
 
 .PHONY: test
 test: venv  ## Run all tests that need no GPU (minutes).
-	$(BIN)/pytest -m "$(HERE)"
+	$(BIN)/pytest -m "$(HERE)" $(SPREAD)
 
 .PHONY: test-quick
 test-quick: venv  ## Run the tests that take seconds.
@@ -106,7 +112,7 @@ test-sim-real: venv  ## Compare the simulator with two real CPU nodes (ten minut
 .PHONY: coverage
 coverage: venv  ## Run the tests and report the coverage of argus/ by lines.
 	$(BIN)/coverage erase
-	$(BIN)/pytest -m "$(HERE)" --cov --cov-report=term --cov-fail-under=85
+	$(BIN)/pytest -m "$(HERE)" $(SPREAD) --cov --cov-report=term --cov-fail-under=85
 
 .PHONY: lint
 lint: venv type $(BUF)  ## Check style, types and protos.

@@ -91,6 +91,7 @@ setup(
             "pytest>=9",
             "pytest-asyncio>=1.2",
             "pytest-cov>=7",
+            "pytest-xdist>=3.8,<4",
             "ruff>=0.14",
             "schemathesis>=4.30,<5",
             "trustme>=1.2",

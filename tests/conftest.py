@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from local_postgres import LocalPostgres
+
+# Tests and their child processes share the cores: threads of one computation that wait for each
+# other there take many times as long. Read when numpy and torch are imported, so set before.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # `make test-browser` and `make test-ray` install what these need.
 EXTRAS = {"browser": "playwright", "ray": "ray"}

@@ -7,8 +7,7 @@ import json
 import random
 import signal
 import socket
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +16,18 @@ import pytest
 from local_cluster import LocalCluster
 
 from argus.client import AsyncClient, Client, Image, Queued, Started, Step
+from tests.unit.cli.running import argus_here
 
 from .conftest import argus, pixels
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def doomed(model_flags: list[str]) -> Iterator[LocalCluster]:
+    """Two nodes for the tests that kill, the last of which leaves nothing of it."""
+    with LocalCluster(2, model_flags) as cluster:
+        yield cluster
 
 
 def test_same_seed_same_bytes(cluster: LocalCluster, tmp_path: Path) -> None:
@@ -85,12 +92,18 @@ def test_status_tells_the_truth(cluster: LocalCluster) -> None:
         (["--min-quality", "1.5"], "min_quality"),
     ],
 )
-def test_bad_input_names_the_field(
-    cluster: LocalCluster, tmp_path: Path, flags: list[str], field: str
+async def test_bad_input_names_the_field(
+    cluster: LocalCluster,
+    capfdbinary: pytest.CaptureFixture[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    flags: list[str],
+    field: str,
 ) -> None:
     out = tmp_path / "never.png"
-    said = argus("generate", "a circle", "--server", cluster.address, *flags, "-o", str(out))
-    assert said.returncode != 0
+    arguments = ("generate", "a circle", "--server", cluster.address, *flags, "-o", str(out))
+    said = await argus_here(capfdbinary, monkeypatch, *arguments)
+    assert said.code != 0
     assert field.replace("_", "-") in said.stderr.replace("_", "-")
     assert "Traceback" not in said.stderr
     assert not out.exists()
@@ -133,27 +146,26 @@ async def test_a_thousand_cancels_leave_nothing(cluster: LocalCluster) -> None:
     assert memory() - before < 48 * 2**20
 
 
-async def test_the_loss_of_a_node_loses_no_picture(model_flags: list[str]) -> None:
-    with LocalCluster(2, model_flags) as cluster:
-        seeds = range(256)
-        async with AsyncClient(cluster.address) as client:
-            expected = {}
-            for seed in (0, 85, 170, 255):
-                expected[seed] = pixels((await client.generate("a ring", seed=seed)).data)
-            results = []
-            killed = False
+async def test_the_loss_of_a_node_loses_no_picture(doomed: LocalCluster) -> None:
+    seeds = range(128)
+    async with AsyncClient(doomed.address) as client:
+        expected = {}
+        for seed in (0, 42, 85, 127):
+            expected[seed] = pixels((await client.generate("a ring", seed=seed, steps=10)).data)
+        results = []
+        killed = False
 
-            async def one_client(first: int) -> None:
-                nonlocal killed
-                for seed in seeds[first : first + 4]:
-                    results.append(await client.generate("a ring", seed=seed))
-                    if not killed and len(results) >= 64:
-                        killed = True
-                        victim = next(iter(cluster.node_pids().values()))
-                        psutil.Process(victim).send_signal(signal.SIGKILL)
+        async def one_client(first: int) -> None:
+            nonlocal killed
+            for seed in seeds[first : first + 2]:
+                results.append(await client.generate("a ring", seed=seed, steps=10))
+                if not killed and len(results) >= 32:
+                    killed = True
+                    victim = next(iter(doomed.node_pids().values()))
+                    psutil.Process(victim).send_signal(signal.SIGKILL)
 
-            await asyncio.gather(*(one_client(4 * n) for n in range(64)))
-            status = await client.status()
+        await asyncio.gather(*(one_client(2 * n) for n in range(64)))
+        status = await client.status()
     assert killed
     assert sorted(result.seed for result in results) == list(seeds)
     assert any(result.attempts > 1 for result in results)
@@ -215,22 +227,11 @@ def test_up_ends_cleanly_and_takes_its_children_along(model_flags: list[str]) ->
     assert "Traceback" not in cluster.log
 
 
-def test_children_die_with_a_killed_parent(model_flags: list[str]) -> None:
-    cluster = LocalCluster(1, model_flags)
-    with cluster:
-        children = psutil.Process(cluster.process.pid).children(recursive=True)
-        cluster.process.kill()
-        cluster.process.wait()
-        _, alive = psutil.wait_procs(children, timeout=20)
+def test_children_die_with_a_killed_parent(doomed: LocalCluster) -> None:
+    children = psutil.Process(doomed.process.pid).children(recursive=True)
+    assert len(children) >= 2
+    doomed.process.kill()
+    doomed.process.wait()
+    # A node may be loading again, and looks at its parent only when it has.
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive
-
-
-def test_help_is_there_for_every_command() -> None:
-    for command in ("up", "coordinator", "node", "gateway", "generate", "status", "drain"):
-        said = subprocess.run(
-            [sys.executable, "-P", "-m", "argus.cli.main", command, "--help"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert "Usage" in said.stdout

@@ -43,7 +43,7 @@ def with_own_scheduler_of_stable_diffusion_1(folder: Path) -> Path:
 def served(folders: dict[str, Path]) -> Iterator[str]:
     flags = [part for folder in folders.values() for part in ("--model", str(folder))]
     # A tiny FLUX folder is natively 512 pixels wide: two lanes are enough to wait for.
-    with LocalCluster(1, [*flags, "--max-lanes", "2"]) as cluster:
+    with LocalCluster(1, [*flags, "--max-lanes", "2", "--threads", "1"]) as cluster:
         yield cluster.address
 
 

@@ -23,7 +23,7 @@ from argus.types import ResolvedRequest
 from .pictures import wait_for
 from .test_pipeline import request
 
-MIXES = 200
+MIXES = 100
 UNET, FLOW = ("tiny-eps", "tiny-v", "tiny-xl"), ("tiny-sd3",)
 
 
