@@ -20,7 +20,7 @@ _YOUNG_S = 20.0
 """Time before there is a forecast."""
 _OPTIONS = ForecastOptions(bin_s=2.0, alarm=8.0)
 """A jump is believed sooner than a plan would: an alarm that is false costs little here. Bins are
-longer: the quick average sees what comes within one, and each takes as long as a request."""
+longer: the quick average sees what comes within one, and ending one takes tens of microseconds."""
 
 
 class Average:
