@@ -24,7 +24,8 @@ pytestmark = pytest.mark.integration
 PROMPT = "a large red circle on a white background"
 REFERENCE, LOW, STEPS = "base", "base-fifth", 5
 """Of five steps the low level runs one, from which a picture is not the same."""
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
+"""What scores pictures runs at the lowest priority: it waits while other tests have the cores."""
 
 
 def until(client: Client, holds: Callable[[Any], bool]) -> admin_pb2.QualityStatus:
