@@ -8,6 +8,7 @@ that others want too) adds up over a hundred rows to seconds, and the end of the
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 MEMORY_S = 10.0
 """Seconds of a node's work after which what was seen counts a third."""
@@ -15,20 +16,25 @@ ENOUGH_S = 2.0
 """Seconds of full nodes that must have been seen."""
 TOLERATED = 0.95
 """A share that is no reason to think that predictions are wrong: rows jitter."""
-LEAST = 0.2
+TOGETHER = 0.1
+"""Of their work's time: rows between whose ends there is no more ended together."""
+AWAY = 3.0
+"""Times the time of its work that a node which did something else took at least."""
 
 
 class Throughput:
     """Compares the predicted device seconds of rows that ended with the time they took to end.
 
     Only the time between two ends on a node counts that was full at both, with others waiting:
-    there was something to do all the while, whatever the order and the batches.
+    there was something to do all the while, whatever the order and the batches. Rows that end
+    together are looked at together; a time in which far less was done than usual is left out,
+    since a node that moves weights or stands still meanwhile is not slow.
     """
 
     def __init__(self) -> None:
         self._work_s = self._time_s = 0.0
-        self._ended_s: dict[str, float] = {}
-        """By node, when its last row ended, of those that were full then."""
+        self._spans: dict[str, _Span] = {}
+        """By node, the last one of those that are full."""
 
     def ended(self, node: str, work_s: float, full: bool, now_s: float) -> None:
         """Take in a row that ended.
@@ -39,25 +45,43 @@ class Throughput:
             full: whether the node had no room, and others waited for it.
             now_s: the time.
         """
-        before_s = self._ended_s.pop(node, None)
+        span = self._spans.get(node)
         if not full:
-            return
-        self._ended_s[node] = now_s
-        if before_s is None:
-            return
-        # A node that was away for long is dealt with as lost, not as slow.
-        taken_s = min(MEMORY_S, now_s - before_s)
-        kept = math.exp(-taken_s / (MEMORY_S * len(self._ended_s)))
-        self._work_s = self._work_s * kept + work_s
-        self._time_s = self._time_s * kept + taken_s
+            self._spans.pop(node, None)
+        elif span is None:
+            self._spans[node] = _Span(math.nan, now_s, 0.0)
+        elif now_s - span.end_s <= TOGETHER * span.work_s:
+            span.end_s = now_s
+            span.work_s += work_s
+        else:
+            self._count(span)
+            self._spans[node] = _Span(span.end_s, now_s, work_s)
 
     def lost(self, node: str) -> None:
         """Note that a row of a node did not end there."""
-        self._ended_s.pop(node, None)
+        self._spans.pop(node, None)
+
+    def _count(self, span: _Span) -> None:
+        taken_s = span.end_s - span.begin_s
+        if not taken_s <= AWAY * span.work_s:
+            return
+        kept = math.exp(-taken_s / (MEMORY_S * len(self._spans)))
+        self._work_s = self._work_s * kept + span.work_s
+        self._time_s = self._time_s * kept + taken_s
 
     @property
     def share(self) -> float:
         """Of the predicted work that nodes get done in a time, at most 1."""
         if self._time_s < ENOUGH_S:
             return 1.0
-        return min(1.0, max(LEAST, self._work_s / self._time_s / TOLERATED))
+        share = self._work_s / self._time_s
+        return 1.0 if share >= TOLERATED else share
+
+
+@dataclass(slots=True)
+class _Span:
+    """Rows of a node that ended together, and since when nothing else had; NaN: not known."""
+
+    begin_s: float
+    end_s: float
+    work_s: float
