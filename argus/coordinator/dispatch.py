@@ -249,14 +249,13 @@ class Dispatcher:
             tenant=request.tenant,
             similarity=max((state.similarity for state in near), default=None),
         )
-        ahead = self.not_started
         full = not self._crowd.may_enter(task.tenant, self._clock.now())
         try:
             decision = task.decision = self._admit(task, full)
         except (OverloadedError, DeadlineError) as error:
             self.counters_of(request).refuse(error, full)
             raise
-        queued = image_pb2.Queued(ahead=ahead, predicted_s=decision.predicted_finish_s)
+        queued = image_pb2.Queued(ahead=self.not_started, predicted_s=decision.predicted_finish_s)
         flight = Flight(
             request=request,
             seed=secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed,

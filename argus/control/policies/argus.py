@@ -345,8 +345,8 @@ class ArgusPolicy:
         made_way: list[tuple[Waiting, float]] = []
         tenant = entry.task.tenant
         while (short := self._slack.short(entry, finish_s, moment)) is not None:
-            able = [self._line[i] for i in range(min(short.before, len(self._line)))]
-            others = [x for x in able if x.task.deadline_at_s < math.inf and not x.task.lost]
+            able = self._line.entries[: short.before]
+            others = [x for x in able if x.latest_s < math.inf and not x.task.lost]
             least = gives_way(entry, others, self._turns)
             retry_s = max(SHORTEST_RETRY_S, short.seconds)
             own = [x for x, _ in [*made_way, (least, retry_s)] if x.task.tenant == tenant]
