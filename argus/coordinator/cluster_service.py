@@ -112,7 +112,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
             )
             yield cluster_pb2.JoinResponse(welcome=welcome)
             await self._on_change()
-            self._dispatcher.pump()
+            self._dispatcher.give_out()
             while (message := await member.next_message()) is not None:
                 yield message
             if member.end_error is not None:

@@ -68,6 +68,30 @@ async def test_a_node_that_drains_is_not_held_up_by_who_watches_health_and_takes
                 assert (await cluster.generate())[-1].image.node == "b"
 
 
+async def test_a_policy_that_fails_ends_no_nodes_stream(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with coordinated() as cluster, ScriptedNode("a").joined(cluster.address) as old:
+        policy = cluster.coordinator._dispatcher.policy
+
+        def broken(*_: object) -> None:
+            raise RuntimeError("a bug")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(policy, "dispatch", broken)
+            async with ScriptedNode("b").joined(cluster.address) as new:
+                members = cluster.coordinator._membership.members
+                joined_s = [member.heard_at_s for member in members]
+                await eventually(
+                    lambda: all(m.heard_at_s > s for m, s in zip(members, joined_s, strict=True))
+                )
+                await asyncio.sleep(0.1)
+                assert not old.call.done()
+                assert not new.call.done()
+        assert "giving out work failed" in caplog.text
+        assert kinds(await cluster.generate())[-1] == "image"
+
+
 async def test_bundles_tell_the_same_story_in_fewer_messages() -> None:
     """Half of the clients read bundles; the node says all of a row at once."""
     async with coordinated() as cluster:

@@ -163,7 +163,8 @@ async def test_who_watches_health_and_takes_nothing_delays_nobody() -> None:
     server = image_server()
     address = await server.start(LOOPBACK, "test.bind")
     asked = health_pb2.HealthCheckRequest(service=SERVICE)
-    async with stalled_watch(address, SERVICE), open_channel(address) as channel, asyncio.timeout(5):
+    watching = stalled_watch(address, SERVICE)
+    async with watching, open_channel(address) as channel, asyncio.timeout(5):
         await server.set_serving(SERVICE, True)
         assert await health_of(channel, SERVICE) == "SERVING"
         watch = health_pb2_grpc.HealthStub(channel).Watch(asked)
