@@ -361,6 +361,9 @@ class Coordinator:
         if not self._leads():
             await self.hand_over("this coordinator leads no more")
             return
+        if not self._dispatcher.flights:
+            for member in self._membership.members:
+                member.settle()
         stopping = UnavailableError("the coordinator is stopping")
         self._dispatcher.abort_all(stopping)
         await self._end(stopping)
@@ -395,7 +398,8 @@ class Coordinator:
 
     async def _end(self, why: UnavailableError) -> None:
         for member in self._membership.members:
-            member.close(why)
+            if not member.closed:  # It would lose what it is still to be told.
+                member.close(why)
         await self._server.stop(STOP_GRACE_S)
         await self._prompts.stop()
         if self._reuse is not None:

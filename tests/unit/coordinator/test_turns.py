@@ -156,6 +156,7 @@ async def test_a_leader_that_loses_its_seat_while_it_finishes_hands_over_at_once
                 await asyncio.wait_for(waiting, 10)
             assert "leads no more" in await node.call.details()
             assert node.cancels == []
+            assert node.last_word != "settled"
 
 
 async def test_a_leader_that_wakes_serves_nothing_before_it_has_stepped_down() -> None:
