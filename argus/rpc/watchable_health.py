@@ -7,7 +7,6 @@ from typing import Any
 
 from grpc_health.v1 import health, health_pb2
 
-Status = health_pb2.HealthCheckResponse.ServingStatus
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
@@ -37,7 +36,7 @@ class WatchableHealth(health.aio.HealthServicer):  # type: ignore[misc, name-def
                 told = status
             await changed.wait()
 
-    async def _set(self, service: str, status: Status) -> None:
+    async def _set(self, service: str, status: int) -> None:
         """Set a status and wake the watchers; the base calls it in all ways of setting one."""
         if self._server_status.get(service) == status:
             return
