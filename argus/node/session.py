@@ -234,6 +234,8 @@ class Session:
             drain.set()
         elif kind == "move":
             self._move(message.move)
+        elif kind == "settled":
+            self._rows.settled()
 
     def _move(self, asked: cluster_pb2.MoveVariants) -> None:
         """Have the engine move variants; the answer is sent when it is done."""
