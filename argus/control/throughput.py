@@ -11,9 +11,11 @@ import math
 from dataclasses import dataclass
 
 MEMORY_S = 10.0
-"""Seconds of a node's work after which what was seen counts a third."""
-ENOUGH_S = 2.0
-"""Seconds of full nodes that must have been seen."""
+"""Seconds of a node's work after which what was seen counts a third, unless those are few rows."""
+MEMORY_ROWS = 16
+"""Ends of rows, or of several together, that are remembered at least, over all nodes."""
+ENOUGH_ROWS = 8
+"""Of them, what must be remembered before it is believed: single rows jitter."""
 TOLERATED = 0.95
 """A share that is no reason to think that predictions are wrong: rows jitter."""
 TOGETHER = 0.1
@@ -32,7 +34,7 @@ class Throughput:
     """
 
     def __init__(self) -> None:
-        self._work_s = self._time_s = 0.0
+        self._work_s = self._time_s = self._rows = 0.0
         self._spans: dict[str, _Span] = {}
         """By node, the last one of those that are full."""
 
@@ -41,7 +43,8 @@ class Throughput:
 
         Args:
             node: its name.
-            work_s: predicted device seconds of the row in a full batch; 0 where it was too late.
+            work_s: predicted device seconds of the row in a full batch. One that was ended before
+                its time counts in whole: few are where queues are not too long.
             full: whether the node had no room, and others waited for it.
             now_s: the time.
         """
@@ -65,14 +68,15 @@ class Throughput:
         taken_s = span.end_s - span.begin_s
         if not taken_s <= AWAY * span.work_s:
             return
-        kept = math.exp(-taken_s / (MEMORY_S * len(self._spans)))
+        kept = math.exp(-min(taken_s / (MEMORY_S * len(self._spans)), 1 / MEMORY_ROWS))
         self._work_s = self._work_s * kept + span.work_s
         self._time_s = self._time_s * kept + taken_s
+        self._rows = self._rows * kept + 1.0
 
     @property
     def share(self) -> float:
         """Of the predicted work that nodes get done in a time, at most 1."""
-        if self._time_s < ENOUGH_S:
+        if self._rows < ENOUGH_ROWS:
             return 1.0
         share = self._work_s / self._time_s
         return 1.0 if share >= TOLERATED else share

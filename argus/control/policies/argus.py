@@ -155,8 +155,7 @@ class ArgusPolicy:
     def ended(self, task: Task, now_s: float) -> None:
         """Note that a started task is done, failed or cancelled."""
         started = self._started.pop(task.id)
-        work_s = started.cost_s if now_s <= task.deadline_at_s else 0.0
-        self._throughput.ended(started.node, work_s, self._is_full(started.node), now_s)
+        self._throughput.ended(started.node, started.cost_s, self._is_full(started.node), now_s)
         if task.id in self._missed:
             # It took longer for want of its state, which says nothing about the node.
             self._missed.remove(task.id)
