@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
+import random
+import time
 from pathlib import Path
 
 LOWEST = 19
 """The highest niceness there is."""
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 30
 AUTOGROUP = Path("/proc/self/autogroup")
 """Linux shares processors out by sessions where this exists, and a process's own niceness counts
 only within its session: see sched(7)."""
@@ -25,6 +30,20 @@ def give_way(niceness: int) -> None:
         return
     own = os.nice(niceness)
     if os.getsid(0) == os.getpid():
-        # Where there are no such groups, or the system does not want to, the niceness must do.
-        with contextlib.suppress(OSError):
-            AUTOGROUP.write_text(str(own), encoding="ascii")
+        _set_group(own)
+
+
+def _set_group(niceness: int) -> None:
+    """Give this session a niceness, where the system knows of such a thing."""
+    for _ in range(ATTEMPTS):
+        try:
+            AUTOGROUP.write_text(str(niceness), encoding="ascii")
+        except BlockingIOError:
+            # Of all users but root the system takes one such wish in a tenth of a second.
+            time.sleep(random.uniform(0.05, 0.15))
+        except OSError as error:
+            log.debug("the niceness counts within the session only: %s", error)
+            return
+        else:
+            return
+    log.warning("the niceness counts within the session only: too many asked for theirs")

@@ -26,6 +26,11 @@ def deal(devices: str, nodes: int) -> list[str]:
     return [names[i % len(names)] for i in range(nodes)]
 
 
+def is_processor(device: str) -> bool:
+    """Return whether a node on `device` computes on the processors of this machine."""
+    return device == "cpu" or (device == AUTO and not cuda_devices())
+
+
 def cuda_devices() -> int:
     """Return how many CUDA devices a node could use.
 

@@ -121,6 +121,8 @@ def check_ray(settings: Config, flags: Mapping[str, Any]) -> None:
                 "node.device: is Ray's to choose; daemons on N CPUs each instead of a GPU are "
                 "asked for with --ray-cpus N"
             )
+        if settings.node.nice:
+            raise ConfigError("node.nice: is not for daemons on Ray, whose processes are its own")
         for folder in settings.node.models:
             if not Path(folder).is_absolute():
                 raise ConfigError(

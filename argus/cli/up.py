@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from argus.cli.devices import deal
+from argus.cli.devices import deal, is_processor
 from argus.cli.logs import log_bugs, setup_logging
 from argus.cli.ports import check_free
 from argus.cli.ray import check_ray
@@ -201,7 +201,7 @@ def node_arguments(
     if threads is None and node.threads == 0 and not device.startswith("cuda"):
         threads = max(1, usable_cores() // nodes)
     niceness = node.nice
-    if nice is None and not niceness and not device.startswith("cuda"):
+    if nice is None and not niceness and is_processor(device):
         niceness = UP_NICE
     return (
         *_models(model),

@@ -94,6 +94,19 @@ class _Left:
     stay_s: float
     at_s: float
 
+    @staticmethod
+    def read(tenant: str, values: Sequence[float | None], at_s: float) -> _Left:
+        """Return it from what `state` returned in a process that wrote it at a time on this clock.
+
+        Raises:
+            ValueError: it makes no sense.
+        """
+        requests, pixels, stay_s, age_s = (math.inf if x is None else float(x) for x in values)
+        sane = all(0 <= seconds < math.inf for seconds in (stay_s, age_s))
+        if math.isnan(requests) or math.isnan(pixels) or not sane:
+            raise ValueError(f"the account of tenant {tenant!r} makes no sense: {values}")
+        return _Left(requests, pixels, stay_s, at_s - age_s)
+
     def apply(self, account: _Account) -> None:
         """Let a new account go on from it."""
         terms = account.terms
@@ -119,41 +132,46 @@ class TenantLimits:
         """Return what another process needs to go on, ready for JSON, as of now.
 
         By tenant: what is left of its requests and of its pixels, None without a limit, and for how
-        long its requests stay. What an earlier process left, of a tenant that has not come since,
-        goes on with a fourth value: its age in seconds.
+        long its requests stay.
         """
-        state = {
-            tenant: left.state(now_s)
-            for tenant, left in self._left.items()
-            if now_s - left.at_s < LEFT_FOR_S
-        }
+        state: dict[str, list[float | None]] = {}
         for tenant, x in self._accounts.items():
             if not x.is_quiet(now_s):
                 levels = _finite(x.requests.level), _finite(x.pixels.level)
                 state[tenant] = [*levels, round(x.stay_s, 4)]
         return state
 
-    def restore(self, state: Mapping[str, Sequence[float | None]], at_s: float) -> None:
+    def state_left(self, now_s: float) -> dict[str, list[float | None]]:
+        """Return what an earlier process left of tenants that have not come since.
+
+        The same by tenant, and a fourth value: its age in seconds. It stands apart since processes
+        of before know three.
+        """
+        return {
+            tenant: left.state(now_s)
+            for tenant, left in self._left.items()
+            if now_s - left.at_s < LEFT_FOR_S
+        }
+
+    def restore(
+        self,
+        state: Mapping[str, Sequence[float | None]],
+        at_s: float,
+        left: Mapping[str, Sequence[float | None]] | None = None,
+    ) -> None:
         """Go on where another process was.
 
         Args:
             state: what `state` returned there.
             at_s: when, on this clock; buckets have filled since.
+            left: what `state_left` returned there; None: it did not say.
 
         Raises:
             ValueError: it makes no sense.
         """
-        left = {}
-        for tenant, values in state.items():
-            requests, pixels, stay_s, *ages_s = (
-                math.inf if x is None else float(x) for x in values
-            )
-            (age_s,) = ages_s or (0.0,)
-            sane = all(0 <= seconds < math.inf for seconds in (stay_s, age_s))
-            if math.isnan(requests) or math.isnan(pixels) or not sane:
-                raise ValueError(f"the account of tenant {tenant!r} makes no sense: {values}")
-            left[str(tenant)] = _Left(requests, pixels, stay_s, at_s - age_s)
-        self._left = left
+        found = {str(x): _Left.read(x, [*values, 0.0], at_s) for x, values in state.items()}
+        older = {str(x): _Left.read(x, values, at_s) for x, values in (left or {}).items()}
+        self._left = older | found
 
     def enter(
         self, tenant: str, terms: TenantTerms, pixels: int, now_s: float, again: bool = False

@@ -40,10 +40,11 @@ class Waiting:
         latest_s: when it must have begun to be on time at its fastest level; infinity without a
             deadline.
         least_s: device seconds that it takes at least.
+        density: quality for the device seconds of its cheapest level.
         bound: where level and node were settled on arrival.
     """
 
-    __slots__ = ("bound", "choices", "key", "latest_s", "least_s", "task")
+    __slots__ = ("bound", "choices", "density", "key", "latest_s", "least_s", "task")
 
     def __init__(self, task: Task, choices: Choices, key: Urgency) -> None:
         self.task = task
@@ -51,12 +52,8 @@ class Waiting:
         self.key = key
         self.latest_s = task.deadline_at_s - choices.fastest_s
         self.least_s = choices.least_s
+        self.density = choices.least_quality / choices.least_s
         self.bound: Decision | None = None
-
-    @property
-    def density(self) -> float:
-        """Quality for the device seconds of its cheapest level."""
-        return self.choices.least_quality / self.least_s
 
 
 class WaitingLine:

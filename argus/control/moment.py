@@ -23,16 +23,18 @@ class Moment:
     Args:
         fleet: the nodes.
         now_s: the time.
+        share: of the predicted work that nodes get done.
 
     Attributes:
         groups: equal nodes together.
         nodes: how many take rows, now or later.
+        pace: predicted device seconds that they get done in a second together.
         has_room: whether some node takes another row.
     """
 
-    __slots__ = ("_changes", "_running_s", "fleet", "groups", "has_room", "nodes", "now_s")
+    __slots__ = ("_changes", "_running_s", "fleet", "groups", "has_room", "nodes", "now_s", "pace")
 
-    def __init__(self, fleet: Fleet, now_s: float) -> None:
+    def __init__(self, fleet: Fleet, now_s: float, share: float = 1.0) -> None:
         self.fleet = fleet
         self.now_s = now_s
         self.groups = fleet.refresh(now_s)
@@ -41,6 +43,7 @@ class Moment:
         for group in self.groups:
             self.nodes += group.taking
             self.has_room |= group.open > 0
+        self.pace = self.nodes * share
         self._running_s: float | None = None
         self._changes = fleet.changes
 

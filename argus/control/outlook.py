@@ -24,10 +24,10 @@ class Outlook:
 
     def wait_s(self, entry: Waiting, price: float, moment: Moment) -> float:
         """Return the seconds in which those before a new task would be worked through."""
-        if not moment.nodes or not len(self._line):
+        if not moment.pace or not len(self._line):
             return 0.0
         before = self._line.share_before(entry.key)
-        return before * self._pricing.waiting_s(price) / moment.nodes
+        return before * self._pricing.waiting_s(price) / moment.pace
 
     def queued(self, entry: Waiting, price: float, moment: Moment) -> Decision | None:
         """Return the best decision that would be in time behind those who wait.
@@ -58,7 +58,7 @@ class Outlook:
         """
         task, choices = entry.task, entry.choices
         avoid = avoided(task, choices.offers, moment)
-        enough_s = task.deadline_at_s - moment.now_s - self._line.least_sum_s / moment.nodes
+        enough_s = task.deadline_at_s - moment.now_s - self._line.least_sum_s / moment.pace
         best_s = math.inf
         for offer in choices.by_speed():
             place = soonest(offer, task, moment, avoid)

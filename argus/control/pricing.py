@@ -61,7 +61,7 @@ class Pricing:
         self._new = 0
         self._whole_s = 0.0
         self._grid_s = 0.0
-        self._nodes = 0
+        self._nodes = 0.0
         self._solved_s = 0.0
         self._rows: dict[int, list[float]] = {}
 
@@ -120,7 +120,7 @@ class Pricing:
         """Return the age of the curve; None before the first."""
         return None if self.curve is None else now_s - self._solved_s
 
-    def plan(self, nodes: int, now_s: float) -> float:
+    def plan(self, nodes: float, now_s: float) -> float:
         """Solve for a new curve; return when to do so again."""
         young = len(self._recent) < _REMEMBERED
         if self._new < _FEWEST or nodes <= 0:
@@ -137,7 +137,7 @@ class Pricing:
         self._rows.clear()
         return now_s + (min(self._period_s, _YOUNG_S) if young else self._period_s)
 
-    def price(self, choices: Choices, running_s: float, nodes: int, now_s: float) -> float:
+    def price(self, choices: Choices, running_s: float, nodes: float, now_s: float) -> float:
         """Return the price at which a task is to choose now.
 
         The smallest price at which the wait, all others who wait choosing by it, asks for no
@@ -250,7 +250,7 @@ class Pricing:
             raise ValueError("the price curve makes no sense")
         if solved.choices.min() < 0 or solved.choices.max() > len(RELATIVE_PRICES[::_EVERY]):
             raise ValueError("the choices of the price curve make no sense")
-        nodes, planned = int(curve["nodes"]), float(curve["planned_price"])
+        nodes, planned = float(curve["nodes"]), float(curve["planned_price"])
         self._solved_s = at_s - float(curve["age_s"])
         self.curve, self._nodes, self.planned_price = solved, nodes, planned
         self._slack_s = slack_s

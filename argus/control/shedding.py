@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from argus.control.line import Waiting
 from argus.control.turns import Turns
+
+_density = attrgetter("density")
 
 
 def gives_way(entry: Waiting, others: Sequence[Waiting], turns: Turns) -> Waiting:
@@ -37,7 +40,3 @@ def gives_way(entry: Waiting, others: Sequence[Waiting], turns: Turns) -> Waitin
         return found[max(found, key=turns.reach_s)]
     mine = [other for other in others if other.task.tenant == tenant]
     return min(mine, key=_density, default=entry)
-
-
-def _density(entry: Waiting) -> float:
-    return entry.density

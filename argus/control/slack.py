@@ -8,6 +8,8 @@ device seconds of each task, task `k` is on time at its fastest level when
     N · (latest start of k − now) ≥ R + Σ_{i<k} m_i
 
 (Hall's condition on the due times). The difference is its room: what may still be spent before it.
+Where nodes get less done than is predicted of them (`argus.control.throughput`), `N` is less than
+their number.
 """
 
 from __future__ import annotations
@@ -88,7 +90,7 @@ class Slack:
         """Whether a new task is the last of the line and on time even by Graham's bound."""
         if self._line.place(entry.key) < len(self._line):
             return False
-        begins_s = (moment.running_s + self._line.least_sum_s) / moment.nodes
+        begins_s = (moment.running_s + self._line.least_sum_s) / moment.pace
         latest_s = entry.task.deadline_at_s - moment.now_s - entry.choices.fastest_s
         return begins_s <= latest_s
 
@@ -102,7 +104,7 @@ class Slack:
         """
         place = self._line.place(entry.key)
         if place:
-            finish_s += float(self._line.least_s[:place].sum()) / moment.nodes
+            finish_s += float(self._line.least_s[:place].sum()) / moment.pace
         over_s = finish_s - (entry.task.deadline_at_s - moment.now_s)
         if over_s > 0:
             return Short(place, over_s)
@@ -113,23 +115,23 @@ class Slack:
         late = (after < 0) & (before >= 0)
         if not late.any():
             return None
-        over_s = -float(after[late].min()) / moment.nodes
+        over_s = -float(after[late].min()) / moment.pace
         return Short(place + int(late.argmax()) + 1, over_s)
 
     def _rooms_s(self, entry: Waiting, moment: Moment) -> NDArray[np.float64]:
         """Return (n,) the room of each in the line."""
         least = self._line.least_s
         ahead = np.cumsum(least) - least + self._running_s(entry, moment)
-        return np.asarray((self._line.latest_s - self._now_s(entry, moment)) * moment.nodes - ahead)
+        return np.asarray((self._line.latest_s - self._now_s(entry, moment)) * moment.pace - ahead)
 
     def _least_room_s(self, entry: Waiting, first: int, moment: Moment) -> float:
         """Return the least room of those from `first` on, faster where the line is short."""
-        now_s, nodes = self._now_s(entry, moment), moment.nodes
+        now_s, pace = self._now_s(entry, moment), moment.pace
         ahead_s = self._running_s(entry, moment)
         least_s = np.inf
         for index, other in enumerate(self._line.entries):
             if index >= first:
-                least_s = min(least_s, (other.latest_s - now_s) * nodes - ahead_s)
+                least_s = min(least_s, (other.latest_s - now_s) * pace - ahead_s)
             ahead_s += other.least_s
         return least_s
 

@@ -112,7 +112,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
             )
             yield cluster_pb2.JoinResponse(welcome=welcome)
             await self._on_change()
-            self._dispatcher.pump()
+            self._dispatcher.give_out()
             while (message := await member.next_message()) is not None:
                 yield message
             if member.end_error is not None:
@@ -178,8 +178,10 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         try:
             async for request in requests:
                 with self._dispatcher.together():
-                    for each in unbundle(request):
-                        await self._take(member, each)
+                    # Nothing is awaited here: until the block ends, nobody is given work.
+                    changed = [self._take(member, each) for each in unbundle(request)]
+                if any(changed):
+                    await self._on_change()
         except ArgusError as caught:
             error = caught
         except Exception:
@@ -189,8 +191,8 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         finally:
             member.close(error)
 
-    async def _take(self, member: Member, request: cluster_pb2.JoinRequest) -> None:
-        """Apply one message.
+    def _take(self, member: Member, request: cluster_pb2.JoinRequest) -> bool:
+        """Apply one message; return whether the node has begun to drain.
 
         Raises:
             InvalidArgumentError: it is out of order, or of no known kind.
@@ -212,9 +214,10 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
                 self._dispatcher.pump()
             case "draining":
                 member.backlog.draining = True
-                await self._on_change()
+                return True
             case other:
                 raise InvalidArgumentError("message", f"{other or 'unknown'} is out of place")
+        return False
 
     def _take_cache(self, member: Member, report: cluster_pb2.CacheReport) -> None:
         whole = member.take_cache(report)

@@ -27,6 +27,7 @@ from argus.coordinator.counters import Counters
 from argus.coordinator.flight import Flight, Phase
 from argus.coordinator.flight_trace import FlightTrace
 from argus.coordinator.membership import Member, Membership
+from argus.coordinator.parts import Parts
 from argus.coordinator.quarantine import MOST_STRIKES, Quarantine
 from argus.coordinator.results import ResultMemory, check_same
 from argus.coordinator.reuse import Reuse
@@ -81,6 +82,7 @@ class Dispatcher:
         self._catalog = catalog
         self._predictor = predictor
         self._policy = policy
+        self._parts = Parts(clock)
         self._plan_at_s = -math.inf
         self._reuse = reuse
         self._results = ResultMemory(config.result_ttl_s, config.result_bytes)
@@ -249,14 +251,13 @@ class Dispatcher:
             tenant=request.tenant,
             similarity=max((state.similarity for state in near), default=None),
         )
-        ahead = self.not_started
         full = not self._crowd.may_enter(task.tenant, self._clock.now())
         try:
             decision = task.decision = self._admit(task, full)
         except (OverloadedError, DeadlineError) as error:
             self.counters_of(request).refuse(error, full)
             raise
-        queued = image_pb2.Queued(ahead=ahead, predicted_s=decision.predicted_finish_s)
+        queued = image_pb2.Queued(ahead=self.not_started, predicted_s=decision.predicted_finish_s)
         flight = Flight(
             request=request,
             seed=secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed,
@@ -282,7 +283,10 @@ class Dispatcher:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Ask the policy once, after all that happens inside the block, what it wants done."""
+        """Ask the policy once, after all that happens inside the block, what it wants done.
+
+        What goes wrong with that is logged: it is not the fault of what happened inside.
+        """
         if self._pumps is not None:
             yield
             return
@@ -292,7 +296,12 @@ class Dispatcher:
         finally:
             wanted, self._pumps = self._pumps, None
             if wanted:
-                self.pump()
+                self.give_out()
+
+    def give_out(self) -> None:
+        """Do as `pump`, and log what goes wrong: the next call that pumps tries again."""
+        with self._parts.part("giving out work"):
+            self.pump()
 
     def pump(self) -> None:
         """Do what the policy wants done now; nothing where another coordinator may lead."""
@@ -445,7 +454,7 @@ class Dispatcher:
             flight.warn("NODE_LOST", lost)
             flight.lose(member.name, died and member.backlog.at_an_edge(flight.id), hung)
             self.replay(flight, f"node {member.name} was lost: {reason}")
-        self.pump()
+        self.give_out()
 
     def _call_off(self, flight: Flight) -> None:
         """Let another row leave behind the states that this one does not."""

@@ -57,6 +57,7 @@ class Keeping:
             "version": VERSION,
             "nodes": [member.name for member in self._membership.members],
             "limits": self._limits.state(now_s),
+            "limits_left": self._limits.state_left(now_s),
         }
         if isinstance(self._policy, Lasting):
             state["policy"] = {"name": self._name, "state": self._policy.state(now_s)}
@@ -80,7 +81,7 @@ class Keeping:
             if state["version"] != VERSION:
                 raise ValueError(f"version {state['version']}, not {VERSION}")
             nodes = tuple(str(name) for name in state["nodes"])
-            self._limits.restore(state["limits"], at_s)
+            self._limits.restore(state["limits"], at_s, state.get("limits_left"))
             learned = state.get("policy")
             if learned and isinstance(self._policy, Lasting) and learned["name"] == self._name:
                 self._policy.restore(learned["state"], at_s)

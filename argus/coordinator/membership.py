@@ -153,6 +153,16 @@ class Member:
             cancel = cluster_pb2.CancelWork(request_id=request_id, attempt=attempt)
             self.send(cluster_pb2.JoinResponse(cancel=cancel))
 
+    def settle(self) -> None:
+        """End the stream in good order, and say that all that was read from it is passed on."""
+        self.send(cluster_pb2.JoinResponse(settled=cluster_pb2.Settled()))
+        self.close(None)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream ends, or has ended."""
+        return self._closed
+
     def close(self, error: ArgusError | None) -> None:
         """End the stream after what is queued, or at once with `error`."""
         self.end_error = error

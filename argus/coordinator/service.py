@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 from argus.clock import Clock, MonotonicClock
 from argus.config import CacheConfig, Config, CoordinatorConfig, QualityConfig
@@ -41,7 +41,7 @@ from argus.coordinator.security import Security, open_security
 from argus.coordinator.settling import Settling
 from argus.coordinator.shadow import Shadow
 from argus.coordinator.shadow_metrics import shadow_families
-from argus.coordinator.turns import take_turns
+from argus.coordinator.turns import first_of, take_turns
 from argus.coordinator.watchdog import Watchdog
 from argus.errors import ConfigError, NotFoundError, UnavailableError
 from argus.metrics.exposition import shown_metrics
@@ -345,15 +345,25 @@ class Coordinator:
             self._tasks.append(asyncio.create_task(self._keeping.save_always(save)))
 
     async def stop(self) -> None:
-        """Refuse new requests, wait for those in flight, let the nodes go, and close the port."""
+        """Refuse new requests, wait for those in flight, let the nodes go, and close the port.
+
+        Where the lead is lost meanwhile, nothing more can be given out: the rest is handed over.
+        """
         self._draining = True
         self._dispatcher.close()
         if self._shadow is not None:
             await self._shadow.stop()
         await self._show_health()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._config.drain_grace_s):
-                await self._dispatcher.wait_empty()
+        waits: list[Coroutine[Any, Any, object]] = [self._dispatcher.wait_empty()]
+        if self._leadership is not None:
+            waits.append(self._leadership.lost.wait())
+        await first_of(*waits, within_s=self._config.drain_grace_s)
+        if not self._leads():
+            await self.hand_over("this coordinator leads no more")
+            return
+        if not self._dispatcher.flights:
+            for member in self._membership.members:
+                member.settle()
         stopping = UnavailableError("the coordinator is stopping")
         self._dispatcher.abort_all(stopping)
         await self._end(stopping)
@@ -388,7 +398,8 @@ class Coordinator:
 
     async def _end(self, why: UnavailableError) -> None:
         for member in self._membership.members:
-            member.close(why)
+            if not member.closed:  # It would lose what it is still to be told.
+                member.close(why)
         await self._server.stop(STOP_GRACE_S)
         await self._prompts.stop()
         if self._reuse is not None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from argus.coordinator.keeping import Save
 from argus.coordinator.leadership import Leadership
@@ -23,7 +23,7 @@ class InTurn(Protocol):
         ...
 
     def stop(self) -> Awaitable[None]:
-        """Finish what is in flight, and end."""
+        """Finish what is in flight, and end; hand it over where the lead is lost meanwhile."""
         ...
 
     def hand_over(self, why: str) -> Awaitable[None]:
@@ -72,7 +72,7 @@ async def _one_turn(coordinator: InTurn, leadership: Leadership, stop: asyncio.E
         taken = await leadership.campaign(stop)
         if taken is not None:
             await coordinator.lead(taken.state, taken.state_age_s, leadership.save)
-            await _first_of(leadership.lost, stop)
+            await first_of(leadership.lost.wait(), stop.wait())
             if leadership.lost.is_set():
                 why = "this coordinator leads no more"
             # Where nobody can take over, what is in flight is finished as well as may be.
@@ -81,11 +81,11 @@ async def _one_turn(coordinator: InTurn, leadership: Leadership, stop: asyncio.E
         await (coordinator.stop() if drain else coordinator.hand_over(why))
 
 
-async def _first_of(*events: asyncio.Event) -> None:
-    """Wait until one of the events is set."""
-    waits = [asyncio.create_task(event.wait()) for event in events]
+async def first_of(*waits: Coroutine[Any, Any, object], within_s: float | None = None) -> None:
+    """Wait until one of the waits is over, or for so many seconds; the others are called off."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
     try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in waits:
+        for task in tasks:
             task.cancel()

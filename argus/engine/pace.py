@@ -14,7 +14,10 @@ RUN_AHEAD = 2
 """Steps queued on a device at most: enough to keep it busy, few enough that a row can still join,
 leave or be cancelled at the next one."""
 MEMORY = 0.1
-"""Weight of the newest step in the running mean of how slow steps are."""
+"""Most weight of the newest step in the running mean of how slow steps are."""
+MEMORY_S = 1.0
+"""Predicted seconds of steps after which the mean has forgotten two thirds: a mean over a few steps
+of a small model would tell of the last moment, and the queue it is multiplied with is seconds."""
 SLOWEST, FASTEST = 20.0, 0.2
 """Bounds of one step's ratio, so that a single pause does not spoil the mean."""
 
@@ -102,4 +105,5 @@ class Pace:
             self._on_time(step.variant, step.lanes, taken_s)
         if step.predicted_s > 0:
             ratio = min(SLOWEST, max(FASTEST, taken_s / step.predicted_s))
-            self._mean += MEMORY * (ratio - self._mean)
+            weight = min(MEMORY, 1.0 - math.exp(-step.predicted_s / MEMORY_S))
+            self._mean += weight * (ratio - self._mean)

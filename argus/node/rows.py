@@ -41,7 +41,7 @@ MOST_ENDS = 256
 """Rows that have ended of which account is kept, however small their pictures."""
 
 DOUBT_S = 2.0
-"""What was written so long before a stream broke may not have been read."""
+"""What was written so long before a stream broke may not have been read, unless it is settled."""
 
 RowId = tuple[str, int]
 
@@ -60,6 +60,7 @@ class _Held:
         told_step_s: when the coordinator was last told of one.
         end: message that says how it ended.
         sent_s: when that was written to a stream.
+        settled: that the coordinator has said to have passed it on since.
     """
 
     work: cluster_pb2.Work
@@ -71,6 +72,7 @@ class _Held:
     told_step_s: float | None = None
     end: cluster_pb2.JoinRequest | None = None
     sent_s: float | None = None
+    settled: bool = False
 
     @property
     def bytes(self) -> int:
@@ -182,15 +184,25 @@ class Rows:
         for row_id, row in tuple(self._held.items()):
             if not keep:
                 self._forget(row_id)
-            elif row.sent_s is not None and now_s - row.sent_s < DOUBT_S:
+            elif row.sent_s is None or row.settled:
+                continue
+            elif now_s - row.sent_s < DOUBT_S:
                 row.sent_s = None
+
+    def settled(self) -> None:
+        """Note that the coordinator has read and passed on what it was sent.
+
+        The ends are kept as others are: it may come back, and clients may ask again.
+        """
+        for row in self._held.values():
+            row.settled = row.sent_s is not None
 
     def sent(self, message: cluster_pb2.JoinRequest) -> None:
         """Note that a message was written to the stream."""
         event = message.event
         row = self._held.get((event.request_id, event.attempt))
         if row is not None and row.end is message:
-            row.sent_s = self._clock.now()
+            row.sent_s, row.settled = self._clock.now(), False
             self._tidy()
 
     # -- rows -----------------------------------------------------------------------------------

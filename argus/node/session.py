@@ -13,7 +13,7 @@ import grpc
 
 from argus.engine.moves import Order
 from argus.errors import ArgusError, InternalError, UnavailableError
-from argus.node.outbox import Outbox
+from argus.node.outbox import HEARTBEAT, Outbox
 from argus.node.rows import Rows
 from argus.node.translate import heartbeat_message, moved_message
 from argus.rpc.bundles import bundle, gather, unbundle
@@ -206,7 +206,8 @@ class Session:
         try:
             while (message := await self._outbox.get()) is not None:
                 messages = [message]
-                if bundles:
+                if bundles and message.WhichOneof("message") != HEARTBEAT:
+                    # A sign of life is heard when the last byte of its message is.
                     messages = gather(message, self._outbox.get_nowait)
                 await self._call.write(bundle(messages))
                 for message in messages:
@@ -233,6 +234,8 @@ class Session:
             drain.set()
         elif kind == "move":
             self._move(message.move)
+        elif kind == "settled":
+            self._rows.settled()
 
     def _move(self, asked: cluster_pb2.MoveVariants) -> None:
         """Have the engine move variants; the answer is sent when it is done."""

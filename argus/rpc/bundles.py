@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+from argus.errors import InvalidArgumentError
 from argus.v1 import cluster_pb2, image_pb2
 
 MOST_MESSAGES = 64
 MOST_BYTES = 2**18
-"""Of one bundle: what comes after it, such as a sign of life, must not wait long on a slow link."""
+"""With so many of them a bundle takes no more, so that what comes next does not wait long."""
 
 Message = TypeVar(
     "Message", cluster_pb2.JoinRequest, cluster_pb2.JoinResponse, image_pb2.GenerateResponse
@@ -45,5 +46,12 @@ def bundle(messages: Sequence[Message]) -> Message:
 
 
 def unbundle(message: Message) -> Iterable[Message]:
-    """Return the messages that one holds, or itself where it holds none."""
+    """Return the messages that one holds, or itself where it holds none.
+
+    Raises:
+        InvalidArgumentError: it holds more than anybody sends: they are applied in one go.
+    """
+    if len(message.more) > MOST_MESSAGES:
+        most = f"must be at most {MOST_MESSAGES} messages, not {len(message.more):,}"
+        raise InvalidArgumentError("more", most)
     return message.more or (message,)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from grpc_health.v1 import health, health_pb2
+from grpc_health.v1 import health_pb2
 
 from argus.errors import ArgusError
 from argus.rpc.gate import Gate
+from argus.rpc.watchable_health import WatchableHealth
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-class GatedHealth(health.aio.HealthServicer):  # type: ignore[misc, name-defined]
+class GatedHealth(WatchableHealth):
     """Says NOT_SERVING of everything while a gate is shut.
 
     What was set before says nothing about the moment in which it is asked: a process that was

@@ -19,6 +19,7 @@ from argus.rpc.gated_health import GatedHealth
 from argus.rpc.guard import Guard
 from argus.rpc.interceptors import ErrorInterceptor
 from argus.rpc.tls import ServerCertificates
+from argus.rpc.watchable_health import WatchableHealth
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -52,11 +53,7 @@ class RpcServer:
         )
         self._gated = gate is not None
         self._certificates = certificates
-        self._health = (
-            health.aio.HealthServicer()  # type: ignore[attr-defined]
-            if gate is None
-            else GatedHealth(gate)
-        )
+        self._health = WatchableHealth() if gate is None else GatedHealth(gate)
         self._services: list[str] = []
 
     def add(

@@ -15,6 +15,8 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from argus.errors import InvalidArgumentError
 
 LENGTH_DELIMITED = 2
+DEEPEST = 8
+"""Levels of messages in messages; some kinds may hold themselves without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,14 @@ def explain(data: bytes, method: str) -> InvalidArgumentError:
     return InvalidArgumentError("request", f"the bytes are not a request of {method}")
 
 
-def _not_utf8(data: bytes, message: Descriptor) -> str:
+def _not_utf8(data: bytes, message: Descriptor, deepest: int = DEEPEST) -> str:
     """Return the dotted name of the first string in `data` that is not UTF-8, or nothing.
 
-    Parsed as an empty message every field is unknown, and unknown fields keep their bytes.
+    Parsed as an empty message every field is unknown, and unknown fields keep their bytes: each
+    level that is looked into holds a copy of them.
     """
+    if not deepest:
+        return ""
     fields = UnknownFieldSet(Empty.FromString(data))
     for i in range(len(fields)):
         unknown = fields[i]
@@ -70,7 +75,7 @@ def _not_utf8(data: bytes, message: Descriptor) -> str:
         if field.type == FieldDescriptor.TYPE_STRING and not _is_utf8(unknown.data):
             return field.name
         if field.message_type is not None:
-            inner = _not_utf8(unknown.data, field.message_type)
+            inner = _not_utf8(unknown.data, field.message_type, deepest - 1)
             if inner:
                 return f"{field.name}.{inner}"
     return ""

@@ -198,13 +198,12 @@ class Cluster:
             self._watch(index)
 
     def advance(self, index: int, version: int, now_s: float) -> list[Row]:
-        """Let a device go on; return the rows that ended."""
+        """Let a device go on; return the rows that ended, whose room `release` makes."""
         if version != self._versions[index]:
             return []
         node = self._nodes[index]
         ended, started = node.device.advance(now_s)
         for row in ended:
-            node.backlog.remove(row.task.id)
             del node.rows[row.task.id]
         self._note_started(node, started)
         self._watch(index)
@@ -213,6 +212,10 @@ class Cluster:
                 node.residency.ended(row, now_s)
             self._watch_residency(index)
         return ended
+
+    def release(self, row: Row, index: int) -> None:
+        """Make room where a row has ended, once the policy knows of it, as live."""
+        self._nodes[index].backlog.remove(row.task.id)
 
     def move(self, index: int, now_s: float) -> None:
         """Let a load end or begin."""

@@ -148,6 +148,7 @@ class _Run:
         for row in rows:
             began = perf_counter()
             self._policy.ended(row.task, now_s)
+            self._cluster.release(row, node)
             again = not row.dropped and self._is_made_again(row, now_s)
             self._policy_s += perf_counter() - began
             if again:

@@ -133,6 +133,7 @@ class JoinResponse(message.Message):
     DRAIN_FIELD_NUMBER: builtins.int
     MOVE_FIELD_NUMBER: builtins.int
     PULSE_FIELD_NUMBER: builtins.int
+    SETTLED_FIELD_NUMBER: builtins.int
     MORE_FIELD_NUMBER: builtins.int
     @builtins.property
     def welcome(self) -> Welcome:
@@ -159,6 +160,10 @@ class JoinResponse(message.Message):
         """A sign of life; nothing else is said."""
 
     @builtins.property
+    def settled(self) -> Settled:
+        """Everything that was read from this stream has been passed on; said last."""
+
+    @builtins.property
     def more(self) -> containers.RepeatedCompositeFieldContainer[JoinResponse]:
         """Instead of one message: several that were waiting, in order, none of which has `more` itself.
         Only to a node that reads bundles.
@@ -173,13 +178,14 @@ class JoinResponse(message.Message):
         drain: Drain | None = ...,
         move: MoveVariants | None = ...,
         pulse: Pulse | None = ...,
+        settled: Settled | None = ...,
         more: abc.Iterable[JoinResponse] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["cancel", b"cancel", "drain", b"drain", "message", b"message", "move", b"move", "pulse", b"pulse", "welcome", b"welcome", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["cancel", b"cancel", "drain", b"drain", "message", b"message", "move", b"move", "pulse", b"pulse", "settled", b"settled", "welcome", b"welcome", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["cancel", b"cancel", "drain", b"drain", "message", b"message", "more", b"more", "move", b"move", "pulse", b"pulse", "welcome", b"welcome", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cancel", b"cancel", "drain", b"drain", "message", b"message", "more", b"more", "move", b"move", "pulse", b"pulse", "settled", b"settled", "welcome", b"welcome", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = typing.Literal["welcome", "work", "cancel", "drain", "move", "pulse"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = typing.Literal["welcome", "work", "cancel", "drain", "move", "pulse", "settled"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -504,6 +510,24 @@ class Welcome(message.Message):
 @typing.final
 class Pulse(message.Message):
     """A sign of life of the coordinator."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Settled(message.Message):
+    """Last word of a coordinator that stops in good order, with no request in flight: how the node's
+    rows have ended was read and passed on, so a node that leaves need not look for a coordinator to
+    say it to again. One that hands over, or whose time has run out, does not say so.
+    """
 
     DESCRIPTOR: descriptor.Descriptor
 

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError, Message
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from argus.client.events import event_from_proto
+from argus.client.events import events_from_proto
 from argus.errors import ArgusError, InvalidArgumentError
 from argus.rpc.address import parse_address
 from argus.rpc.convert import image_request_from_proto, image_request_to_proto, parse_size
@@ -49,7 +49,9 @@ def messages(draw: st.DrawFn, kind: type[Message]) -> Any:
 
 def fill(draw: st.DrawFn, message: Any, kind: Descriptor) -> None:
     for field in kind.fields:
-        count = draw(st.integers(0, 3 if field.is_repeated else 1))
+        # What may hold itself does so once, else there is no end to it.
+        again = field.message_type is kind
+        count = draw(st.integers(0, 3 if field.is_repeated and not again else 1))
         for _ in range(count):
             if field.message_type is not None:
                 inner = getattr(message, field.name)
@@ -143,9 +145,32 @@ async def test_whatever_rows_a_node_brings_along_the_accounts_add_up(
 @given(messages(image_pb2.GenerateResponse))
 def test_an_answer_is_an_event_or_an_error(message: image_pb2.GenerateResponse) -> None:
     try:
-        event_from_proto(message, "a prompt")
+        list(events_from_proto(message, "a prompt"))
     except ArgusError:
         return
+
+
+@pytest.mark.parametrize("deep", [50, 200, 3000])
+def test_bytes_nested_without_end_are_refused_and_nothing_grows(deep: int) -> None:
+    """Each level of a bundle in a bundle takes a few bytes more."""
+    data = b""
+    for _ in range(deep):
+        data = more(data)
+    if deep < 100:  # protobuf itself goes no deeper
+        cluster_pb2.JoinRequest.FromString(data)
+    else:
+        with pytest.raises(DecodeError):
+            cluster_pb2.JoinRequest.FromString(data)
+    assert explain(data, "/argus.v1.ClusterService/Join").description
+
+
+def more(data: bytes) -> bytes:
+    """Return a message that holds another one in its field 50."""
+    length, size = len(data), b""
+    while length >= 128:
+        size += bytes([length & 127 | 128])
+        length >>= 7
+    return b"\x92\x03" + size + bytes([length]) + data
 
 
 GENERATE = image_pb2.GenerateRequest(prompt="a red circle", steps=5, tenant="a", seed=3)

@@ -34,16 +34,6 @@ LEAN = ("--threads", "1", "--max-lanes", "4")
 """Two threads on shared cores wait for each other; four lanes are two guided rows."""
 
 
-@pytest.fixture(scope="session", autouse=True)
-def short_farewells() -> Iterator[None]:
-    """A node that is ended just after a picture looks for a coordinator to hand it to, who is gone
-    for good where `argus up` ends both: half a minute for each cluster where nothing else is said.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ARGUS_NODE_DRAIN_GRACE_S", "3")
-        yield
-
-
 @pytest.fixture(scope="session")
 def model_flags(tiny_folders: dict[str, Path]) -> list[str]:
     models = [part for folder in tiny_folders.values() for part in ("--model", str(folder))]

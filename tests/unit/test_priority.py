@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from argus import priority
 from argus.cli.up import UP_NICE, node_arguments
 from argus.config import Config, NodeConfig
 from argus.priority import AUTOGROUP
@@ -46,6 +48,22 @@ def test_a_session_of_others_is_left_as_it_is() -> None:
     before = AUTOGROUP.read_text(encoding="ascii").strip()
     _, group = shown(own_session=False)
     assert group == before
+
+
+def test_whoever_is_told_to_ask_again_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of users but root the system takes a wish every tenth of a second, whoever asks."""
+    busy = [3]
+
+    def write_text(path: Path, text: str, encoding: str) -> int:
+        if busy[0]:
+            busy[0] -= 1
+            raise BlockingIOError
+        return len(text.encode(encoding))
+
+    monkeypatch.setattr(Path, "write_text", write_text)
+    monkeypatch.setattr(priority.time, "sleep", lambda seconds: None)
+    priority._set_group(4)
+    assert not busy[0]
 
 
 def test_nodes_on_processors_give_way_to_the_doors_unless_told_otherwise() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,34 +79,38 @@ def settle(values: Floats, chains: Sequence[Chain]) -> Floats:
     settled = values.copy()
     settled[:, 0] = 1.0
     for chain in chains:
-        settled = (_lowered(settled, chain) + _raised(settled, chain)) / 2
+        settled = (lower_to_order(settled, (chain,)) + _raised(settled, chain)) / 2
     settled[:, 0] = 1.0
     return lower_to_order(settled, chains)
 
 
 def lower_to_order(values: Floats, chains: Sequence[Chain]) -> Floats:
-    """Return the largest values that keep the chains and are nowhere above `values`."""
-    for _ in chains:  # a level may be in several chains; each pass settles one more of them
-        for chain in chains:
-            values = _lowered(values, chain)
-    return values
-
-
-def _lowered(values: Floats, chain: Chain) -> Floats:
-    lowered = values.copy()
-    most = np.full(len(values), np.inf)
-    for block in chain:
-        places = list(block)
-        lowered[:, places] = np.minimum(lowered[:, places], most[:, None])
-        most = lowered[:, places].min(axis=1)
-    return lowered
+    """Return the largest values that keep the chains and are nowhere above `values`, (n, l)."""
+    if not chains:
+        return values
+    before = _before(tuple(chains), values.shape[1])
+    return np.asarray(np.where(before, values[:, None, :], np.inf).min(axis=2))
 
 
 def _raised(values: Floats, chain: Chain) -> Floats:
-    raised = values.copy()
-    least = np.full(len(values), -np.inf)
-    for block in reversed(chain):
-        places = list(block)
-        raised[:, places] = np.maximum(raised[:, places], least[:, None])
-        least = raised[:, places].max(axis=1)
-    return raised
+    """Return the smallest values that keep the chain and are nowhere below `values`."""
+    after = _before((chain,), values.shape[1]).T
+    return np.asarray(np.where(after, values[:, None, :], -np.inf).max(axis=2))
+
+
+@lru_cache(maxsize=256)
+def _before(chains: tuple[Chain, ...], count: int) -> NDArray[np.bool_]:
+    """Return (l, l): whether a level, by row, is or comes behind another, by column.
+
+    A level may be in several chains: it also comes behind all that those before it come behind.
+    """
+    before = np.eye(count, dtype=bool)
+    for chain in chains:
+        better: list[int] = []
+        for block in chain:
+            before[np.ix_(block, better)] = True
+            better += block
+    for _ in chains:
+        before = before @ before
+    before.setflags(write=False)
+    return before

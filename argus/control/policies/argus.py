@@ -37,6 +37,7 @@ from argus.control.pricing import Pricing
 from argus.control.router import Decision
 from argus.control.shedding import gives_way
 from argus.control.slack import Slack
+from argus.control.throughput import Throughput
 from argus.control.turns import Turns
 from argus.errors import DeadlineError, OverloadedError, UnavailableError
 
@@ -46,6 +47,7 @@ WORTH_LEAST = "not all who wait can be on time, and this one is worth least"
 @dataclass(frozen=True, slots=True)
 class _Started:
     entry: Waiting
+    node: str
     kind: str
     at_s: float
     predicted_s: float
@@ -89,6 +91,7 @@ class ArgusPolicy:
         self._now: Moment | None = None
         self._epoch = -1
         self._hits = StateHits()
+        self._throughput = Throughput()
         self._missed: set[str] = set()
         """Started tasks that did not find their state."""
         self.price = 0.0
@@ -146,11 +149,13 @@ class ArgusPolicy:
         started = self._started.pop(task.id)
         self._missed.discard(task.id)
         self._turns.came_back(task.tenant, started.cost_s)
+        self._throughput.lost(started.node)
         self._add(Waiting(task, started.entry.choices, urgency(task)))
 
     def ended(self, task: Task, now_s: float) -> None:
         """Note that a started task is done, failed or cancelled."""
         started = self._started.pop(task.id)
+        self._throughput.ended(started.node, started.cost_s, self._is_full(started.node), now_s)
         if task.id in self._missed:
             # It took longer for want of its state, which says nothing about the node.
             self._missed.remove(task.id)
@@ -169,7 +174,7 @@ class ArgusPolicy:
 
     def plan(self, fleet: Fleet, now_s: float) -> float:
         """Work out what a device second is worth at which backlog."""
-        return self._pricing.plan(self._moment(fleet, now_s).nodes, now_s)
+        return self._pricing.plan(self._moment(fleet, now_s).pace, now_s)
 
     def figures(self, now_s: float) -> Figures:
         """Return what decisions go by now."""
@@ -236,7 +241,12 @@ class ArgusPolicy:
         cost_s = node.device_s(act.decision.offer.row)
         self._turns.began(entry, cost_s)
         self._started[entry.task.id] = _Started(
-            entry, node.info.device_name, now_s, act.decision.predicted_finish_s, cost_s
+            entry,
+            node.info.name,
+            node.info.device_name,
+            now_s,
+            act.decision.predicted_finish_s,
+            cost_s,
         )
 
     def _act(
@@ -334,8 +344,8 @@ class ArgusPolicy:
         made_way: list[tuple[Waiting, float]] = []
         tenant = entry.task.tenant
         while (short := self._slack.short(entry, finish_s, moment)) is not None:
-            able = [self._line[i] for i in range(min(short.before, len(self._line)))]
-            others = [x for x in able if x.task.deadline_at_s < math.inf and not x.task.lost]
+            able = self._line.entries[: short.before]
+            others = [x for x in able if x.latest_s < math.inf and not x.task.lost]
             least = gives_way(entry, others, self._turns)
             retry_s = max(SHORTEST_RETRY_S, short.seconds)
             own = [x for x, _ in [*made_way, (least, retry_s)] if x.task.tenant == tenant]
@@ -363,10 +373,16 @@ class ArgusPolicy:
 
     # -- bookkeeping ----------------------------------------------------------------------------
 
+    def _is_full(self, node: str) -> bool:
+        """Whether a node has no room, and tasks wait."""
+        if self._now is None or not len(self._line) or node not in self._now.fleet:
+            return False
+        return not self._now.fleet.has_room(node)
+
     def _moment(self, fleet: Fleet, now_s: float) -> Moment:
         if self._now is not None and self._now.is_of(fleet, now_s):
             return self._now
-        moment = self._now = Moment(fleet, now_s)
+        moment = self._now = Moment(fleet, now_s, self._throughput.share)
         if fleet.epoch != self._epoch:
             self._epoch = fleet.epoch
             self._renew(fleet)
@@ -375,7 +391,7 @@ class ArgusPolicy:
     def _price(self, choices: Choices, moment: Moment) -> float:
         """Return the price for a task: that at the work of all others."""
         if self._options.price and self._options.feedback:
-            self.price = self._pricing.price(choices, moment.running_s, moment.nodes, moment.now_s)
+            self.price = self._pricing.price(choices, moment.running_s, moment.pace, moment.now_s)
         elif self._options.price:
             self.price = self._pricing.planned_price
         return self.price

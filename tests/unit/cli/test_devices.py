@@ -7,7 +7,7 @@ from typing import Protocol
 import pytest
 
 from argus.cli import devices
-from argus.cli.devices import cuda_devices, deal
+from argus.cli.devices import cuda_devices, deal, is_processor
 
 
 class Machine(Protocol):
@@ -45,6 +45,16 @@ def test_auto_is_left_to_the_nodes_where_there_is_nothing_to_deal(machine: Machi
         assert deal("auto", 2) == ["auto", "auto"]
     machine(2)
     assert deal("auto", 1) == ["auto"]
+
+
+def test_auto_is_the_processor_where_there_is_no_gpu(machine: Machine) -> None:
+    machine(0)
+    assert is_processor("auto")
+    for listed in (1, 2):
+        machine(listed)
+        assert not is_processor("auto")
+    assert is_processor("cpu")
+    assert not is_processor("cuda:0")
 
 
 def test_named_devices_are_dealt_in_turn(machine: Machine) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import PIL.Image
 
 from argus.errors import ArgusError, FailedPreconditionError, NotFoundError
+from argus.rpc.bundles import bundle
 from argus.rpc.convert import image_request_from_proto
 from argus.rpc.server import RpcServer
 from argus.types import ImageRequest
@@ -118,9 +119,17 @@ class ImageScript(image_pb2_grpc.ImageServiceServicer):
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         finished = False
+        waiting: list[image_pb2.GenerateResponse] = []
         try:
             async for event in self._events(wanted):
-                yield event
+                if wanted.prompt != "bundles":
+                    yield event
+                    continue
+                assert request.reads_bundles
+                waiting.append(event)
+                if event.HasField("queued") or event.HasField("image"):
+                    yield bundle(waiting)
+                    waiting = []
             finished = True
         finally:
             self.running -= 1

@@ -118,8 +118,11 @@ async def test_an_image_comes_back_with_all_that_is_known_of_it(
     assert events[-1] == Image(result.request_id, result)
 
 
-async def test_events_are_typed_and_in_order(do: Either, scripted: Scripted) -> None:
-    events = await do(scripted.address, "stream", "p", steps=2, request_id="r", preview_every=3)
+@pytest.mark.parametrize("prompt", ["p", "bundles"])
+async def test_events_are_typed_and_in_order_whether_they_come_one_by_one_or_together(
+    do: Either, scripted: Scripted, prompt: str
+) -> None:
+    events = await do(scripted.address, "stream", prompt, steps=2, request_id="r", preview_every=3)
     assert events[:-1] == [
         Queued("r", ahead=1, predicted_s=0.5),
         Started("r", node="node-0", variant="base", level="base", steps=2, attempt=1),

@@ -90,6 +90,8 @@ class ScriptedNode:
     got_cancel: asyncio.Event = field(default_factory=asyncio.Event)
     reached_hold: asyncio.Event = field(default_factory=asyncio.Event)
     drained: bool = False
+    last_word: str | None = None
+    """Kind of the last message that it heard."""
     resident: tuple[str, ...] = ()
     """Variants on its device, as heartbeats say."""
     said: dict[str, list[cluster_pb2.JoinRequest]] = field(default_factory=dict)
@@ -152,6 +154,7 @@ class ScriptedNode:
     async def _listen(self) -> None:
         while (message := await self.call.read()) is not EOF:
             for each in unbundle(message):
+                self.last_word = each.WhichOneof("message")
                 await self._hear(each)
 
     async def _hear(self, message: cluster_pb2.JoinResponse) -> None:

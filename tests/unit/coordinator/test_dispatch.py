@@ -208,6 +208,32 @@ async def test_accepted_requests_wait_for_a_node_to_come_back_but_not_for_ever()
         await follow(lost)
 
 
+async def test_a_policy_that_fails_hides_no_other_error_and_loses_no_request(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench()
+    node = bench.join("a")
+    subscription = bench.submit()
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    def out_of_place() -> None:
+        with bench.dispatcher.together():
+            bench.dispatcher.pump()
+            raise InvalidArgumentError("message", "out of place")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.dispatcher.policy, "dispatch", broken)
+        with pytest.raises(InvalidArgumentError):
+            out_of_place()
+        bench.dispatcher.node_lost(node, "cut", died=False)
+    assert "giving out work failed" in caplog.text
+    again = bench.join("a")
+    bench.done(again, await one_work(again))
+    assert kinds(await follow(subscription))[-1] == "image"
+
+
 async def test_the_queue_is_bounded_and_says_when_to_come_back() -> None:
     bench = Bench(max_in_flight=3)
     bench.join()

@@ -74,6 +74,22 @@ def test_tenants_that_never_come_again_are_forgotten_after_a_day() -> None:
     assert "acme" not in other.keeping.state()
 
 
+def test_coordinators_of_before_read_what_is_carried_over_and_are_read() -> None:
+    """They take three values of each tenant, or nothing at all, and know no other key of them."""
+    one, other = Part(), Part()
+    one.ask(20)
+    other.keeping.restore(one.keeping.state(), age_s=0.0)
+    other.limits.enter("busy", TERMS, 0, 0.0)
+    state = json.loads(other.keeping.state())
+    assert {tenant: len(values) for tenant, values in state["limits"].items()} == {"busy": 3}
+    assert {tenant: len(values) for tenant, values in state["limits_left"].items()} == {"acme": 4}
+    of_before = json.loads(one.keeping.state())
+    del of_before["limits_left"]
+    third = Part()
+    third.keeping.restore(json.dumps(of_before), age_s=0.0)
+    assert third.ask(20) == 0
+
+
 def test_nodes_are_awaited_only_while_they_may_still_have_the_rows() -> None:
     one = Part()
     for name in ("b", "a"):
@@ -104,9 +120,12 @@ def test_margins_learned_from_rows_are_kept() -> None:
         lambda state: json.dumps(state | {"version": 99}),
         lambda state: json.dumps(state | {"limits": {"acme": ["x", 1, 1]}}),
         lambda state: json.dumps(state | {"limits": {"acme": [float("nan"), 1, 1]}}),
-        lambda state: json.dumps(state | {"limits": {"acme": [1, 1, 1, -1]}}),
-        lambda state: json.dumps(state | {"limits": {"acme": [1, 1, 1, None]}}),
-        lambda state: json.dumps(state | {"limits": {"acme": [1, 1, 1, 1, 1]}}),
+        lambda state: json.dumps(state | {"limits": {"acme": [1, 1]}}),
+        lambda state: json.dumps(state | {"limits": {"acme": [1, 1, 1, 1]}}),
+        lambda state: json.dumps(state | {"limits_left": {"acme": [1, 1, 1, -1]}}),
+        lambda state: json.dumps(state | {"limits_left": {"acme": [1, 1, 1, None]}}),
+        lambda state: json.dumps(state | {"limits_left": {"acme": [1, 1, 1]}}),
+        lambda state: json.dumps(state | {"limits_left": ["acme"]}),
         lambda state: json.dumps(state | {"policy": {"name": "argus", "state": {}}}),
         lambda state: json.dumps(state | {"policy": 7}),
         lambda state: json.dumps({"version": 1}),

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from argus.coordinator.service import IMAGE_SERVICE
 from argus.errors import (
     AlreadyExistsError,
     DeadlineError,
@@ -29,10 +30,14 @@ from argus.v1.cluster_pb2_grpc import ClusterServiceStub
 from argus.v1.image_pb2_grpc import ImageServiceStub
 from tests.unit.coordinator.bench import info, kinds
 from tests.unit.coordinator.polling import (
+    NOT_SERVING,
+    SERVING,
     eventually,
+    eventually_health,
     eventually_status,
 )
 from tests.unit.coordinator.scripted import EOF, Coordinated, ScriptedNode, coordinated, picture
+from tests.unit.rpc.stalled import stalled_watch
 
 
 async def test_a_node_cut_in_the_middle_of_a_row_costs_a_warning_but_no_image() -> None:
@@ -50,6 +55,41 @@ async def test_a_node_cut_in_the_middle_of_a_row_costs_a_warning_but_no_image() 
         assert (events[-1].image.node, events[-1].image.attempts) == ("b", 2)
         assert second.works[0].attempt == 2
         assert (await cluster.status()).counters.replayed == 1
+
+
+async def test_a_node_that_drains_is_not_held_up_by_who_watches_health_and_takes_nothing() -> None:
+    async with coordinated() as cluster, ScriptedNode("a").joined(cluster.address) as leaving:
+        await eventually_health(cluster, SERVING)
+        async with stalled_watch(cluster.address, IMAGE_SERVICE), asyncio.timeout(5):
+            leaving.write(draining=cluster_pb2.Draining())
+            await eventually_health(cluster, NOT_SERVING)
+            async with ScriptedNode("b").joined(cluster.address):
+                await eventually_health(cluster, SERVING)
+                assert (await cluster.generate())[-1].image.node == "b"
+
+
+async def test_a_policy_that_fails_ends_no_nodes_stream(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with coordinated() as cluster, ScriptedNode("a").joined(cluster.address) as old:
+        policy = cluster.coordinator._dispatcher.policy
+
+        def broken(*_: object) -> None:
+            raise RuntimeError("a bug")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(policy, "dispatch", broken)
+            async with ScriptedNode("b").joined(cluster.address) as new:
+                members = cluster.coordinator._membership.members
+                joined_s = [member.heard_at_s for member in members]
+                await eventually(
+                    lambda: all(m.heard_at_s > s for m, s in zip(members, joined_s, strict=True))
+                )
+                await asyncio.sleep(0.1)
+                assert not old.call.done()
+                assert not new.call.done()
+        assert "giving out work failed" in caplog.text
+        assert kinds(await cluster.generate())[-1] == "image"
 
 
 async def test_bundles_tell_the_same_story_in_fewer_messages() -> None:

@@ -38,6 +38,7 @@ ROLES = {
 LET_IN = "let in"
 LOST = "Internal error from Core"
 """Of grpc's own: the server ended the call while the client was still sending."""
+ATTEMPTS = 5
 
 
 class Door:
@@ -51,11 +52,13 @@ class Door:
     async def answer(
         self, method: str, metadata: tuple[tuple[str, str], ...], data: bytes = b""
     ) -> str:
-        """Return the status that ends a call, or that it was let in."""
-        while True:
+        """Return the status that ends a call, that it was let in, or that it is lost each time."""
+        answer = LOST
+        for _ in range(ATTEMPTS):
             answer = await self._answer_once(method, metadata, data)
             if answer != LOST:
-                return answer
+                break
+        return answer
 
     async def _answer_once(
         self, method: str, metadata: tuple[tuple[str, str], ...], data: bytes

@@ -151,6 +151,8 @@ async def test_stopping_finishes_what_is_in_flight_and_refuses_the_rest() -> Non
             await cluster.generate("new")
         assert kinds(await waiting)[-1] == "image"
         await stopping
+        await eventually(lambda: node.call.done())
+        assert node.last_word == "settled"
 
 
 async def test_stopping_does_not_wait_longer_than_its_grace() -> None:
@@ -163,6 +165,8 @@ async def test_stopping_does_not_wait_longer_than_its_grace() -> None:
         await asyncio.wait_for(cluster.coordinator.stop(), 3.0)
         with pytest.raises(UnavailableError, match="stopping"):
             await waiting
+        await eventually(lambda: node.call.done())
+        assert node.last_word != "settled"
 
 
 async def test_serve_says_where_it_listens_and_ends_when_told() -> None:

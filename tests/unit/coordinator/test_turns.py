@@ -60,13 +60,15 @@ class JumpingClock(MonotonicClock):
 
 
 @asynccontextmanager
-async def turning(room: Room, clock: Clock | None = None) -> AsyncIterator[Turner]:
+async def turning(
+    room: Room, clock: Clock | None = None, drain_grace_s: float = 0.2
+) -> AsyncIterator[Turner]:
     clock = clock or MonotonicClock()
     seat = ScriptedSeat(room)
     one = Turner(seat, Leadership(clock, seat, LEASE_S))
 
     def make() -> Coordinator:
-        config = CoordinatorConfig(bind="127.0.0.1:0", metrics="off", drain_grace_s=0.2)
+        config = CoordinatorConfig(bind="127.0.0.1:0", metrics="off", drain_grace_s=drain_grace_s)
         one.made.append(Coordinator(config, clock, leadership=one.leadership))
         return one.made[-1]
 
@@ -133,6 +135,28 @@ async def test_a_leader_that_loses_its_seat_lets_go_of_everything_and_stands_by_
         await eventually(lambda: one.leadership.holds)
         assert one.leadership.epoch == 2
         assert await one.health() == SERVING
+
+
+async def test_a_leader_that_loses_its_seat_while_it_finishes_hands_over_at_once() -> None:
+    room = Room(MonotonicClock())
+    async with turning(room, drain_grace_s=60.0) as one:
+        one.seat.waiting = 0
+        await eventually(lambda: one.leadership.holds and one.leadership.waiting == 0)
+        async with (
+            ScriptedNode("a", hold_at=3).joined(one.address) as node,
+            AsyncClient(one.address, retries=ONCE) as client,
+        ):
+            waiting = asyncio.create_task(client.generate("a red circle", seed=7))
+            await node.reached_hold.wait()
+            one.stop.set()
+            await eventually(lambda: one.made[0]._draining)
+            assert not waiting.done()
+            one.seat.cut = True
+            with pytest.raises(UnavailableError, match="leads no more"):
+                await asyncio.wait_for(waiting, 10)
+            assert "leads no more" in await node.call.details()
+            assert node.cancels == []
+            assert node.last_word != "settled"
 
 
 async def test_a_leader_that_wakes_serves_nothing_before_it_has_stepped_down() -> None:

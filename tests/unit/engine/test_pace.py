@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from argus.engine.pace import FORGET_S, IDLE_S, Pace, StepDone
+from argus.engine.pace import FORGET_S, IDLE_S, MEMORY, MEMORY_S, Pace, StepDone
 
 CPU = torch.device("cpu")
 
@@ -32,8 +34,21 @@ def test_slowness_is_a_running_mean_of_steps_that_follow_each_other() -> None:
     expected = 1.0
     for taken_s in (0.2, 0.3, 0.1, 0.2):
         step(pace, clock, taken_s, predicted_s=0.1)
-        expected += 0.1 * (taken_s / 0.1 - expected)
+        expected += (1 - math.exp(-0.1 / MEMORY_S)) * (taken_s / 0.1 - expected)
         assert pace.slowness == pytest.approx(expected)
+
+
+def test_steps_count_by_how_long_they_should_take_but_none_for_too_much() -> None:
+    """One of two quick steps takes ten times as long: in all, five and a half times."""
+    clock = Seconds()
+    pace = Pace(now=clock)
+    for _ in range(1000):
+        step(pace, clock, 0.1, predicted_s=0.01)
+        step(pace, clock, 0.01, predicted_s=0.01)
+    assert pace.slowness == pytest.approx(5.5, abs=0.1)
+    once = Pace(now=clock)
+    step(once, clock, 60.0, predicted_s=30.0)
+    assert once.slowness == pytest.approx(1 + MEMORY * (2 - 1))
 
 
 def test_a_node_that_was_slow_and_gets_no_work_is_thought_sound_again() -> None:

@@ -91,6 +91,26 @@ async def test_a_draining_node_comes_back_to_hand_over_its_row(
     assert servicer.joins == 2
 
 
+async def test_a_node_whose_coordinator_has_settled_everything_need_not_find_another_to_leave(
+    coordinator: tuple[Coordinator, str], config: Config
+) -> None:
+    servicer, _ = coordinator
+    servicer.welcome = {"takes_rows": True, "run": "one"}
+    stop = asyncio.Event()
+    daemon = asyncio.create_task(serve(config, stop))
+    await servicer.until("heartbeat")
+    await servicer.send(work=work("r1"))
+    await servicer.until("done")
+    await servicer.send(settled=cluster_pb2.Settled())
+    await servicer.until("heartbeat")
+    servicer.refuse_with = grpc.StatusCode.UNAVAILABLE
+    servicer.hang_up.set()
+    await asyncio.wait_for(servicer.second_join.wait(), 30)
+    stop.set()
+    # It would raise that its coordinator is away.
+    await asyncio.wait_for(daemon, 30)
+
+
 def test_a_smaller_epoch_than_was_seen_is_refused() -> None:
     fence = Fence()
     for epoch in (0, 3, 3, 5, 0):

@@ -164,6 +164,30 @@ async def test_what_was_written_just_before_the_stream_broke_counts_as_unsaid() 
     assert bench.rows.unsettled
 
 
+async def test_what_the_coordinator_has_settled_is_in_no_doubt_and_is_kept_all_the_same() -> None:
+    bench = Bench()
+    bench.join()
+    for name in ("sent", "later", "running"):
+        bench.rows.take(work(name))
+    await bench.engine.say("sent", done())
+    await bench.said()
+    bench.join()
+    await bench.said()
+    await bench.engine.say("later", done())
+    bench.rows.settled()
+    bench.rows.part(keep=True)
+    unsent = [name for (name, _), row in bench.rows._held.items() if row.sent_s is None]
+    assert unsent == ["later", "running"]
+    assert [row.work.request_id for row in bench.rows.held()] == ["sent", "later", "running"]
+    # Another stream is told again, and what it has not settled may not have been read.
+    bench.join("two")
+    await bench.engine.say("running", done())
+    assert [name for name, _ in await bench.said()] == ["sent", "later", "running"]
+    assert not bench.rows.unsettled
+    bench.rows.part(keep=True)
+    assert bench.rows.unsettled
+
+
 async def test_pictures_kept_are_bounded_and_those_already_sent_go_first() -> None:
     bench = Bench(kept_bytes=1000)
     bench.join()

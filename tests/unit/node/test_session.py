@@ -17,6 +17,7 @@ from argus.diffusion.size import folder_weights_bytes
 from argus.errors import AlreadyExistsError, InternalError, UnavailableError
 from argus.node.daemon import serve
 from argus.node.rows import TELL_EVERY_S
+from argus.rpc.bundles import unbundle
 from argus.v1 import cluster_pb2
 from tests.unit.node.scripted import Coordinator, work
 
@@ -42,6 +43,31 @@ async def test_work_comes_in_and_events_go_out(
     await servicer.send(cancel=cluster_pb2.CancelWork(request_id="long", attempt=1))
     failed = (await servicer.until("failed"))[-1].event
     assert failed.failed.reason == cluster_pb2.WORK_FAILURE_CANCELLED
+    stop.set()
+    await servicer.until("draining")
+    await asyncio.wait_for(daemon, 30)
+
+
+async def test_bundles_are_read_and_sent_and_each_end_in_one_counts_as_sent(
+    coordinator: tuple[Coordinator, str], config: Config
+) -> None:
+    servicer, _ = coordinator
+    servicer.welcome = {"reads_bundles": True, "takes_rows": True}
+    stop = asyncio.Event()
+    daemon = asyncio.create_task(serve(config, stop))
+    await servicer.until("heartbeat")
+    rows = [cluster_pb2.JoinResponse(work=work(f"r{n}", steps=3)) for n in range(4)]
+    gone = cluster_pb2.CancelWork(request_id="never given", attempt=1)
+    await servicer.send(more=[*rows, cluster_pb2.JoinResponse(cancel=gone)])
+    assert servicer.hellos[0].reads_bundles
+    done: set[str] = set()
+    while len(done) < 4:
+        message = await asyncio.wait_for(servicer.heard.get(), 30)
+        assert not any(each.HasField("heartbeat") for each in message.more)
+        for each in unbundle(message):
+            if each.event.HasField("done"):
+                done.add(each.event.request_id)
+    assert done == {"r0", "r1", "r2", "r3"}
     stop.set()
     await servicer.until("draining")
     await asyncio.wait_for(daemon, 30)

@@ -4,6 +4,7 @@ from collections import deque
 
 import pytest
 
+from argus.errors import InvalidArgumentError
 from argus.rpc import bundles
 from argus.rpc.bundles import MOST_MESSAGES, bundle, gather, unbundle
 from argus.v1 import cluster_pb2, image_pb2
@@ -38,7 +39,17 @@ def test_nothing_is_waited_for_and_no_more_is_taken_than_fits() -> None:
     assert gather(cancel(-1), following) == [cancel(-1)]
 
 
-def test_what_is_large_goes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_of_more_than_anybody_sends_is_refused() -> None:
+    message = cluster_pb2.JoinRequest(
+        more=[cluster_pb2.JoinRequest() for _ in range(MOST_MESSAGES)]
+    )
+    assert len(list(unbundle(message))) == MOST_MESSAGES
+    message.more.add()
+    with pytest.raises(InvalidArgumentError, match="more: must be at most 64 messages, not 65"):
+        unbundle(message)
+
+
+def test_nothing_is_added_to_what_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundles, "MOST_BYTES", 1000)
     large = cluster_pb2.JoinRequest(
         event=cluster_pb2.WorkEvent(done=cluster_pb2.WorkDone(data=bytes(1000)))

@@ -21,6 +21,7 @@ from argus.rpc.channel import (
 from argus.rpc.gate import Gate
 from argus.rpc.server import RpcServer
 from argus.v1 import image_pb2, image_pb2_grpc
+from tests.unit.rpc.stalled import stalled_watch
 
 SERVICE = "argus.v1.ImageService"
 LOOPBACK = "127.0.0.1:0"
@@ -156,6 +157,21 @@ async def test_health_is_told_for_each_service() -> None:
             await health_of(channel, "nope")
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     await server.stop(0)
+
+
+async def test_who_watches_health_and_takes_nothing_delays_nobody() -> None:
+    server = image_server()
+    address = await server.start(LOOPBACK, "test.bind")
+    asked = health_pb2.HealthCheckRequest(service=SERVICE)
+    watching = stalled_watch(address, SERVICE)
+    async with watching, open_channel(address) as channel, asyncio.timeout(5):
+        await server.set_serving(SERVICE, True)
+        assert await health_of(channel, SERVICE) == "SERVING"
+        watch = health_pb2_grpc.HealthStub(channel).Watch(asked)
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        await server.set_serving(SERVICE, False)
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        await server.stop(0)
 
 
 async def test_reflection_lists_the_services() -> None:

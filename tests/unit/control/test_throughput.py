@@ -1,0 +1,123 @@
+"""Queues of nodes that get less done than is predicted of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from argus.control.policies.argus import ArgusPolicy
+from argus.control.throughput import Throughput
+from argus.errors import DeadlineError, OverloadedError
+from tests.unit.control.build import node
+from tests.unit.control.deciding import LADDER, fleet_of, start_all, task
+
+
+def saw(*ends: tuple[str, float, bool, float]) -> Throughput:
+    seen = Throughput()
+    for end in ends:
+        seen.ended(*end)
+    return seen
+
+
+def test_the_share_is_work_by_time_of_full_nodes() -> None:
+    assert Throughput().share == 1.0
+    seen = saw(*(("a", 0.1, True, 0.2 * n) for n in range(100)))
+    assert seen.share == pytest.approx(0.5)
+
+
+def test_rows_of_a_batch_end_together() -> None:
+    ends = [("a", 0.1, True, 1.0 * (n // 4)) for n in range(400)]
+    assert saw(*ends).share == pytest.approx(0.4, rel=0.05)
+
+
+def test_what_jitters_a_little_is_as_predicted() -> None:
+    assert saw(*(("a", 0.97, True, 1.0 * n) for n in range(50))).share == 1.0
+    assert saw(*(("a", 1.5, True, 1.0 * n) for n in range(50))).share == 1.0
+
+
+def test_time_in_which_a_node_may_have_had_nothing_to_do_does_not_count() -> None:
+    ends = [("a", 0.1, n % 2 == 0, 0.5 * n) for n in range(100)]
+    assert saw(*ends).share == 1.0
+    seen = Throughput()
+    for n in range(100):
+        seen.ended("a", 0.1, True, 0.5 * n)
+        seen.lost("a")
+    assert seen.share == 1.0
+
+
+def test_little_is_not_believed() -> None:
+    ends = [("a", 0.1, True, 0.2 * n) for n in range(12)]
+    assert saw(*ends[:9]).share == 1.0
+    assert saw(*ends).share == pytest.approx(0.5)
+
+
+def test_a_node_that_did_something_else_meanwhile_is_not_slow() -> None:
+    """Every tenth time it moves weights for 8 s."""
+    seen, now_s = Throughput(), 0.0
+    for n in range(200):
+        now_s += 1.0 + 8.0 * (n % 10 == 5)
+        seen.ended("a", 1.0, True, now_s)
+    assert seen.share == 1.0
+
+
+def test_what_was_long_ago_is_forgotten() -> None:
+    seen = saw(*(("a", 0.5, True, 1.0 * n) for n in range(50)))
+    for n in range(50, 100):
+        seen.ended("a", 1.0, True, 1.0 * n)
+    assert seen.share == 1.0
+
+
+BASE = LADDER[:3]
+
+
+def late_share(policy: ArgusPolicy, slowness: float) -> float:
+    """Return the share of accepted tasks that are late on a serial node that nobody says is slow.
+
+    Three times as many come as can be made, for two minutes; the first half is not counted.
+    """
+    only = node(slots=1, max_lanes=2)
+    fleet = fleet_of([only], limit=1)
+    cost_s = only.device_s(BASE[-1].row)
+    arrive_s = cost_s / 3
+    running: tuple[str, float] | None = None
+    begun: dict[str, object] = {}
+    accepted: dict[str, tuple[float, float]] = {}
+    ended: dict[str, float] = {}
+    now_s, number = 0.0, 0
+    tasks = {}
+    while now_s < 120 * cost_s:
+        coming_s = number * arrive_s
+        ending_s = running[1] if running else float("inf")
+        now_s = min(coming_s, ending_s)
+        if running and now_s == ending_s:
+            done = tasks[running[0]]
+            policy.ended(done, now_s)
+            only.remove(done.id)
+            ended[done.id] = now_s
+            running = None
+        else:
+            number += 1
+            come = task(BASE, 12 * cost_s, now_s)
+            tasks[come.id] = come
+            try:
+                policy.admit(come, fleet, now_s)
+                accepted[come.id] = now_s, come.deadline_at_s
+            except (DeadlineError, OverloadedError):
+                pass
+        for start in start_all(policy, fleet, now_s):
+            seconds = only.device_s(start.decision.offer.row) * slowness
+            running = start.task.id, now_s + seconds
+            begun[start.task.id] = now_s
+    counted = [
+        ended.get(name, float("inf")) > deadline_s
+        for name, (came_s, deadline_s) in accepted.items()
+        if 60 * cost_s < came_s < 100 * cost_s
+    ]
+    assert len(counted) > 10
+    return sum(counted) / len(counted)
+
+
+def test_a_queue_is_only_as_long_as_can_be_worked_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert late_share(ArgusPolicy(), 1.0) == 0.0
+    assert late_share(ArgusPolicy(), 1.5) < 0.25
+    monkeypatch.setattr(Throughput, "share", 1.0)
+    assert late_share(ArgusPolicy(), 1.5) > 0.8
