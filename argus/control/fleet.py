@@ -77,10 +77,10 @@ class Fleet:
             del self._limits[name]
             self._forget_groups()
 
-    def has_room(self, name: str) -> bool:
-        """Whether the node takes another row now."""
+    def has_room(self, name: str, beyond: int = 0) -> bool:
+        """Whether the node takes another row now, had it `beyond` more than it has."""
         node = self._nodes[name]
-        return not node.draining and not node.full and len(node) < self._limits[name]
+        return not node.draining and not node.full and len(node) + beyond < self._limits[name]
 
     def with_room(self) -> Iterable[NodeBacklog]:
         """Return the nodes that take another row now."""

@@ -92,6 +92,8 @@ class ArgusPolicy:
         self._epoch = -1
         self._hits = StateHits()
         self._throughput = Throughput()
+        self._gone: dict[str, int] = {}
+        """By node, rows that ended since the last dispatch: their room was not used yet."""
         self._missed: set[str] = set()
         """Started tasks that did not find their state."""
         self.price = 0.0
@@ -155,7 +157,7 @@ class ArgusPolicy:
     def ended(self, task: Task, now_s: float) -> None:
         """Note that a started task is done, failed or cancelled."""
         started = self._started.pop(task.id)
-        self._throughput.ended(started.node, started.cost_s, self._is_full(started.node), now_s)
+        self._throughput.ended(started.node, started.cost_s, self._was_full(started.node), now_s)
         if task.id in self._missed:
             # It took longer for want of its state, which says nothing about the node.
             self._missed.remove(task.id)
@@ -201,6 +203,7 @@ class ArgusPolicy:
 
     def dispatch(self, fleet: Fleet, now_s: float) -> Iterator[Start | GiveUp]:
         """Yield what to do now; see `argus.control.policy.Policy`."""
+        self._gone.clear()
         while self._let_go:
             yield self._let_go.pop()
         held: dict[str, float] = {}
@@ -373,11 +376,13 @@ class ArgusPolicy:
 
     # -- bookkeeping ----------------------------------------------------------------------------
 
-    def _is_full(self, node: str) -> bool:
-        """Whether a node has no room, and tasks wait."""
+    def _was_full(self, node: str) -> bool:
+        """Whether a node had no room at the last dispatch, and tasks wait."""
         if self._now is None or not len(self._line) or node not in self._now.fleet:
             return False
-        return not self._now.fleet.has_room(node)
+        gone = self._gone.get(node, 0)
+        self._gone[node] = gone + 1
+        return not self._now.fleet.has_room(node, gone)
 
     def _moment(self, fleet: Fleet, now_s: float) -> Moment:
         if self._now is not None and self._now.is_of(fleet, now_s):
