@@ -312,7 +312,7 @@ class Dispatcher:
             return
         now_s, fleet = self._clock.now(), self._membership.fleet
         if self._quarantine:
-            self._quarantine.let_go(self._open_nodes())
+            self._quarantine.let_go(self._open_nodes(), self._membership.heard_s)
         for act in self._policy.dispatch(fleet, now_s):
             flight = self._flights[act.task.id]
             if not isinstance(act, Start):
@@ -452,7 +452,8 @@ class Dispatcher:
         for flight in held:
             lost = f"node {member.name} was lost ({reason}); starting again elsewhere"
             flight.warn("NODE_LOST", lost)
-            flight.lose(member.name, died and member.backlog.at_an_edge(flight.id), hung)
+            struck = died and member.backlog.at_an_edge(flight.id)
+            flight.lose(member.name, struck, hung, self._clock.now())
             self.replay(flight, f"node {member.name} was lost: {reason}")
         self.give_out()
 

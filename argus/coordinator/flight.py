@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, field, replace
 
 from argus.control.backlog import RowShape
@@ -53,6 +54,8 @@ class Flight:
     """Times a node was lost with it or failed it."""
     strikes: int = 0
     """Times a node died while it was beginning or ending there."""
+    struck_s: float = -math.inf
+    """When the last one did."""
     failed_on: set[str] = field(default_factory=set)
     """Names of nodes that were lost with it or failed it."""
     lost_on: dict[str, bool] = field(default_factory=dict)
@@ -159,15 +162,18 @@ class Flight:
         )
         return next(whole, replace(offer, skip=0, near=None, row=offer.whole))
 
-    def lose(self, node: str, struck: bool, hung: bool) -> None:
+    def lose(self, node: str, struck: bool, hung: bool, now_s: float) -> None:
         """Note that its node was lost.
 
         Args:
             node: name of the node.
             struck: whether the node may have died of it.
             hung: whether that counts even if the node is found again with it.
+            now_s: the time.
         """
-        self.strikes += struck
+        if struck:
+            self.strikes += 1
+            self.struck_s = now_s
         if hung:
             self.lost_on.pop(node, None)
         else:

@@ -256,6 +256,11 @@ class Membership:
             del self._members[member.name]
             self.fleet.remove(member.name)
 
+    @property
+    def heard_s(self) -> float:
+        """Since when every node has been heard of; now where there is none."""
+        return min((m.heard_at_s for m in self._members.values()), default=self._clock.now())
+
     def hear_all(self) -> None:
         """Give every node its lease anew: it was we who did not listen."""
         for member in self._members.values():

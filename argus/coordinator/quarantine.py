@@ -10,13 +10,18 @@ from argus.coordinator.flight import Flight
 
 MOST_STRIKES = 2
 """Nodes that may die of a request."""
+TOGETHER_S = 0.3
+"""Nodes that share a power line, a switch or a parent process die together, of nothing that they
+were given; a request that went from one to the next at once would be convicted of it. So all nodes
+must have been heard of later than this after the first death, and what was under way by then."""
 
 
 class Quarantine:
     """Requests that were beginning or ending on a node when it died.
 
-    One of them may be what killed it. They are made again as any other, but never two of them on
-    one node: the next node that dies of one of them then convicts that one alone.
+    One of them may be what killed it. They are made again as any other, but not before the other
+    nodes have shown that they live, and never two of them on one node: the next node that dies of
+    one of them then convicts that one alone.
     """
 
     def __init__(self) -> None:
@@ -46,12 +51,19 @@ class Quarantine:
         self._held.pop(flight.id, None)
         self._loose.pop(flight.id, None)
 
-    def let_go(self, nodes: Sequence[NodeBacklog]) -> None:
-        """Let requests be started, the most urgent first, on nodes that have none of them."""
+    def let_go(self, nodes: Sequence[NodeBacklog], heard_s: float) -> None:
+        """Let requests be started, the most urgent first, on nodes that have none of them.
+
+        Args:
+            nodes: that take rows.
+            heard_s: since when every node that there is has been heard of.
+        """
         if not self:
             return
         self._take_back(nodes)
         for flight in sorted(self._held.values(), key=lambda one: one.deadline_at_s):
+            if heard_s < flight.struck_s + TOGETHER_S:
+                continue
             others = self._elsewhere(flight)
             free = [x for x in nodes if x.info.name not in others]
             if len(free) > self._waiting and any(takers(offer, free) for offer in flight.offers):

@@ -497,7 +497,7 @@ async def test_one_that_may_have_hung_a_device_waits_where_its_node_has_another(
     assert await works(node) == []
     bench.dispatcher.node_lost(node, "cut", died=False)
     node = bench.join("b")
-    bench.pass_time(0.1)
+    bench.pass_time(0.4)
     for _ in events:
         work = await one_work(node)
         bench.done(node, work)

@@ -34,6 +34,7 @@ class Ward:
                 self.deaths.append(list(member.backlog.row_ids))
                 self.held = [pair for pair in self.held if pair[0] is not member]
                 self.bench.dispatcher.node_lost(member, "its connection ended")
+                self.bench.pass_time(0.4)
                 self.nodes[name] = self.bench.join(name, slots=self.slots)
 
     def finish_one(self, rng: random.Random) -> None:
@@ -69,6 +70,7 @@ async def test_no_two_that_may_be_poison_are_on_one_node() -> None:
     assert len(await works(first)) == 6
     second, third = bench.join("b", slots=8), bench.join("c", slots=8)
     bench.dispatcher.node_lost(first, "its connection ended")
+    bench.pass_time(0.4)
     made = 0
     while made < 6:
         batches = [(member, await works(member)) for member in (second, third)]
@@ -91,6 +93,7 @@ async def test_no_policy_puts_two_of_them_on_one_node(policy: str) -> None:
     given_out = {work.request_id for work in await works(first)}
     others = [bench.join(name, slots=8) for name in "bc"]
     bench.dispatcher.node_lost(first, "its connection ended")
+    bench.pass_time(0.4)
     made = 0
     for _ in range(100):
         for member in others:
@@ -117,6 +120,7 @@ async def test_what_was_well_on_its_way_is_replayed_at_once_and_bears_no_blame()
             bench.start(node, work)
             bench.report(node, work, step=image_pb2.StepProgress(step=4, steps=10))
         bench.dispatcher.node_lost(node, "its connection ended")
+        bench.pass_time(0.4)
         node = bench.join("a")
 
 
@@ -128,6 +132,7 @@ async def test_new_requests_do_not_wait_for_those_that_may_be_poison() -> None:
     await works(first)
     second = bench.join("b", slots=8)
     bench.dispatcher.node_lost(first, "its connection ended")
+    bench.pass_time(0.4)
     bench.submit("new")
     assert [w.request_id for w in await works(second)] == ["r0", "new"]
 
@@ -137,6 +142,7 @@ async def test_one_that_ends_while_it_is_kept_leaves_nothing_behind() -> None:
     first = bench.join("a")
     kept = [bench.submit(f"r{i}") for i in range(3)]
     bench.dispatcher.node_lost(first, "its connection ended")
+    bench.pass_time(0.4)
     for subscription in kept:
         bench.dispatcher.unsubscribe(subscription)
     bench.pass_time(0.2)
@@ -156,8 +162,10 @@ async def test_none_joins_another_when_the_node_it_waits_for_is_gone() -> None:
     running = await works(second)
     assert len(running) == len(await works(third)) == 3
     bench.dispatcher.node_lost(first, "its connection ended")
+    bench.pass_time(0.4)
     # Two were let go of, one for each node, and wait for room there; now one node is left.
     bench.dispatcher.node_lost(third, "it was not heard", died=False)
+    bench.pass_time(0.4)
     made = []
     while len(made) < 9:
         for work in running:
@@ -168,4 +176,29 @@ async def test_none_joins_another_when_the_node_it_waits_for_is_gone() -> None:
         assert len(suspects) <= 1, f"after {made}"
         running = await works(second)
     for subscription in (*kept, *others):
+        assert kinds(await follow(subscription))[-1] == "image"
+
+
+async def test_nodes_that_die_together_convict_nobody_of_it() -> None:
+    """A row of one would have gone to the other at once, which is dead already."""
+    bench = Bench()
+    first, second = bench.join("a"), bench.join("b")
+    asked = [bench.submit(f"r{i}") for i in range(2)]
+    assert len(await works(first)) + len(await works(second)) == 2
+    bench.dispatcher.node_lost(first, "its connection ended")
+    second.beat(cluster_pb2.Heartbeat(), bench.clock.now())  # it was under way
+    bench.dispatcher.give_out()
+    assert not await works(second)
+    bench.clock.advance(0.1)
+    bench.dispatcher.node_lost(second, "its connection ended")
+    third = bench.join("c")
+    bench.pass_time(0.4)
+    for work in await works(third):
+        bench.start(third, work)
+        bench.done(third, work)
+    bench.pass_time(0.1)
+    for work in await works(third):
+        bench.start(third, work)
+        bench.done(third, work)
+    for subscription in asked:
         assert kinds(await follow(subscription))[-1] == "image"

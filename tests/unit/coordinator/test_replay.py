@@ -21,6 +21,7 @@ async def test_a_drawn_seed_is_kept_over_a_replay() -> None:
     before = await one_work(first)
     second = bench.join("b")
     bench.dispatcher.node_lost(first, "cut")
+    bench.pass_time(0.4)
     after = await one_work(second)
     assert (after.seed, after.request_id) == (before.seed, before.request_id)
     assert after.attempt == 2
@@ -34,6 +35,7 @@ async def test_a_lost_node_means_a_warning_and_one_image_from_another() -> None:
     bench.start(first, old)
     second = bench.join("b")
     bench.dispatcher.node_lost(first, "cut")
+    bench.pass_time(0.4)
     bench.dispatcher.node_lost(first, "said twice")
     new = await one_work(second)
     bench.done(first, old, b"late")

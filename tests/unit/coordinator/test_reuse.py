@@ -167,6 +167,7 @@ async def test_a_replayed_row_leaves_its_states_on_its_new_node(bench: CachedBen
     one, two = bench.join_with("n1"), bench.join_with("n2")
     first = await bench.work_of(one, "a @0")
     bench.dispatcher.node_lost(one, "test")
+    bench.pass_time(0.4)
     (again,) = await works(two)
     assert (again.keep_key, again.attempt) == (first.keep_key, 2)
 
@@ -187,6 +188,7 @@ async def test_what_only_a_dead_node_had_is_run_whole_and_kept_anew(bench: Cache
     (lost,) = await works(one)
     assert lost.skip == 5
     bench.dispatcher.node_lost(one, "test")
+    bench.pass_time(0.4)
     (work,) = await works(two)
     assert (work.skip, work.level, work.keep_key) == (0, "base-10", first.keep_key)
     bench.start(two, work)
