@@ -73,7 +73,8 @@ def test_progress_and_unfinished_pictures_are_seen(open_page: OpenPage) -> None:
     shot(page, "progress")
     expect(page.locator(DONE)).to_have_count(2, timeout=60_000)
     assert page.evaluate("seen.previews") >= 2
-    assert page.evaluate("seen.steps.size") >= 10
+    # Of quick steps some are left out: ten a second are told of.
+    assert page.evaluate("seen.steps.size") >= 4
 
 
 def test_a_refusal_is_told_with_its_field(open_page: OpenPage) -> None:
