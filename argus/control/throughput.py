@@ -22,6 +22,10 @@ TOGETHER = 0.1
 """Of their work's time: rows between whose ends there is no more ended together."""
 AWAY = 3.0
 """Times the time of its work that a node which did something else took at least."""
+QUIET_S, FORGET_S = 5.0, 15.0
+"""After so long without anything that counts the share goes to 1, with the second as its time
+constant. Who holds nodes for slow chooses levels so cheap that they are not full any more, and
+would never hear otherwise."""
 
 
 class Throughput:
@@ -35,6 +39,7 @@ class Throughput:
 
     def __init__(self) -> None:
         self._work_s = self._time_s = self._rows = 0.0
+        self._counted_s = -math.inf
         self._spans: dict[str, _Span] = {}
         """By node, the last one of those that are full."""
 
@@ -69,17 +74,25 @@ class Throughput:
         if not taken_s <= AWAY * span.work_s:
             return
         kept = math.exp(-min(taken_s / (MEMORY_S * len(self._spans)), 1 / MEMORY_ROWS))
+        kept *= self._left(span.end_s)
         self._work_s = self._work_s * kept + span.work_s
         self._time_s = self._time_s * kept + taken_s
         self._rows = self._rows * kept + 1.0
+        self._counted_s = span.end_s
 
-    @property
-    def share(self) -> float:
-        """Of the predicted work that nodes get done in a time, at most 1."""
+    def share(self, now_s: float) -> float:
+        """Of the predicted work that nodes get done in a time, at most 1; less and less is left of
+        what was seen while nodes are not full."""
         if self._rows < ENOUGH_ROWS:
             return 1.0
         share = self._work_s / self._time_s
-        return 1.0 if share >= TOLERATED else share
+        if share >= TOLERATED:
+            return 1.0
+        return 1.0 - (1.0 - share) * self._left(now_s)
+
+    def _left(self, now_s: float) -> float:
+        """Return what is left of what was seen, after the time without anything that counts."""
+        return math.exp(-max(0.0, now_s - self._counted_s - QUIET_S) / FORGET_S)
 
 
 @dataclass(slots=True)

@@ -387,7 +387,7 @@ class ArgusPolicy:
     def _moment(self, fleet: Fleet, now_s: float) -> Moment:
         if self._now is not None and self._now.is_of(fleet, now_s):
             return self._now
-        moment = self._now = Moment(fleet, now_s, self._throughput.share)
+        moment = self._now = Moment(fleet, now_s, self._throughput.share(now_s))
         if fleet.epoch != self._epoch:
             self._epoch = fleet.epoch
             self._renew(fleet)

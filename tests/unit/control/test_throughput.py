@@ -19,35 +19,35 @@ def saw(*ends: tuple[str, float, bool, float]) -> Throughput:
 
 
 def test_the_share_is_work_by_time_of_full_nodes() -> None:
-    assert Throughput().share == 1.0
+    assert Throughput().share(0.0) == 1.0
     seen = saw(*(("a", 0.1, True, 0.2 * n) for n in range(100)))
-    assert seen.share == pytest.approx(0.5)
+    assert seen.share(20.0) == pytest.approx(0.5)
 
 
 def test_rows_of_a_batch_end_together() -> None:
     ends = [("a", 0.1, True, 1.0 * (n // 4)) for n in range(400)]
-    assert saw(*ends).share == pytest.approx(0.4, rel=0.05)
+    assert saw(*ends).share(0.0) == pytest.approx(0.4, rel=0.05)
 
 
 def test_what_jitters_a_little_is_as_predicted() -> None:
-    assert saw(*(("a", 0.97, True, 1.0 * n) for n in range(50))).share == 1.0
-    assert saw(*(("a", 1.5, True, 1.0 * n) for n in range(50))).share == 1.0
+    assert saw(*(("a", 0.97, True, 1.0 * n) for n in range(50))).share(0.0) == 1.0
+    assert saw(*(("a", 1.5, True, 1.0 * n) for n in range(50))).share(0.0) == 1.0
 
 
 def test_time_in_which_a_node_may_have_had_nothing_to_do_does_not_count() -> None:
     ends = [("a", 0.1, n % 2 == 0, 0.5 * n) for n in range(100)]
-    assert saw(*ends).share == 1.0
+    assert saw(*ends).share(0.0) == 1.0
     seen = Throughput()
     for n in range(100):
         seen.ended("a", 0.1, True, 0.5 * n)
         seen.lost("a")
-    assert seen.share == 1.0
+    assert seen.share(0.0) == 1.0
 
 
 def test_little_is_not_believed() -> None:
     ends = [("a", 0.1, True, 0.2 * n) for n in range(12)]
-    assert saw(*ends[:9]).share == 1.0
-    assert saw(*ends).share == pytest.approx(0.5)
+    assert saw(*ends[:9]).share(0.0) == 1.0
+    assert saw(*ends).share(0.0) == pytest.approx(0.5)
 
 
 def test_a_node_that_did_something_else_meanwhile_is_not_slow() -> None:
@@ -56,14 +56,28 @@ def test_a_node_that_did_something_else_meanwhile_is_not_slow() -> None:
     for n in range(200):
         now_s += 1.0 + 8.0 * (n % 10 == 5)
         seen.ended("a", 1.0, True, now_s)
-    assert seen.share == 1.0
+    assert seen.share(0.0) == 1.0
+
+
+def test_a_bad_moment_is_forgotten_while_nodes_are_not_full() -> None:
+    seen = saw(*(("a", 0.5, True, 1.0 * n) for n in range(50)))
+    assert seen.share(50.0) == pytest.approx(0.5)
+    # The node has room from then on.
+    for n in range(50, 60):
+        seen.ended("a", 0.5, False, 1.0 * n)
+    assert 0.5 < seen.share(70.0) < 0.9
+    assert seen.share(200.0) == pytest.approx(1.0, abs=1e-3)
+    # What is seen then is believed as what is seen first is.
+    for n in range(200, 205):
+        seen.ended("a", 0.5, True, 1.0 * n)
+        assert seen.share(1.0 * n) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_what_was_long_ago_is_forgotten() -> None:
     seen = saw(*(("a", 0.5, True, 1.0 * n) for n in range(50)))
     for n in range(50, 100):
         seen.ended("a", 1.0, True, 1.0 * n)
-    assert seen.share == 1.0
+    assert seen.share(0.0) == 1.0
 
 
 BASE = LADDER[:3]
@@ -119,5 +133,5 @@ def late_share(policy: ArgusPolicy, slowness: float) -> float:
 def test_a_queue_is_only_as_long_as_can_be_worked_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert late_share(ArgusPolicy(), 1.0) == 0.0
     assert late_share(ArgusPolicy(), 1.5) < 0.25
-    monkeypatch.setattr(Throughput, "share", 1.0)
+    monkeypatch.setattr(Throughput, "share", lambda self, now_s: 1.0)
     assert late_share(ArgusPolicy(), 1.5) > 0.8
