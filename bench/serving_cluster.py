@@ -26,6 +26,10 @@ END_S = 60.0
 READY_S = 300.0
 """For models to load and warm up on a machine with other work."""
 EMBEDDED_S = 60.0
+QUIET_S = 60.0
+"""Time for a coordinator to become idle after its start."""
+IDLE_SHARE, LOOK_S = 0.1, 0.5
+"""Of a core, over that time: what an idle coordinator takes at most."""
 POLL_S = 0.2
 
 CONFIG = """\
@@ -166,6 +170,25 @@ async def until_predicted(client: AsyncClient, prompt: str, level: str, mean: fl
             return
         await asyncio.sleep(POLL_S)
     raise UnavailableError(f"prompts were not embedded within {EMBEDDED_S:g} s")
+
+
+async def until_idle() -> None:
+    """Wait until the coordinator has loaded what it loads behind its back, its embedder above all.
+
+    On a machine whose cores it shares with nodes these seconds are theirs, and what it learns of
+    rows meanwhile is what it goes by for the next five hundred.
+
+    Raises:
+        UnavailableError: that does not come.
+    """
+    before = processor_seconds()["coordinator"]
+    for _ in range(int(QUIET_S / LOOK_S)):
+        await asyncio.sleep(LOOK_S)
+        now = processor_seconds()["coordinator"]
+        if now - before < IDLE_SHARE * LOOK_S:
+            return
+        before = now
+    raise UnavailableError(f"the coordinator was not idle within {QUIET_S:g} s")
 
 
 def processor_seconds() -> Mapping[str, float]:

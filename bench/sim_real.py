@@ -19,7 +19,7 @@ from statistics import fmean, median, stdev
 import numpy as np
 from arrivals import poisson
 from replay import Ended, Wanted, replay
-from serving_cluster import ServingCluster, write_config
+from serving_cluster import ServingCluster, until_idle, write_config
 
 from argus.client import AsyncClient
 from argus.control.policies import make
@@ -178,6 +178,7 @@ async def compare(
             rate = load * NODES * SLOTS / first.full_s
             arrivals = poisson(rate, seconds * first.alone[0], seed)
             async with cluster.coordinator(policy) as client:
+                await until_idle()
                 wanted = [Wanted(at_s, PROMPT, i) for i, at_s in enumerate(arrivals)]
                 ended = await replay(client, wanted, slo_s, STEPS)
                 after = await measure(client)

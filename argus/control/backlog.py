@@ -90,6 +90,7 @@ class NodeBacklog:
         self._line: list[_Row] | None = None
         self._jobs: list[Job] | None = None
         self._answers: dict[tuple[RowShape, int], float] = {}
+        self._crowded: dict[tuple[RowShape, int], float] = {}
         self._ends_s: list[float] | None = None
 
     def __len__(self) -> int:
@@ -243,6 +244,22 @@ class NodeBacklog:
             self._answers[shape, place] = answer
         return answer * self._slowness
 
+    def crowded_s(self, shape: RowShape, due_s: float = math.inf) -> float:
+        """Return the seconds until a row added now would be done if later ones fill all forwards.
+
+        Rows that join later slow down those that are there, which `finish_s` cannot know of.
+        """
+        if not self._rows:
+            return self.busy_s(shape)
+        line = self._in_order()
+        place = bisect_right(line, due_s, key=_due_s)
+        answer = self._crowded.get((shape, place))
+        if answer is None:
+            jobs = [self._job(row, crowded=True) for row in line]
+            jobs.insert(place, self._job(_Row(shape, due_s, shape.forwards), crowded=True))
+            answer = self._crowded[shape, place] = self._finishes(jobs, place)[place]
+        return answer * self._slowness
+
     def idle_s(self, shape: RowShape) -> float:
         """Return the seconds the row would take with the node to itself."""
         resident = self._resident(shape.variant)
@@ -314,6 +331,7 @@ class NodeBacklog:
     def _moved(self) -> None:
         self._line = self._jobs = self._ends_s = None
         self._answers.clear()
+        self._crowded.clear()
 
     def _tell(self) -> None:
         if self._on_change is not None:
@@ -349,15 +367,18 @@ class NodeBacklog:
     def _finishes(self, jobs: list[Job], until: int | None = None) -> list[float]:
         return finish_times(jobs, self.info.slots, self._max_lanes, until)
 
-    def _job(self, row: _Row) -> Job:
+    def _job(self, row: _Row, crowded: bool = False) -> Job:
         shape = row.shape
         resident = self._resident(shape.variant)
+        step_s = resident.step_s
+        if crowded:
+            step_s = (step_s[self._full_lanes(shape)],) * len(step_s)
         return Job(
             key=(shape.variant, shape.width, shape.height),
             lanes=shape.lanes,
             steps_left=row.steps_left,
             holds_slot=row.holds_slot,
-            step_s=resident.step_s,
+            step_s=step_s,
             area=resident.area(shape.width, shape.height),
             text_encode_s=0.0 if row.started else resident.costs.text_encode_s,
             decode_s=resident.costs.decode_s,

@@ -35,6 +35,11 @@ class ReportedBacklog(NodeBacklog):
         self._hear()
         return super().finish_s(shape, due_s)
 
+    def crowded_s(self, shape: RowShape, due_s: float = math.inf) -> float:
+        """Return the seconds until a row added now would be done, were all forwards full."""
+        self._hear()
+        return super().crowded_s(shape, due_s)
+
     def work_s(self) -> float:
         """Return the device seconds that its rows still take in full batches."""
         self._hear()

@@ -3,7 +3,8 @@
 Level and node are chosen when a node has room, for the most urgent waiting task: the level with the
 highest expected `quality − price · device seconds` among those that
 
-- are predicted to end before the deadline, with a margin learned from rows that ended, and
+- are predicted to end before the deadline, whoever joins them on their node meanwhile
+  (`argus.control.filling`), with a margin learned from rows that ended, and
 - leave the tasks behind enough time at their fastest levels (`argus.control.slack`).
 
 The price follows the backlog (`argus.control.pricing`). Where even the fastest levels of all who
@@ -22,8 +23,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from argus.control.admission import NO_NODE, SHORTEST_RETRY_S, check_possible
+from argus.control.backlog import NodeBacklog, due_s
 from argus.control.choices import Choices, choices_of
 from argus.control.fairness import Share, equal_shares
+from argus.control.filling import Filling
 from argus.control.fleet import Fleet
 from argus.control.hits import StateHits
 from argus.control.line import Waiting, WaitingLine, urgency
@@ -44,13 +47,27 @@ from argus.errors import DeadlineError, OverloadedError, UnavailableError
 WORTH_LEAST = "not all who wait can be on time, and this one is worth least"
 
 
+class _Predicted(NamedTuple):
+    """Seconds until a row ends.
+
+    Attributes:
+        lonely_s: if no other joins it.
+        crowded_s: if others fill its forwards.
+        likely_s: by which most rows end, as learned.
+    """
+
+    lonely_s: float
+    crowded_s: float
+    likely_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class _Started:
     entry: Waiting
     node: str
     kind: str
     at_s: float
-    predicted_s: float
+    predicted: _Predicted
     cost_s: float
 
 
@@ -92,6 +109,7 @@ class ArgusPolicy:
         self._epoch = -1
         self._hits = StateHits()
         self._throughput = Throughput()
+        self._filling = Filling(self._options.margin_share)
         self._gone: dict[str, int] = {}
         """By node, rows that ended since the last dispatch: their room was not used yet."""
         self._missed: set[str] = set()
@@ -162,7 +180,12 @@ class ArgusPolicy:
             # It took longer for want of its state, which says nothing about the node.
             self._missed.remove(task.id)
         else:
-            self._margins.note(started.kind, started.predicted_s, now_s - started.at_s)
+            took_s, predicted = now_s - started.at_s, started.predicted
+            lonely_s, crowded_s = predicted.lonely_s, predicted.crowded_s
+            self._filling.note(started.kind, lonely_s, crowded_s, took_s)
+            # A margin is for what company does not explain.
+            explained_s = min(max(took_s, lonely_s), max(lonely_s, crowded_s))
+            self._margins.note(started.kind, explained_s, took_s)
 
     def fetched(self, task: Task, hit: bool) -> None:
         """Note whether a started task found the state that its level starts from."""
@@ -248,7 +271,7 @@ class ArgusPolicy:
             node.info.name,
             node.info.device_name,
             now_s,
-            act.decision.predicted_finish_s,
+            self._predicted(act.decision, entry.task, node, now_s),
             cost_s,
         )
 
@@ -307,7 +330,7 @@ class ArgusPolicy:
             if cost.idle_s > remaining_s or (self._options.slack and cost.work_s > most_s):
                 continue
             place = soonest(choices.offers[i], task, moment, avoid, held)
-            if place is not None and self._with_margin_s(place.decision, moment) <= remaining_s:
+            if place is not None and self._with_margin_s(place, task, moment) <= remaining_s:
                 return place
         return self._last_resort(entry, moment, avoid, held)
 
@@ -370,9 +393,22 @@ class ArgusPolicy:
             error = OverloadedError(WORTH_LEAST, retry_after_s=retry_s)
             self._let_go.append(GiveUp(other.task, error))
 
-    def _with_margin_s(self, decision: Decision, moment: Moment) -> float:
-        kind = moment.fleet[decision.node].info.device_name
-        return decision.predicted_finish_s * self._margins.factor(kind)
+    def _with_margin_s(self, place: Place, task: Task, moment: Moment) -> float:
+        node = moment.fleet[place.decision.node]
+        predicted = self._predicted(place.decision, task, node, moment.now_s)
+        return predicted.likely_s * self._margins.factor(node.info.device_name)
+
+    def _predicted(
+        self, decision: Decision, task: Task, node: NodeBacklog, now_s: float
+    ) -> _Predicted:
+        lonely_s = crowded_s = decision.predicted_finish_s
+        if node.info.slots > 1:
+            row_due_s = due_s(now_s, task.deadline_at_s)
+            crowded_s = decision.offer.fetch_s + node.crowded_s(decision.offer.row, row_due_s)
+        kind = node.info.device_name
+        taken = len(node) / node.info.slots
+        likely_s = self._filling.likely_s(kind, lonely_s, crowded_s, taken)
+        return _Predicted(lonely_s, crowded_s, likely_s)
 
     # -- bookkeeping ----------------------------------------------------------------------------
 

@@ -79,7 +79,10 @@ def test_the_choice_equals_brute_force_over_every_level_and_node(seed: int) -> N
         if model.draining or not model.holds(option.row.variant):
             continue
         finish_s = model.finish_s(option.row, remaining_s)
-        if finish_s * margin <= remaining_s:
+        # Nothing was learned yet: a node that is half full is taken to fill up.
+        more_s = model.crowded_s(option.row, remaining_s) - finish_s
+        likely_s = finish_s + min(1.0, 2 * len(model) / model.info.slots) * more_s
+        if likely_s * margin <= remaining_s:
             rank = (-option.quality, finish_s, model.info.name)
             best = rank if best is None else min(best, rank)
     if best is None:
