@@ -1,8 +1,9 @@
 """The same traces on a real cluster of CPU nodes and in the simulator, side by side.
 
 Both sides begin each trace knowing nothing of the traffic: the real one has a new coordinator,
-whose margins, rates and prices have heard of no measurement. What a node takes is measured before
-and after each trace, with both nodes at work.
+whose margins, rates and prices have heard of no request. What steps cost is what the nodes measured
+at their start, times how much slower they were under the traces before and after: a machine that
+nodes share with coordinator and clients is slower the more requests come.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, median, stdev
+from statistics import fmean, stdev
 
 import numpy as np
 from arrivals import poisson
@@ -28,6 +28,7 @@ from argus.sim.engine import simulate
 from argus.sim.outcome import Outcome, Status
 from argus.sim.setting import SimSetting
 from argus.sim.types import Batching, PromptTable, SimLevel, SimProfile, Trace, VariantTimes
+from argus.types import StepCosts, VariantCosts
 
 NODES = 2
 SLOTS = 4
@@ -38,71 +39,71 @@ LEVELS = {"whole": (1.0, 1.0), "half": (0.5, 0.9), "fifth": (0.2, 0.75)}
 """Share of the steps, and quality: set, not measured; both sides count with the same ones. No
 predictor knows these levels, so that both go by them."""
 PROMPT = "a red circle left of a blue square"
-ROUNDS = 4
-"""Pictures of each measurement for every place in the cluster."""
+WARM_ROUNDS = 4
+"""Pictures for every place in the cluster before the first trace."""
 LOOKAHEAD = 2
 """As the coordinator has it."""
+LOOK_S = 0.25
+"""Between two questions for how slow nodes are."""
+LOOSE = 1.5
+"""Deadline of a request relative to a reference row in full batches."""
+
+
+def full_s(costs: VariantCosts) -> float:
+    """Return the seconds of a reference row in full batches, each row's text and pixels between."""
+    beside_s = costs.text_encode_s + costs.decode_s
+    return STEPS * costs.steps.step_s(2 * SLOTS) + SLOTS * beside_s
+
+
+def alone_s(costs: VariantCosts) -> float:
+    """Return the seconds of a reference row with a node to itself."""
+    return STEPS * costs.steps.step_s(2) + costs.text_encode_s + costs.decode_s
+
+
+def slower(costs: VariantCosts, factor: float) -> VariantCosts:
+    """Return what everything costs where it takes so much longer."""
+    steps = StepCosts(costs.steps.lanes, tuple(factor * s for s in costs.steps.seconds))
+    return VariantCosts(steps, factor * costs.text_encode_s, factor * costs.decode_s)
+
+
+def mean_costs(costs: Sequence[VariantCosts]) -> VariantCosts:
+    """Return the mean over nodes that measured the same lanes."""
+    lanes = costs[0].steps.lanes
+    seconds = tuple(fmean(each.steps.step_s(n) for each in costs) for n in lanes)
+    return VariantCosts(
+        StepCosts(lanes, seconds),
+        fmean(each.text_encode_s for each in costs),
+        fmean(each.decode_s for each in costs),
+    )
+
+
+def profile_of(costs: VariantCosts, slo_s: float) -> SimProfile:
+    """Return what the simulator is given: rows whose steps, text and pixels cost that much."""
+    lanes = tuple(2 * rows for rows in range(1, SLOTS + 1))
+    one_s, beside_s = costs.steps.step_s(2), costs.text_encode_s + costs.decode_s
+    levels = []
+    for name, (share, quality) in LEVELS.items():
+        forwards = max(1, round(STEPS * share))
+        seconds = forwards * one_s + beside_s
+        levels.append(SimLevel(name, VARIANT, 0, seconds, quality, forwards))
+    scale = tuple(costs.steps.step_s(n) / one_s for n in lanes)
+    variants = {VARIANT: VariantTimes(costs.text_encode_s, costs.decode_s)}
+    return SimProfile(tuple(levels), slo_s, Batching(lanes, scale), variants=variants)
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
-    """What a node takes, with all nodes at work. Seconds.
+class Real:
+    """One trace on the real cluster.
 
     Attributes:
-        alone: from a request to its picture with one row on each node, by level.
-        rows: the same of the reference level with so many rows on each node, from 2 on.
-        text_s, decode_s: of these what the device spends on text and on pixels.
+        wanted, ended: its requests.
+        slowness: of the nodes' steps while it ran, relative to their start: the mean over the time
+            and the nodes.
     """
 
-    alone: tuple[float, ...]
-    rows: tuple[float, ...]
-    text_s: float
-    decode_s: float
-
-    @property
-    def full_s(self) -> float:
-        """A reference row in full batches."""
-        return self.rows[-1]
-
-
-def profile_of(times: Times, slo_s: float) -> SimProfile:
-    """Return what the simulator is given.
-
-    A row's seconds are a line over its forwards. What is left beside them, text and pixels, the
-    device does for one row after the other: with n rows at work each waits for n of them. The rest
-    is spent on the way (messages, compression), which keeps no device busy and is left out.
-    """
-    forwards = np.array([max(1, round(STEPS * share)) for share, _ in LEVELS.values()])
-    step_s, beside_s = np.polyfit(forwards, times.alone, 1)
-    device_s = times.text_s + times.decode_s
-    way_s = max(0.0, float(beside_s) - device_s)
-    levels = tuple(
-        SimLevel(name, VARIANT, 0, seconds - way_s, quality, int(n))
-        for (name, (_, quality)), seconds, n in zip(
-            LEVELS.items(), times.alone, forwards, strict=True
-        )
-    )
-    scale = [1.0]
-    for rows, seconds in enumerate(times.rows, start=2):
-        steps_s = seconds - way_s - rows * device_s
-        scale.append(max(scale[-1], steps_s / (forwards[0] * float(step_s))))
-    lanes = tuple(2 * rows for rows in range(1, SLOTS + 1))
-    variants = {VARIANT: VariantTimes(times.text_s, times.decode_s)}
-    return SimProfile(levels, slo_s, Batching(lanes, tuple(scale)), variants=variants)
-
-
-def between(before: Times, after: Times) -> Times:
-    """Return the mean of two measurements."""
-
-    def mean(a: Sequence[float], b: Sequence[float]) -> tuple[float, ...]:
-        return tuple((x + y) / 2 for x, y in zip(a, b, strict=True))
-
-    return Times(
-        mean(before.alone, after.alone),
-        mean(before.rows, after.rows),
-        (before.text_s + after.text_s) / 2,
-        (before.decode_s + after.decode_s) / 2,
-    )
+    wanted: Sequence[Wanted]
+    ended: Sequence[Ended]
+    slowness: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +113,19 @@ class Pair:
     Attributes:
         real, simulated: every arrival's end.
         profile: what the simulator was given.
-        drift: seconds of full batches after the trace relative to before it.
+        slowness: of the trace before it, its own, of the one after it. The second is for people:
+            the profile is between the others.
     """
 
     real: Outcome
     simulated: Outcome
     profile: SimProfile
-    drift: float
+    slowness: tuple[float, float, float]
+
+    @property
+    def drift(self) -> float:
+        """How much slower steps were after it than before it."""
+        return self.slowness[2] / self.slowness[0]
 
     @property
     def quality_gap(self) -> float:
@@ -162,46 +169,95 @@ async def compare(
         seconds: length of a trace on a machine on which a reference row alone takes one of them;
             it is stretched by what it takes here.
         policy: name, for both sides.
-        traces: how many are to count.
-        most: that are run at most.
-        steady: a trace counts where full batches take at most that much longer or shorter after it
-            than before it. Whether the sides agree has no part in it.
+        traces: how many are to count. One more before them and one after tell how fast nodes are.
+        most: that are run at most, these two not counted.
+        steady: a trace counts where steps take at most that much longer or shorter after it than
+            before it. Whether the sides agree has no part in it.
     """
     config = write_config(folder, write_levels(folder / "levels.json"), SLOTS)
+    run: list[Real] = []
     pairs: list[Pair] = []
     async with ServingCluster(NODES, config) as cluster:
         async with cluster.coordinator(policy) as client:
-            await together(client, NODES * SLOTS, "whole")  # what is slow the first time
-            before = first = await measure(client)
-        slo_s = 1.5 * first.full_s
-        for seed in range(most):
-            rate = load * NODES * SLOTS / first.full_s
-            arrivals = poisson(rate, seconds * first.alone[0], seed)
+            await _warm_up(client)
+            costs, slowness = await _costs(client), await _slowness(client)
+        now = slower(costs, slowness)
+        slo_s = LOOSE * full_s(now)
+        rate = load * NODES * SLOTS / full_s(now)
+        for seed in range(most + 2):
+            arrivals = poisson(rate, seconds * alone_s(now), seed)
+            wanted = [Wanted(at_s, PROMPT, i) for i, at_s in enumerate(arrivals)]
             async with cluster.coordinator(policy) as client:
                 await until_idle()
-                wanted = [Wanted(at_s, PROMPT, i) for i, at_s in enumerate(arrivals)]
-                ended = await replay(client, wanted, slo_s, STEPS)
-                after = await measure(client)
-            drift = after.full_s / before.full_s
-            if 1 / steady < drift < steady:
-                profile = profile_of(between(before, after), slo_s)
-                pairs.append(_pair(wanted, ended, profile, policy, drift))
-            before = after
+                run.append(await _replay(client, wanted, slo_s))
+            if len(run) > 2:
+                pair = _pair((run[-3], run[-2], run[-1]), costs, slo_s, policy)
+                if 1 / steady < pair.drift < steady:
+                    pairs.append(pair)
             if len(pairs) == traces:
                 break
     return Compared(tuple(pairs))
 
 
-def _pair(
-    wanted: Sequence[Wanted], ended: Sequence[Ended], profile: SimProfile, policy: str, drift: float
-) -> Pair:
-    """Simulate what was sent, at the moments at which it was."""
-    real = outcome_of(wanted, ended, profile.slo_s)
-    trace = Trace(np.sort([end.sent_s for end in ended]), real.prompt_id)
+async def _warm_up(client: AsyncClient) -> None:
+    """Keep all places of the cluster busy: what is slow the first time comes before the traces."""
+
+    async def chain(first: int) -> None:
+        for i in range(WARM_ROUNDS):
+            seed = first * WARM_ROUNDS + i
+            await client.generate(PROMPT, level="whole", steps=STEPS, seed=seed)
+
+    await asyncio.gather(*(chain(i) for i in range(NODES * SLOTS)))
+
+
+async def _costs(client: AsyncClient) -> VariantCosts:
+    """Return what the nodes measured at their start."""
+    infos = [node_info_from_proto(node.hello) for node in (await client.status()).nodes]
+    return mean_costs(
+        [
+            costs
+            for info in infos
+            for variant, costs in zip(info.variants, info.costs, strict=True)
+            if variant.name == VARIANT
+        ]
+    )
+
+
+async def _slowness(client: AsyncClient) -> float:
+    """Return how slow steps are now, the mean over the nodes."""
+    return fmean(node.heartbeat.slowness for node in (await client.status()).nodes)
+
+
+async def _replay(client: AsyncClient, wanted: Sequence[Wanted], slo_s: float) -> Real:
+    """Run a trace on the real cluster and watch how slow its nodes are."""
+    looks: list[float] = []
+
+    async def look() -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            looks.append(await _slowness(client))
+
+    watch = asyncio.ensure_future(look())
+    try:
+        ended = await replay(client, wanted, slo_s, STEPS)
+    finally:
+        watch.cancel()
+        await asyncio.wait({watch})
+    return Real(wanted, ended, fmean(looks))
+
+
+def _pair(three: tuple[Real, Real, Real], costs: VariantCosts, slo_s: float, policy: str) -> Pair:
+    """Simulate what was sent, at the moments at which it was, on nodes between two traces."""
+    before, trace, after = three
+    real = outcome_of(trace.wanted, trace.ended, slo_s)
+    profile = profile_of(slower(costs, (before.slowness + after.slowness) / 2), slo_s)
+    sent = Trace(np.sort([end.sent_s for end in trace.ended]), real.prompt_id)
     quality = np.array([[quality for _, quality in LEVELS.values()]])
     prompts = PromptTable(np.array(["p"]), np.array([0.0]), quality, quality)
     setting = SimSetting(nodes=NODES, lookahead=LOOKAHEAD, drop_late=True)
-    return Pair(real, simulate(trace, prompts, profile, make(policy), setting), profile, drift)
+    simulated = simulate(sent, prompts, profile, make(policy), setting)
+    slowness = (before.slowness, trace.slowness, after.slowness)
+    return Pair(real, simulated, profile, slowness)
 
 
 def write_levels(path: Path) -> Path:
@@ -218,41 +274,6 @@ def write_levels(path: Path) -> Path:
     ]
     path.write_text(json.dumps({"reference": {"variant": VARIANT}, "levels": rows}))
     return path
-
-
-async def measure(client: AsyncClient) -> Times:
-    """Measure levels alone, and the reference level in batches, on all nodes at once."""
-    alone = [await together(client, NODES, name) for name in LEVELS]
-    rows = [await together(client, NODES * n, "whole") for n in range(2, SLOTS + 1)]
-    status = await client.status()
-    infos = [node_info_from_proto(node.hello) for node in status.nodes]
-    costs = [
-        own
-        for info in infos
-        for variant, own in zip(info.variants, info.costs, strict=True)
-        if variant.name == VARIANT
-    ]
-    text_s, decode_s = (fmean(getattr(x, f) for x in costs) for f in ("text_encode_s", "decode_s"))
-    return Times(tuple(alone), tuple(rows), text_s, decode_s)
-
-
-async def together(client: AsyncClient, in_flight: int, level: str) -> float:
-    """Keep so many requests of a level in flight; return the median seconds of one.
-
-    The first of each chain finds the batches not full and the last finds them emptying; with
-    `ROUNDS` of them one in the middle counts.
-    """
-
-    async def chain(first: int) -> list[float]:
-        seconds = []
-        for i in range(ROUNDS):
-            began = time.perf_counter()
-            await client.generate(PROMPT, level=level, steps=STEPS, seed=first * ROUNDS + i)
-            seconds.append(time.perf_counter() - began)
-        return seconds
-
-    chains = await asyncio.gather(*(chain(i) for i in range(in_flight)))
-    return median(seconds for own in chains for seconds in own[1:] or own)
 
 
 def outcome_of(wanted: Sequence[Wanted], ended: Sequence[Ended], slo_s: float) -> Outcome:

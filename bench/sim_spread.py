@@ -15,7 +15,7 @@ import control_measured as measured
 import numpy as np
 import record
 from arrivals import poisson
-from sim_real import LEVELS, LOOKAHEAD, NODES, SLOTS, STEPS, Times, profile_of
+from sim_real import LEVELS, LOOKAHEAD, LOOSE, NODES, SLOTS, alone_s, full_s, profile_of
 
 from argus.control.policies import make
 from argus.control.profile import CostProfile
@@ -23,6 +23,7 @@ from argus.sim.engine import simulate
 from argus.sim.outcome import Outcome
 from argus.sim.setting import SimSetting
 from argus.sim.types import PromptTable, Trace
+from argus.types import VariantCosts
 
 LOADS = (0.8, 1.5)
 SECONDS = 40.0
@@ -32,25 +33,21 @@ SLOWER = (0.95, 1.05, 1.1)
 TRACES, DRAWS = 6, 6
 
 
-def bundled_times() -> Times:
-    """Return what rows take by the bundled family's profile."""
+def bundled_costs() -> VariantCosts:
+    """Return what rows cost by the bundled family's profile."""
     path = measured.FOLDER / "costs.json"
     found = CostProfile.from_json(path.read_text(encoding="utf-8"), str(path))
     variant = next(v for v in found.variants if v.name == measured.VARIANT)
     size = variant.sizes[0]
-    beside_s = variant.text_encode_s + size.decode_s
-    steps = [max(1, round(STEPS * share)) for share, _ in LEVELS.values()]
-    alone = tuple(n * size.steps.step_s(2) + beside_s for n in steps)
-    rows = tuple(steps[0] * size.steps.step_s(2 * n) + n * beside_s for n in range(2, SLOTS + 1))
-    return Times(alone, rows, variant.text_encode_s, size.decode_s)
+    return VariantCosts(size.steps, variant.text_encode_s, size.decode_s)
 
 
 def run(load: float, seed: int, jitter: float = 0.0, draw: int = 0, slower: float = 1.0) -> Outcome:
     """Simulate one trace."""
-    times = bundled_times()
-    profile = profile_of(times, 1.5 * times.full_s)
-    rate = load * NODES * SLOTS / times.full_s
-    arrivals = poisson(rate, SECONDS * times.alone[0], seed)
+    costs = bundled_costs()
+    profile = profile_of(costs, LOOSE * full_s(costs))
+    rate = load * NODES * SLOTS / full_s(costs)
+    arrivals = poisson(rate, SECONDS * alone_s(costs), seed)
     trace = Trace(np.array(arrivals), np.array(["p"] * len(arrivals)))
     quality = np.array([[quality for _, quality in LEVELS.values()]])
     prompts = PromptTable(np.array(["p"]), np.array([0.0]), quality, quality)

@@ -13,9 +13,9 @@ TRACES, MOST = 4, 8
 """Where rows vary by 5 % quality over one trace has a standard deviation of half a point, whatever
 the profile (bench/results/sim_spread.md): several count together."""
 STEADY = 1.05
-"""Where full batches take that much longer or shorter after a trace than before it, other work on
-the machine may be what sets the two apart, and the trace does not count: a profile that is 5 % off
-costs a point."""
+"""Where steps take that much longer or shorter in the trace after one than in that before it, other
+work on the machine may be what sets the two sides apart, and the trace does not count: a profile
+that is 5 % off costs a point."""
 
 
 @pytest.mark.slow
@@ -49,13 +49,14 @@ def describe(pair: Pair) -> str:
     """Return a line for people on one trace."""
     real, simulated = pair.real, pair.simulated
     scales = ", ".join(f"{s:.2f}" for s in pair.profile.batching.seconds_scale)
+    slowness = ", ".join(f"{s:.2f}" for s in pair.slowness)
     used = "; ".join(
         f"{name} {int((real.level == i).sum())} and {int((simulated.level == i).sum())}"
         for i, name in enumerate(LEVELS)
     )
     return (
         f"{len(real)} requests, {pair.profile.levels[0].seconds:.2f} s alone, batches {scales}, "
-        f"drift {pair.drift:.2f}: goodput {real.goodput:.3f}/s real, {simulated.goodput:.3f} "
+        f"slowness {slowness}: goodput {real.goodput:.3f}/s real, {simulated.goodput:.3f} "
         f"simulated; quality of all {real.quality_of_all:.4f} and {simulated.quality_of_all:.4f}; "
         f"violations {real.violations} and {simulated.violations}; {used}"
     )

@@ -24,6 +24,8 @@ Vector = NDArray[np.float32]
 MOST_AT_A_TIME = 32
 """Prompts that are embedded at a time, two batches: those that come meanwhile go without, since
 nobody who is to be refused should wait for that."""
+LATE_S = 0.02
+"""By which the event loop is late where more comes than this process keeps up with."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +62,7 @@ class PromptReader:
         self._wait_s = wait_s
         self._opening: asyncio.Task[None] | None = None
         self._reading = 0
+        self._hurried = False
 
     def meet(self, variants: Iterable[VariantInfo]) -> None:
         """Load the embedder in the background once a variant is served that it helps to predict."""
@@ -73,6 +76,14 @@ class PromptReader:
             and known & {v.name for v in variants}
         ):
             self._opening = asyncio.create_task(self._open())
+
+    def hear(self, late_s: float) -> None:
+        """Take in by how much the event loop is late just now.
+
+        While it is, nothing is embedded for the predictor's sake: of ten times what can be made
+        nine are refused whatever is predicted, and an answer in time is worth more to all of them.
+        """
+        self._hurried = late_s > LATE_S
 
     async def stop(self) -> None:
         """End what is being loaded."""
@@ -100,7 +111,7 @@ class PromptReader:
         self, request: ImageRequest, ladder: Ladder, variants: Mapping[str, VariantInfo]
     ) -> Reading:
         chooses = request.deadline_s is not None or request.min_quality is not None
-        needed = chooses and self._usable
+        needed = chooses and self._usable and not self._hurried
         looks = self._reuse is not None and self._reuse.looks_up(request)
         vector = self._begin(request.prompt) if needed or looks else None
         near: tuple[NearState, ...] = ()

@@ -435,8 +435,11 @@ class Coordinator:
         ]
         if self._shadow is not None:
             checks.append(("the watch of live pictures", self._shadow.check))
+        loop = asyncio.get_running_loop()
         while True:
+            due_s = loop.time() + WATCH_INTERVAL_S
             await asyncio.sleep(WATCH_INTERVAL_S)
+            self._prompts.hear(loop.time() - due_s)
             # Whoever leads no more decides nothing more: what there is will be handed over.
             for name, do in checks if self._leads() else ():
                 with self._parts.part(name):

@@ -12,7 +12,18 @@ import pytest
 from replay import Ended, Wanted
 from serving_cells import CELLS, Cell, CellRun, Served, draw, held_out, kept
 from serving_report import Judging, Results, figures
-from sim_real import LEVELS, SLOTS, STEPS, Compared, Pair, Times, between, outcome_of, profile_of
+from sim_real import (
+    LEVELS,
+    SLOTS,
+    Compared,
+    Pair,
+    alone_s,
+    full_s,
+    mean_costs,
+    outcome_of,
+    profile_of,
+    slower,
+)
 
 from argus.client.result import ImageResult
 from argus.control.policies import make
@@ -23,7 +34,7 @@ from argus.sim.engine import simulate
 from argus.sim.outcome import Status
 from argus.sim.setting import SimSetting
 from argus.sim.types import PromptTable, Trace
-from argus.types import ImageFormat, Level
+from argus.types import ImageFormat, Level, StepCosts, VariantCosts
 
 JUDGING = Judging({("p", 0): 0.8, ("q", 0): 1.0, ("zero", 0): 0.0}, 2.0, 1.0, 11.0)
 
@@ -163,45 +174,35 @@ def test_scores_go_to_the_requests_whose_pictures_they_are_of() -> None:
 
 # -- the simulator against reality --------------------------------------------------------------
 
-STEP_S, TEXT_S, DECODE_S, WAY_S = 0.03, 0.002, 0.004, 0.005
-WIDER = (1.0, 1.0, 1.02, 1.2)
+COSTS = VariantCosts(StepCosts((2, 4, 6, 8), (0.03, 0.03, 0.0306, 0.036)), 0.002, 0.004)
 
 
-def times_of(slowness: float = 1.0) -> Times:
-    """Return what would be measured of a device whose step takes these seconds."""
-    counts = [max(1, round(STEPS * share)) for share, _ in LEVELS.values()]
-    beside = TEXT_S + DECODE_S
-    alone = tuple(slowness * (n * STEP_S + beside) + WAY_S for n in counts)
-    rows = tuple(
-        slowness * (counts[0] * STEP_S * WIDER[n - 1] + n * beside) + WAY_S
-        for n in range(2, SLOTS + 1)
-    )
-    return Times(alone, rows, slowness * TEXT_S, slowness * DECODE_S)
-
-
-def test_the_profile_finds_the_steps_behind_what_requests_take() -> None:
-    profile = profile_of(times_of(), slo_s=1.0)
+def test_the_profile_is_what_nodes_say_of_their_steps() -> None:
+    profile = profile_of(COSTS, slo_s=1.0)
     assert profile.batching.lanes == (2, 4, 6, 8)
-    assert profile.batching.seconds_scale == pytest.approx(WIDER)
-    assert profile.levels[0].seconds == pytest.approx(20 * STEP_S + TEXT_S + DECODE_S)
+    assert profile.batching.seconds_scale == pytest.approx((1.0, 1.0, 1.02, 1.2))
+    assert profile.levels[0].seconds == pytest.approx(alone_s(COSTS)) == pytest.approx(0.606)
+    assert profile.levels[1].seconds == pytest.approx(0.306)
+    slow = profile_of(slower(COSTS, 1.1), 1.0)
+    assert slow.levels[0].seconds == pytest.approx(1.1 * 0.606)
+    assert slow.batching.seconds_scale == pytest.approx(profile.batching.seconds_scale)
 
 
-def test_simulated_rows_take_what_was_measured_of_full_batches() -> None:
-    """All places are taken at once, as when full batches are measured."""
-    times = times_of()
+def test_costs_of_several_nodes_count_as_their_mean() -> None:
+    found = mean_costs([COSTS, slower(COSTS, 1.2)])
+    assert found.steps.seconds == pytest.approx(slower(COSTS, 1.1).steps.seconds)
+    assert (found.text_encode_s, found.decode_s) == pytest.approx((0.0022, 0.0044))
+
+
+def test_simulated_rows_take_what_full_batches_cost() -> None:
+    """All places are taken at once."""
     n = 2 * SLOTS
     trace = Trace(np.zeros(n), np.array(["p"] * n))
     one = np.array([[1.0, 0.0, 0.0]])
     prompts = PromptTable(np.array(["p"]), np.array([0.0]), one, one)
     setting = SimSetting(nodes=2, lookahead=2, drop_late=True)
-    found = simulate(trace, prompts, profile_of(times, 100.0), make("argus"), setting)
-    assert found.finish_s.max() == pytest.approx(times.full_s - WAY_S, rel=0.01)
-
-
-def test_a_profile_between_two_measurements_is_half_way() -> None:
-    found = profile_of(between(times_of(), times_of(1.2)), 1.0)
-    assert found.levels[0].seconds == pytest.approx(1.1 * (20 * STEP_S + TEXT_S + DECODE_S))
-    assert found.batching.seconds_scale == pytest.approx(WIDER)
+    found = simulate(trace, prompts, profile_of(COSTS, 100.0), make("argus"), setting)
+    assert found.finish_s.max() == pytest.approx(full_s(COSTS), rel=0.01)
 
 
 def test_real_requests_are_judged_by_when_they_were_due() -> None:
@@ -212,6 +213,7 @@ def test_real_requests_are_judged_by_when_they_were_due() -> None:
     found = outcome_of(wanted, ended, slo_s=2.0)
     assert list(found.status) == [Status.ON_TIME, Status.LATE, Status.DROPPED]
     assert found.quality_of_all == pytest.approx(LEVELS["half"][1] / 3)
-    pair = Pair(found, found, profile_of(times_of(), 2.0), 1.0)
+    pair = Pair(found, found, profile_of(COSTS, 2.0), (1.0, 1.2, 1.1))
+    assert pair.drift == pytest.approx(1.1)
     both = Compared((pair, pair))
     assert (both.goodput_ratio, both.quality_gap, both.quality_error) == (1.0, 0.0, 0.0)

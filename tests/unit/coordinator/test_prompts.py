@@ -132,6 +132,25 @@ async def test_of_a_crowd_only_so_many_wait_for_their_embeddings(
     assert (await read(own, deadline_s=1.0)).prompt.embedding is not None
 
 
+async def test_while_the_loop_is_late_nothing_is_embedded_for_the_predictor_alone(
+    monkeypatch: pytest.MonkeyPatch, embedding: Embedding, embedder: Counted
+) -> None:
+    own = await reader(embedding, fitted())
+    own.hear(0.1)
+    assert (await read(own, deadline_s=1.0)).prompt.embedding is None
+    assert embedder.seen == []
+    own.hear(0.001)
+    assert (await read(own, deadline_s=1.0)).prompt.embedding is not None
+    async with cached_bench(monkeypatch) as bench:
+        bench.join_with()
+        own = await reader(embedding, fitted(), bench)
+        own.hear(0.1)
+        embedder.seen.clear()
+        request = ImageRequest(request_id="r", prompt=EASY, deadline_s=5.0)
+        await own.read(request, bench.catalog.ladder, bench.catalog.variants)
+        assert embedder.seen == [EASY]  # the cache saves more than it costs
+
+
 async def test_the_cache_and_the_predictor_share_one_embedding(
     monkeypatch: pytest.MonkeyPatch, embedding: Embedding, embedder: Counted
 ) -> None:
