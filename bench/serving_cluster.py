@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,10 +26,10 @@ END_S = 60.0
 READY_S = 300.0
 """For models to load and warm up on a machine with other work."""
 EMBEDDED_S = 60.0
-QUIET_S = 60.0
+IDLE_S = 60.0
 """Time for a coordinator to become idle after its start."""
-IDLE_SHARE, LOOK_S = 0.1, 0.5
-"""Of a core, over that time: what an idle coordinator takes at most."""
+IDLE_SHARE, IDLE_LOOK_S, IDLE_LOOKS = 0.1, 0.5, 3
+"""Of a core, over that time, so often in a row: what an idle coordinator takes at most."""
 POLL_S = 0.2
 
 CONFIG = """\
@@ -181,14 +181,15 @@ async def until_idle() -> None:
     Raises:
         UnavailableError: that does not come.
     """
-    before = processor_seconds()["coordinator"]
-    for _ in range(int(QUIET_S / LOOK_S)):
-        await asyncio.sleep(LOOK_S)
+    before, idle = processor_seconds()["coordinator"], 0
+    for _ in range(int(IDLE_S / IDLE_LOOK_S)):
+        await asyncio.sleep(IDLE_LOOK_S)
         now = processor_seconds()["coordinator"]
-        if now - before < IDLE_SHARE * LOOK_S:
+        idle = idle + 1 if now - before < IDLE_SHARE * IDLE_LOOK_S else 0
+        if idle == IDLE_LOOKS:
             return
         before = now
-    raise UnavailableError(f"the coordinator was not idle within {QUIET_S:g} s")
+    raise UnavailableError(f"the coordinator was not idle within {IDLE_S:g} s")
 
 
 def processor_seconds() -> Mapping[str, float]:
@@ -196,11 +197,12 @@ def processor_seconds() -> Mapping[str, float]:
     me = psutil.Process()
     taken = {"client": _seconds(me), "coordinator": 0.0, "nodes": 0.0}
     for child in me.children(recursive=True):
-        command = child.cmdline()
-        if "coordinator" in command:
-            taken["coordinator"] += _seconds(child)
-        elif "node" in command:
-            taken["nodes"] += _seconds(child)
+        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+            command = child.cmdline()
+            if "coordinator" in command:
+                taken["coordinator"] += _seconds(child)
+            elif "node" in command:
+                taken["nodes"] += _seconds(child)
     return taken
 
 

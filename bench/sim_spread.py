@@ -45,7 +45,7 @@ def bundled_costs() -> VariantCosts:
 def run(load: float, seed: int, jitter: float = 0.0, draw: int = 0, slower: float = 1.0) -> Outcome:
     """Simulate one trace."""
     costs = bundled_costs()
-    profile = profile_of(costs, LOOSE * full_s(costs))
+    profile = profile_of(costs, LOOSE * alone_s(costs))
     rate = load * NODES * SLOTS / full_s(costs)
     arrivals = poisson(rate, SECONDS * alone_s(costs), seed)
     trace = Trace(np.array(arrivals), np.array(["p"] * len(arrivals)))

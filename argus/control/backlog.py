@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from argus.control.forecast import Job, finish_times
+from argus.control.forecast import BatchKey, Job, finish_times
 from argus.errors import NotFoundError
 from argus.types import NodeInfo, VariantCosts, VariantInfo
 
@@ -90,7 +90,7 @@ class NodeBacklog:
         self._line: list[_Row] | None = None
         self._jobs: list[Job] | None = None
         self._answers: dict[tuple[RowShape, int], float] = {}
-        self._crowded: dict[tuple[RowShape, int], float] = {}
+        self._filled: dict[tuple[RowShape, int], float] = {}
         self._ends_s: list[float] | None = None
 
     def __len__(self) -> int:
@@ -244,20 +244,25 @@ class NodeBacklog:
             self._answers[shape, place] = answer
         return answer * self._slowness
 
-    def crowded_s(self, shape: RowShape, due_s: float = math.inf) -> float:
-        """Return the seconds until a row added now would be done if later ones fill all forwards.
+    def filled_s(self, shape: RowShape, due_s: float = math.inf) -> float:
+        """Return the seconds until a row added now would be done, were all slots taken with it.
 
-        Rows that join later slow down those that are there, which `finish_s` cannot know of.
+        Rows that join later slow down those that are there, which `finish_s` cannot know of. They
+        count by the lanes that they add to the forwards of what is there, not by their text and
+        pixels, and not as of variants or sizes that are not there yet.
         """
         if not self._rows:
             return self.busy_s(shape)
         line = self._in_order()
         place = bisect_right(line, due_s, key=_due_s)
-        answer = self._crowded.get((shape, place))
+        answer = self._filled.get((shape, place))
         if answer is None:
-            jobs = [self._job(row, crowded=True) for row in line]
-            jobs.insert(place, self._job(_Row(shape, due_s, shape.forwards), crowded=True))
-            answer = self._crowded[shape, place] = self._finishes(jobs, place)[place]
+            rows = line.copy()
+            rows.insert(place, _Row(shape, due_s, shape.forwards))
+            answer = self._finishes(self._filled_jobs(rows), place)[place]
+            if len(self._filled) >= _MOST_ANSWERS:
+                self._filled.clear()
+            self._filled[shape, place] = answer
         return answer * self._slowness
 
     def idle_s(self, shape: RowShape) -> float:
@@ -331,7 +336,7 @@ class NodeBacklog:
     def _moved(self) -> None:
         self._line = self._jobs = self._ends_s = None
         self._answers.clear()
-        self._crowded.clear()
+        self._filled.clear()
 
     def _tell(self) -> None:
         if self._on_change is not None:
@@ -367,18 +372,29 @@ class NodeBacklog:
     def _finishes(self, jobs: list[Job], until: int | None = None) -> list[float]:
         return finish_times(jobs, self.info.slots, self._max_lanes, until)
 
-    def _job(self, row: _Row, crowded: bool = False) -> Job:
+    def _filled_jobs(self, rows: list[_Row]) -> list[Job]:
+        """Return the jobs of rows whose forwards are as wide as the slots left allow."""
+        free = max(0, self.info.slots - len(rows))
+        lanes: dict[BatchKey, int] = {}
+        jobs = [self._job(row) for row in rows]
+        for job in jobs:
+            lanes[job.key] = lanes.get(job.key, 0) + job.lanes
+        filled = []
+        for row, job in zip(rows, jobs, strict=True):
+            wide = min(self._full_lanes(row.shape), lanes[job.key] + free * job.lanes)
+            step_s = (job.step_s[wide],) * len(job.step_s)
+            filled.append(replace(job, step_s=step_s))
+        return filled
+
+    def _job(self, row: _Row) -> Job:
         shape = row.shape
         resident = self._resident(shape.variant)
-        step_s = resident.step_s
-        if crowded:
-            step_s = (step_s[self._full_lanes(shape)],) * len(step_s)
         return Job(
             key=(shape.variant, shape.width, shape.height),
             lanes=shape.lanes,
             steps_left=row.steps_left,
             holds_slot=row.holds_slot,
-            step_s=step_s,
+            step_s=resident.step_s,
             area=resident.area(shape.width, shape.height),
             text_encode_s=0.0 if row.started else resident.costs.text_encode_s,
             decode_s=resident.costs.decode_s,

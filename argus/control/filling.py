@@ -1,14 +1,17 @@
 """How far nodes fill up while a row runs, as learned from those that ended.
 
 A row that steps with others takes longer the more of them there are, and who joins later cannot be
-foreseen. Its end lies between two times that can: as the node is now, and with its forwards full
-from now on. Where between them is remembered, so that a row on a half-empty node is given the time
-that it may come to, and one on a full node, which nobody can slow down any more, none beyond it.
+foreseen. Its end lies between two times that can: with no other row than those that are there, and
+with the node's slots filled at once. Where between them is remembered, so that a row on a
+half-empty node is given the time that it may come to, and one on a full node, which nobody can slow
+down any more, none beyond it.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Mapping, Sequence
 
 _REMEMBERED = 512
 _LEARN_EVERY = 32
@@ -21,47 +24,83 @@ longer or shorter would be taken for company."""
 
 
 class Filling:
-    """A share of the way between the two times for each kind of node, held by most rows.
+    """A fraction of the way between the two times for each kind of node, held by most rows.
 
     Args:
-        share: of the rows that are to end by then.
+        quantile: of the fractions of rows that ended.
     """
 
-    def __init__(self, share: float = 0.995) -> None:
-        self._share = share
-        self._ways: dict[str, deque[float]] = {}
+    def __init__(self, quantile: float = 0.995) -> None:
+        self._quantile = quantile
+        self._fractions: dict[str, deque[float]] = {}
         self._learned: dict[str, float] = {}
         self._since: dict[str, int] = {}
 
-    def note(self, kind: str, lonely_s: float, crowded_s: float, actual_s: float) -> None:
-        """Take in a row that ended.
+    def note(self, kind: str, unjoined_s: float, filled_s: float, actual_s: float) -> float:
+        """Take in a row that ended; return the seconds that its company explains.
+
+        What is longer than these is for a margin.
 
         Args:
             kind: of the node.
-            lonely_s: predicted seconds, had no row joined.
-            crowded_s: the same, had the node been full.
+            unjoined_s: predicted seconds, had no row joined.
+            filled_s: the same, had the node been full.
             actual_s: what it took.
         """
-        if crowded_s < _APART * lonely_s:
-            return
-        ways = self._ways.setdefault(kind, deque(maxlen=_REMEMBERED))
-        ways.append(min(1.0, max(0.0, (actual_s - lonely_s) / (crowded_s - lonely_s))))
+        if filled_s <= 0 or filled_s < _APART * unjoined_s:
+            return unjoined_s
+        fraction = (actual_s - unjoined_s) / (filled_s - unjoined_s)
+        fraction = min(1.0, max(0.0, fraction))
+        fractions = self._fractions.setdefault(kind, deque(maxlen=_REMEMBERED))
+        fractions.append(fraction)
         self._since[kind] = self._since.get(kind, 0) + 1
-        if self._since[kind] >= (_LEARN_EVERY if len(ways) > _LEARN_EVERY else _LEARN_FIRST):
-            self._since[kind] = 0
-            ordered = sorted(ways)
-            self._learned[kind] = ordered[int(self._share * (len(ordered) - 1))]
+        if self._since[kind] >= (_LEARN_EVERY if len(fractions) > _LEARN_EVERY else _LEARN_FIRST):
+            self._learn(kind)
+        return unjoined_s + fraction * (filled_s - unjoined_s)
 
-    def likely_s(self, kind: str, lonely_s: float, crowded_s: float, taken: float = 0.0) -> float:
-        """Return the seconds by which most rows end.
+    def likely_s(
+        self, kind: str, unjoined_s: float, filled_s: float, slots_in_use: float = 0.0
+    ) -> float:
+        """Return the seconds by which most rows end, at least `unjoined_s`.
 
         Args:
             kind: of the node.
-            lonely_s, crowded_s: as of `note`.
-            taken: share of the node's slots that are. Until something was learned a node fills up
-                once half of them are.
+            unjoined_s, filled_s: as of `note`.
+            slots_in_use: share of the node's slots. Until something was learned a node is taken to
+                fill up once half of them are.
         """
-        way = self._learned.get(kind)
-        if way is None:
-            way = min(1.0, 2.0 * taken)
-        return lonely_s + way * max(0.0, crowded_s - lonely_s)
+        fraction = self._learned.get(kind)
+        if fraction is None:
+            fraction = min(1.0, 2.0 * slots_in_use)
+        return unjoined_s + fraction * max(0.0, filled_s - unjoined_s)
+
+    @property
+    def largest(self) -> float:
+        """The largest fraction of any kind; NaN before any was learned."""
+        return max(self._learned.values(), default=math.nan)
+
+    def state(self) -> dict[str, list[float]]:
+        """Return the fractions of rows that ended by kind, ready for JSON."""
+        return {kind: [round(x, 4) for x in own] for kind, own in self._fractions.items()}
+
+    def restore(self, state: Mapping[str, Sequence[float]]) -> None:
+        """Go on with fractions that another process saw.
+
+        Raises:
+            ValueError: they make no sense.
+        """
+        fractions = {
+            str(kind): deque((float(x) for x in values), maxlen=_REMEMBERED)
+            for kind, values in state.items()
+        }
+        if not all(0 <= x <= 1 for values in fractions.values() for x in values):
+            raise ValueError("fractions must be 0 to 1")
+        self._fractions = fractions
+        for kind, values in fractions.items():
+            if len(values) >= _LEARN_FIRST:
+                self._learn(kind)
+
+    def _learn(self, kind: str) -> None:
+        self._since[kind] = 0
+        ordered = sorted(self._fractions[kind])
+        self._learned[kind] = ordered[int(self._quantile * (len(ordered) - 1))]

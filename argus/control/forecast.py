@@ -23,13 +23,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+BatchKey = tuple[str, int, int]
+"""Variant, width, height: rows of one key share forwards."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is left of a row, with what it costs; seconds on the device."""
 
-    key: tuple[str, int, int]
-    """Variant, width, height: rows of one key share forwards."""
+    key: BatchKey
     lanes: int
     steps_left: int
     holds_slot: bool
@@ -65,9 +67,9 @@ class _Device:
         self.left = [job.steps_left for job in jobs]
         self.finish_s = [0.0] * len(jobs)
         self.waiting = deque(i for i, job in enumerate(jobs) if not job.holds_slot)
-        self.resident: dict[tuple[str, int, int], list[int]] = {}
-        self.in_lanes: dict[tuple[str, int, int], list[int]] = {}
-        self.forward_s: dict[tuple[str, int, int], float] = {}
+        self.resident: dict[BatchKey, list[int]] = {}
+        self.in_lanes: dict[BatchKey, list[int]] = {}
+        self.forward_s: dict[BatchKey, float] = {}
 
     def run(self, until: int | None) -> list[float]:
         """Return the seconds until each job, or at least the job `until`, has ended."""
@@ -87,7 +89,7 @@ class _Device:
                 break
         return self.finish_s
 
-    def _take_slot(self, i: int) -> tuple[str, int, int]:
+    def _take_slot(self, i: int) -> BatchKey:
         key = self.jobs[i].key
         rows = self.resident.setdefault(key, [])
         rows.append(i)
@@ -97,7 +99,7 @@ class _Device:
         self.now_s += self.jobs[i].text_encode_s
         return key
 
-    def _fill(self, key: tuple[str, int, int]) -> None:
+    def _fill(self, key: BatchKey) -> None:
         """Choose the rows of the key's forwards until something changes."""
         room = self.max_lanes
         chosen = []
@@ -111,7 +113,7 @@ class _Device:
         self.in_lanes[key] = chosen
         self.forward_s[key] = job.area * job.step_s[self.max_lanes - room]
 
-    def _step_to_next_end(self) -> set[tuple[str, int, int]]:
+    def _step_to_next_end(self) -> set[BatchKey]:
         """Step all rows in lanes until the first of them ends; return the keys that lost rows."""
         left = self.left
         rounds = min([left[i] for rows in self.in_lanes.values() for i in rows])

@@ -155,7 +155,9 @@ class Figures:
         price: worth of a device second in units of quality.
         arrivals_per_s: expected.
         load: their work without approximation, relative to what the nodes can do.
-        margin: factor on predicted seconds, learned from rows that ended.
+        margin: factor on predicted seconds beyond what other rows on a node explain, learned from
+            rows that ended.
+        filling: how far nodes fill up while a row runs, 0 to 1; NaN before anything was learned.
         plan_age_s: age of the plan; None before the first.
     """
 
@@ -163,6 +165,7 @@ class Figures:
     arrivals_per_s: float
     load: float
     margin: float
+    filling: float
     plan_age_s: float | None
 
 

@@ -23,9 +23,11 @@ TOGETHER = 0.1
 AWAY = 3.0
 """Times the time of its work that a node which did something else took at least."""
 QUIET_S, FORGET_S = 5.0, 15.0
-"""After so long without anything that counts the share goes to 1, with the second as its time
+"""After so long without an end on a full node the share goes to 1, with the second as its time
 constant. Who holds nodes for slow chooses levels so cheap that they are not full any more, and
 would never hear otherwise."""
+LONG = 2.0
+"""Times the time between two ends that counted: a shorter one is not quiet."""
 
 
 class Throughput:
@@ -39,7 +41,10 @@ class Throughput:
 
     def __init__(self) -> None:
         self._work_s = self._time_s = self._rows = 0.0
-        self._counted_s = -math.inf
+        self._heard_s = -math.inf
+        """When a row last ended on a full node."""
+        self._apart_s = 0.0
+        """The longest recent time between two ends that counted."""
         self._spans: dict[str, _Span] = {}
         """By node, the last one of those that are full."""
 
@@ -56,7 +61,10 @@ class Throughput:
         span = self._spans.get(node)
         if not full:
             self._spans.pop(node, None)
-        elif span is None:
+            return
+        self._forget(self._left(now_s))
+        self._heard_s = max(self._heard_s, now_s)
+        if span is None:
             self._spans[node] = _Span(math.nan, now_s, 0.0)
         elif now_s - span.end_s <= TOGETHER * span.work_s:
             span.end_s = now_s
@@ -74,11 +82,16 @@ class Throughput:
         if not taken_s <= AWAY * span.work_s:
             return
         kept = math.exp(-min(taken_s / (MEMORY_S * len(self._spans)), 1 / MEMORY_ROWS))
-        kept *= self._left(span.end_s)
-        self._work_s = self._work_s * kept + span.work_s
-        self._time_s = self._time_s * kept + taken_s
-        self._rows = self._rows * kept + 1.0
-        self._counted_s = span.end_s
+        self._forget(kept)
+        self._work_s += span.work_s
+        self._time_s += taken_s
+        self._rows += 1.0
+        self._apart_s = max(self._apart_s * kept, taken_s)
+
+    def _forget(self, kept: float) -> None:
+        self._work_s *= kept
+        self._time_s *= kept
+        self._rows *= kept
 
     def share(self, now_s: float) -> float:
         """Of the predicted work that nodes get done in a time, at most 1; less and less is left of
@@ -91,8 +104,9 @@ class Throughput:
         return 1.0 - (1.0 - share) * self._left(now_s)
 
     def _left(self, now_s: float) -> float:
-        """Return what is left of what was seen, after the time without anything that counts."""
-        return math.exp(-max(0.0, now_s - self._counted_s - QUIET_S) / FORGET_S)
+        """Return what is left of what was seen, after the time without an end on a full node."""
+        quiet_s = now_s - self._heard_s - max(QUIET_S, LONG * self._apart_s)
+        return math.exp(-max(0.0, quiet_s) / FORGET_S)
 
 
 @dataclass(slots=True)

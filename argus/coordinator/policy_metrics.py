@@ -1,4 +1,4 @@
-"""What the policy and the plan of residency go by, as metrics."""
+"""What the policy, its predictions and the plan of residency go by, as metrics."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from prometheus_client import Metric
 
 from argus.clock import Clock
 from argus.control.policy import Policy, Priced
+from argus.coordinator.prompts import PromptReader
 from argus.coordinator.residence import Residence
 from argus.metrics.families import counter, gauge
 
@@ -33,13 +34,27 @@ def policy_families(policy: Policy, clock: Clock) -> Iterable[Metric]:
     )
     yield gauge(
         "argus_prediction_margin_ratio",
-        "Factor on predicted seconds, learned from rows that ended.",
+        "Factor on predicted seconds beyond what other rows on a node explain.",
         figures.margin,
+    )
+    yield gauge(
+        "argus_prediction_filling_ratio",
+        "How far nodes fill up while a row runs; NaN before anything was learned.",
+        figures.filling,
     )
     yield gauge(
         "argus_plan_age_seconds",
         "Age of what the price is read from; NaN before there is any.",
         math.nan if figures.plan_age_s is None else figures.plan_age_s,
+    )
+
+
+def prompt_families(prompts: PromptReader) -> Iterable[Metric]:
+    """Return the families of what is known of prompts."""
+    yield counter(
+        "argus_prompts_unembedded",
+        "Prompts that were predicted without their embedding, since too many came.",
+        prompts.unembedded,
     )
 
 

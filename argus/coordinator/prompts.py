@@ -24,8 +24,9 @@ Vector = NDArray[np.float32]
 MOST_AT_A_TIME = 32
 """Prompts that are embedded at a time, two batches: those that come meanwhile go without, since
 nobody who is to be refused should wait for that."""
-LATE_S = 0.02
-"""By which the event loop is late where more comes than this process keeps up with."""
+LATE_S, LATE_LOOKS = 0.02, 3
+"""By which the event loop is late where more comes than this process keeps up with; and how often
+in a row, since every process pauses now and then."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +63,9 @@ class PromptReader:
         self._wait_s = wait_s
         self._opening: asyncio.Task[None] | None = None
         self._reading = 0
-        self._hurried = False
+        self._late_looks = 0
+        self.unembedded = 0
+        """Prompts that were predicted without their embedding, since too many came."""
 
     def meet(self, variants: Iterable[VariantInfo]) -> None:
         """Load the embedder in the background once a variant is served that it helps to predict."""
@@ -80,10 +83,10 @@ class PromptReader:
     def hear(self, late_s: float) -> None:
         """Take in by how much the event loop is late just now.
 
-        While it is, nothing is embedded for the predictor's sake: of ten times what can be made
+        While it is, requests with a deadline are predicted without: of ten times what can be made
         nine are refused whatever is predicted, and an answer in time is worth more to all of them.
         """
-        self._hurried = late_s > LATE_S
+        self._late_looks = self._late_looks + 1 if late_s > LATE_S else 0
 
     async def stop(self) -> None:
         """End what is being loaded."""
@@ -100,6 +103,7 @@ class PromptReader:
         whatever is predicted, it is made at its reference level.
         """
         if self._reading >= MOST_AT_A_TIME:
+            self.unembedded += self._usable
             return Reading(PromptView(request.prompt))
         self._reading += 1
         try:
@@ -111,7 +115,10 @@ class PromptReader:
         self, request: ImageRequest, ladder: Ladder, variants: Mapping[str, VariantInfo]
     ) -> Reading:
         chooses = request.deadline_s is not None or request.min_quality is not None
-        needed = chooses and self._usable and not self._hurried
+        needed = chooses and self._usable
+        if needed and request.deadline_s is not None and self._late_looks >= LATE_LOOKS:
+            self.unembedded += 1
+            needed = False
         looks = self._reuse is not None and self._reuse.looks_up(request)
         vector = self._begin(request.prompt) if needed or looks else None
         near: tuple[NearState, ...] = ()

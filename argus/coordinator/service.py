@@ -32,7 +32,11 @@ from argus.coordinator.live import open_watch, watched
 from argus.coordinator.membership import Membership
 from argus.coordinator.metrics import Metrics
 from argus.coordinator.parts import Parts
-from argus.coordinator.policy_metrics import policy_families, residency_families
+from argus.coordinator.policy_metrics import (
+    policy_families,
+    prompt_families,
+    residency_families,
+)
 from argus.coordinator.predictors import load_predictor
 from argus.coordinator.prompts import PromptReader
 from argus.coordinator.residence import Residence
@@ -243,6 +247,7 @@ class Coordinator:
             self._reuse,
         )
         self.metrics.add(lambda: policy_families(policy, clock))
+        self.metrics.add(lambda: prompt_families(self._prompts))
         if (shadow := self._shadow) is not None:
             self.metrics.add(lambda: shadow_families(shadow))
         if leadership is not None:

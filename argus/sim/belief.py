@@ -35,10 +35,10 @@ class ReportedBacklog(NodeBacklog):
         self._hear()
         return super().finish_s(shape, due_s)
 
-    def crowded_s(self, shape: RowShape, due_s: float = math.inf) -> float:
-        """Return the seconds until a row added now would be done, were all forwards full."""
+    def filled_s(self, shape: RowShape, due_s: float = math.inf) -> float:
+        """Return the seconds until a row added now would be done, were all slots taken with it."""
         self._hear()
-        return super().crowded_s(shape, due_s)
+        return super().filled_s(shape, due_s)
 
     def work_s(self) -> float:
         """Return the device seconds that its rows still take in full batches."""

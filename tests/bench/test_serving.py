@@ -214,6 +214,6 @@ def test_real_requests_are_judged_by_when_they_were_due() -> None:
     assert list(found.status) == [Status.ON_TIME, Status.LATE, Status.DROPPED]
     assert found.quality_of_all == pytest.approx(LEVELS["half"][1] / 3)
     pair = Pair(found, found, profile_of(COSTS, 2.0), (1.0, 1.2, 1.1))
-    assert pair.drift == pytest.approx(1.1)
+    assert pair.drift == pytest.approx(1.2)
     both = Compared((pair, pair))
     assert (both.goodput_ratio, both.quality_gap, both.quality_error) == (1.0, 0.0, 0.0)

@@ -32,6 +32,7 @@ from argus.control.hits import StateHits
 from argus.control.line import Waiting, WaitingLine, urgency
 from argus.control.margins import Margins
 from argus.control.moment import NOTHING_HELD, Held, Moment, Place, avoided, soonest
+from argus.control.offers import Offer
 from argus.control.outlook import Outlook
 from argus.control.policies.argus_options import ArgusOptions
 from argus.control.policies.options import PolicyOptions, Recalibrator
@@ -44,6 +45,8 @@ from argus.control.throughput import Throughput
 from argus.control.turns import Turns
 from argus.errors import DeadlineError, OverloadedError, UnavailableError
 
+_NODES_ASKED = 3
+"""For a row that would be in time were nobody to join it: nodes that may fill up are many."""
 WORTH_LEAST = "not all who wait can be on time, and this one is worth least"
 
 
@@ -51,14 +54,12 @@ class _Predicted(NamedTuple):
     """Seconds until a row ends.
 
     Attributes:
-        lonely_s: if no other joins it.
-        crowded_s: if others fill its forwards.
-        likely_s: by which most rows end, as learned.
+        unjoined_s: if no other joins it.
+        filled_s: if its node fills up at once.
     """
 
-    lonely_s: float
-    crowded_s: float
-    likely_s: float
+    unjoined_s: float
+    filled_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +181,8 @@ class ArgusPolicy:
             # It took longer for want of its state, which says nothing about the node.
             self._missed.remove(task.id)
         else:
-            took_s, predicted = now_s - started.at_s, started.predicted
-            lonely_s, crowded_s = predicted.lonely_s, predicted.crowded_s
-            self._filling.note(started.kind, lonely_s, crowded_s, took_s)
-            # A margin is for what company does not explain.
-            explained_s = min(max(took_s, lonely_s), max(lonely_s, crowded_s))
+            took_s = now_s - started.at_s
+            explained_s = self._filling.note(started.kind, *started.predicted, took_s)
             self._margins.note(started.kind, explained_s, took_s)
 
     def fetched(self, task: Task, hit: bool) -> None:
@@ -208,19 +206,29 @@ class ArgusPolicy:
             arrivals_per_s=self._pricing.rate.at(now_s),
             load=self._pricing.load(now_s),
             margin=self._margins.largest,
+            filling=self._filling.largest,
             plan_age_s=self._pricing.age_s(now_s),
         )
 
     def state(self, now_s: float) -> dict[str, Any]:
         """Return what was learned of rows and of what comes, ready for JSON."""
-        return {"margins": self._margins.state(), "pricing": self._pricing.state(now_s)}
+        return {
+            "margins": self._margins.state(),
+            "filling": self._filling.state(),
+            "pricing": self._pricing.state(now_s),
+        }
 
     def restore(self, state: Mapping[str, Any], at_s: float) -> None:
         """Go on with it; see `argus.control.policy.Lasting`."""
-        margins, pricing = Margins(self._options.margin_share), dict(state["pricing"])
-        margins.restore(state["margins"])
+        margins, filling = Margins(self._options.margin_share), Filling(self._options.margin_share)
+        pricing = dict(state["pricing"])
+        if "filling" in state:  # else the margins are for company, too: learned anew
+            margins.restore(state["margins"])
+            filling.restore(state["filling"])
         self._pricing.restore(pricing, at_s)
-        self._margins.restore(state["margins"])
+        if "filling" in state:
+            self._margins.restore(state["margins"])
+            self._filling.restore(state["filling"])
 
     # -- decisions ------------------------------------------------------------------------------
 
@@ -271,7 +279,7 @@ class ArgusPolicy:
             node.info.name,
             node.info.device_name,
             now_s,
-            self._predicted(act.decision, entry.task, node, now_s),
+            self._predicted(act.decision, entry, node, now_s),
             cost_s,
         )
 
@@ -329,10 +337,32 @@ class ArgusPolicy:
             cost = choices.costs[i]
             if cost.idle_s > remaining_s or (self._options.slack and cost.work_s > most_s):
                 continue
-            place = soonest(choices.offers[i], task, moment, avoid, held)
-            if place is not None and self._with_margin_s(place, task, moment) <= remaining_s:
+            place = self._in_time(choices.offers[i], entry, moment, avoid, held)
+            if place is not None:
                 return place
         return self._last_resort(entry, moment, avoid, held)
+
+    def _in_time(
+        self, offer: Offer, entry: Waiting, moment: Moment, avoid: set[str], held: Held
+    ) -> Place | None:
+        """Return the node that ends an offer first, or another one, if it is likely in time.
+
+        The one that would end first may fill up, and one that cannot end a little later.
+        """
+        remaining_s = entry.task.deadline_at_s - moment.now_s
+        for _ in range(_NODES_ASKED):
+            place = soonest(offer, entry.task, moment, avoid, held)
+            if place is None:
+                return None
+            node = moment.fleet[place.decision.node]
+            factor = self._margins.factor(node.info.device_name)
+            if place.decision.predicted_finish_s * factor > remaining_s:
+                return None
+            likely_s = self._likely_s(place.decision, entry, node, moment.now_s, held)
+            if likely_s * factor <= remaining_s:
+                return place
+            avoid = avoid | {node.info.name}
+        return None
 
     def _last_resort(
         self, entry: Waiting, moment: Moment, avoid: set[str], held: Held
@@ -393,22 +423,28 @@ class ArgusPolicy:
             error = OverloadedError(WORTH_LEAST, retry_after_s=retry_s)
             self._let_go.append(GiveUp(other.task, error))
 
-    def _with_margin_s(self, place: Place, task: Task, moment: Moment) -> float:
-        node = moment.fleet[place.decision.node]
-        predicted = self._predicted(place.decision, task, node, moment.now_s)
-        return predicted.likely_s * self._margins.factor(node.info.device_name)
+    def _likely_s(
+        self, decision: Decision, entry: Waiting, node: NodeBacklog, now_s: float, held: Held
+    ) -> float:
+        held_s = held.get(node.info.name, 0.0)
+        unjoined_s, filled_s = self._predicted(decision, entry, node, now_s, held_s)
+        in_use = len(node) / node.info.slots
+        return self._filling.likely_s(node.info.device_name, unjoined_s, filled_s, in_use)
 
     def _predicted(
-        self, decision: Decision, task: Task, node: NodeBacklog, now_s: float
+        self,
+        decision: Decision,
+        entry: Waiting,
+        node: NodeBacklog,
+        now_s: float,
+        held_s: float = 0.0,
     ) -> _Predicted:
-        lonely_s = crowded_s = decision.predicted_finish_s
-        if node.info.slots > 1:
-            row_due_s = due_s(now_s, task.deadline_at_s)
-            crowded_s = decision.offer.fetch_s + node.crowded_s(decision.offer.row, row_due_s)
-        kind = node.info.device_name
-        taken = len(node) / node.info.slots
-        likely_s = self._filling.likely_s(kind, lonely_s, crowded_s, taken)
-        return _Predicted(lonely_s, crowded_s, likely_s)
+        unjoined_s = decision.predicted_finish_s
+        if node.info.slots == 1 or entry.bound is not None:
+            return _Predicted(unjoined_s, unjoined_s)
+        row_due_s = due_s(now_s, entry.task.deadline_at_s)
+        filled_s = node.filled_s(decision.offer.row, row_due_s)
+        return _Predicted(unjoined_s, decision.offer.fetch_s + filled_s + held_s)
 
     # -- bookkeeping ----------------------------------------------------------------------------
 

@@ -80,7 +80,7 @@ def test_the_choice_equals_brute_force_over_every_level_and_node(seed: int) -> N
             continue
         finish_s = model.finish_s(option.row, remaining_s)
         # Nothing was learned yet: a node that is half full is taken to fill up.
-        more_s = model.crowded_s(option.row, remaining_s) - finish_s
+        more_s = model.filled_s(option.row, remaining_s) - finish_s
         likely_s = finish_s + min(1.0, 2 * len(model) / model.info.slots) * more_s
         if likely_s * margin <= remaining_s:
             rank = (-option.quality, finish_s, model.info.name)

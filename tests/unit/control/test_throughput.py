@@ -18,6 +18,11 @@ def saw(*ends: tuple[str, float, bool, float]) -> Throughput:
     return seen
 
 
+def share(*ends: tuple[str, float, bool, float]) -> float:
+    """Return the share right after the last end."""
+    return saw(*ends).share(ends[-1][-1])
+
+
 def test_the_share_is_work_by_time_of_full_nodes() -> None:
     assert Throughput().share(0.0) == 1.0
     seen = saw(*(("a", 0.1, True, 0.2 * n) for n in range(100)))
@@ -26,28 +31,28 @@ def test_the_share_is_work_by_time_of_full_nodes() -> None:
 
 def test_rows_of_a_batch_end_together() -> None:
     ends = [("a", 0.1, True, 1.0 * (n // 4)) for n in range(400)]
-    assert saw(*ends).share(0.0) == pytest.approx(0.4, rel=0.05)
+    assert share(*ends) == pytest.approx(0.4, rel=0.05)
 
 
 def test_what_jitters_a_little_is_as_predicted() -> None:
-    assert saw(*(("a", 0.97, True, 1.0 * n) for n in range(50))).share(0.0) == 1.0
-    assert saw(*(("a", 1.5, True, 1.0 * n) for n in range(50))).share(0.0) == 1.0
+    assert share(*(("a", 0.97, True, 1.0 * n) for n in range(50))) == 1.0
+    assert share(*(("a", 1.5, True, 1.0 * n) for n in range(50))) == 1.0
 
 
 def test_time_in_which_a_node_may_have_had_nothing_to_do_does_not_count() -> None:
     ends = [("a", 0.1, n % 2 == 0, 0.5 * n) for n in range(100)]
-    assert saw(*ends).share(0.0) == 1.0
+    assert share(*ends) == 1.0
     seen = Throughput()
     for n in range(100):
         seen.ended("a", 0.1, True, 0.5 * n)
         seen.lost("a")
-    assert seen.share(0.0) == 1.0
+    assert seen.share(50.0) == 1.0
 
 
 def test_little_is_not_believed() -> None:
     ends = [("a", 0.1, True, 0.2 * n) for n in range(12)]
-    assert saw(*ends[:9]).share(0.0) == 1.0
-    assert saw(*ends).share(0.0) == pytest.approx(0.5)
+    assert share(*ends[:9]) == 1.0
+    assert share(*ends) == pytest.approx(0.5)
 
 
 def test_a_node_that_did_something_else_meanwhile_is_not_slow() -> None:
@@ -56,7 +61,7 @@ def test_a_node_that_did_something_else_meanwhile_is_not_slow() -> None:
     for n in range(200):
         now_s += 1.0 + 8.0 * (n % 10 == 5)
         seen.ended("a", 1.0, True, now_s)
-    assert seen.share(0.0) == 1.0
+    assert seen.share(now_s) == 1.0
 
 
 def test_a_bad_moment_is_forgotten_while_nodes_are_not_full() -> None:
@@ -73,11 +78,23 @@ def test_a_bad_moment_is_forgotten_while_nodes_are_not_full() -> None:
         assert seen.share(1.0 * n) == pytest.approx(1.0, abs=1e-3)
 
 
+@pytest.mark.parametrize("nodes", [1, 4])
+@pytest.mark.parametrize("row_s", [1.0, 6.5, 20.0])
+def test_rows_that_take_long_are_no_quiet_time(nodes: int, row_s: float) -> None:
+    seen = Throughput()
+    ends = sorted((row_s * (n + i / nodes), f"n{i}") for n in range(60) for i in range(nodes))
+    for now_s, name in ends:
+        seen.ended(name, 0.5 * row_s, True, now_s)
+    now_s = ends[-1][0]
+    assert seen.share(now_s) == pytest.approx(0.5, rel=0.05)
+    assert seen.share(now_s + 0.9 * row_s) == pytest.approx(0.5, rel=0.05)
+
+
 def test_what_was_long_ago_is_forgotten() -> None:
     seen = saw(*(("a", 0.5, True, 1.0 * n) for n in range(50)))
     for n in range(50, 100):
         seen.ended("a", 1.0, True, 1.0 * n)
-    assert seen.share(0.0) == 1.0
+    assert seen.share(99.0) == 1.0
 
 
 BASE = LADDER[:3]

@@ -22,7 +22,7 @@ from argus.control.predictor import LevelMeans, QualityPredictor
 from argus.coordinator.embedder import open_embedder
 from argus.coordinator.embedding import Embedding
 from argus.coordinator.predictors import load_predictor
-from argus.coordinator.prompts import MOST_AT_A_TIME, PromptReader, Reading
+from argus.coordinator.prompts import LATE_LOOKS, MOST_AT_A_TIME, PromptReader, Reading
 from argus.errors import ConfigError, InvalidArgumentError, ModelError
 from argus.types import ImageRequest
 from tests.unit.coordinator.bench import BASE
@@ -126,6 +126,7 @@ async def test_of_a_crowd_only_so_many_wait_for_their_embeddings(
     await eventually(lambda: bool(embedder.seen))
     late = await read(own, deadline_s=1.0)
     assert (late.prompt.text, late.prompt.embedding, late.near) == (EASY, None, ())
+    assert own.unembedded == 1
     embedder.hold.set()
     for found in await asyncio.gather(*first):
         assert found.prompt.embedding == pytest.approx([1.0, 0.0])
@@ -136,15 +137,22 @@ async def test_while_the_loop_is_late_nothing_is_embedded_for_the_predictor_alon
     monkeypatch: pytest.MonkeyPatch, embedding: Embedding, embedder: Counted
 ) -> None:
     own = await reader(embedding, fitted())
+    for _ in range(LATE_LOOKS - 1):
+        own.hear(0.1)
+        assert (await read(own, deadline_s=1.0)).prompt.embedding is not None
+    embedder.seen.clear()
     own.hear(0.1)
     assert (await read(own, deadline_s=1.0)).prompt.embedding is None
-    assert embedder.seen == []
+    assert (embedder.seen, own.unembedded) == ([], 1)
+    # Nobody refuses it, and its level hangs on what is predicted.
+    assert (await read(own, min_quality=0.5)).prompt.embedding is not None
     own.hear(0.001)
     assert (await read(own, deadline_s=1.0)).prompt.embedding is not None
     async with cached_bench(monkeypatch) as bench:
         bench.join_with()
         own = await reader(embedding, fitted(), bench)
-        own.hear(0.1)
+        for _ in range(LATE_LOOKS):
+            own.hear(0.1)
         embedder.seen.clear()
         request = ImageRequest(request_id="r", prompt=EASY, deadline_s=5.0)
         await own.read(request, bench.catalog.ladder, bench.catalog.variants)
