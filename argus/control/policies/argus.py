@@ -358,6 +358,8 @@ class ArgusPolicy:
             factor = self._margins.factor(node.info.device_name)
             if place.decision.predicted_finish_s * factor > remaining_s:
                 return None
+            if node.info.slots == 1:
+                return place
             likely_s = self._likely_s(place.decision, entry, node, moment.now_s, held)
             if likely_s * factor <= remaining_s:
                 return place
