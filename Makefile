@@ -198,6 +198,10 @@ bench-serving: venv  ## Compare policies on real processes, open loop (twenty mi
 bench-placing: venv  ## Compare residency that follows the plan with residency that stays (minutes).
 	PYTHONPATH=bench $(BIN)/python bench/placing.py --out bench/results
 
+.PHONY: bench-filling
+bench-filling: venv  ## Measure what it is worth to reckon with rows that may join another (a minute).
+	PYTHONPATH=bench $(BIN)/python bench/filling.py --out bench/results
+
 .PHONY: bench-stealing
 bench-stealing: venv  ## Measure what stealing rows between nodes could gain (a minute).
 	PYTHONPATH=bench $(BIN)/python bench/stealing.py --out bench/results

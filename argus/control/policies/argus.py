@@ -442,7 +442,7 @@ class ArgusPolicy:
         held_s: float = 0.0,
     ) -> _Predicted:
         unjoined_s = decision.predicted_finish_s
-        if node.info.slots == 1 or entry.bound is not None:
+        if node.info.slots == 1 or entry.bound is not None or not self._options.filling:
             return _Predicted(unjoined_s, unjoined_s)
         row_due_s = due_s(now_s, entry.task.deadline_at_s)
         filled_s = node.filled_s(decision.offer.row, row_due_s)

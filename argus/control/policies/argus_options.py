@@ -23,6 +23,8 @@ class ArgusOptions:
         late_binding: off: level and node are settled on arrival.
         slack: off: those behind are not looked at.
         predictor: off: every prompt counts as the average.
+        filling: off: rows are predicted to step with those that are there; margins are for all
+            that makes them longer.
     """
 
     memory_s: float = 8.0
@@ -36,3 +38,4 @@ class ArgusOptions:
     late_binding: bool = True
     slack: bool = True
     predictor: bool = True
+    filling: bool = True

@@ -9,6 +9,7 @@ import pytest
 
 from argus.control.filling import Filling
 from argus.control.policies.argus import ArgusPolicy
+from argus.control.policies.argus_options import ArgusOptions
 from argus.control.policy import Start
 from tests.unit.control.build import COSTS, node, row
 from tests.unit.control.deciding import BOTH, LADDER, decide, fleet_of, start_all, task
@@ -176,6 +177,17 @@ def test_a_node_that_ends_a_little_later_is_taken_where_the_first_may_fill_up() 
     decision = decide(LADDER[:3], [wide, narrow], remaining_s)
     assert decision is not None
     assert (decision.node, decision.offer.steps) == ("b", 50)
+
+
+def test_without_it_margins_are_for_company_too() -> None:
+    policy = ArgusPolicy(ArgusOptions(filling=False))
+    empty = node(slots=4)
+    for n in range(64):
+        start = chosen(policy, math.inf, 100.0 * n)
+        policy.ended(start.task, 100.0 * n + empty.busy_s(start.decision.offer.row))
+    figures = policy.figures(6400.0)
+    assert figures.margin == pytest.approx(empty.busy_s(row(50)) / empty.idle_s(row(50)))
+    assert math.isnan(figures.filling)
 
 
 def test_what_nodes_fill_up_to_is_kept_over_a_restart() -> None:
