@@ -209,6 +209,11 @@ class NodeBacklog:
             if not row.steps_left:
                 self._give_slots()
 
+    def share_done(self, row_id: str) -> float:
+        """Return the share of a row's steps that were reported; 1 of an unknown row."""
+        row = self._rows.get(row_id)
+        return 1.0 if row is None else 1.0 - row.steps_left / row.shape.forwards
+
     def at_an_edge(self, row_id: str) -> bool:
         """Whether a row has not done its first step yet, or has done its last; so an unknown row.
 

@@ -97,8 +97,8 @@ class Policy(Protocol):
         """Note whether a started task found the state that its level starts from."""
         ...
 
-    def ended(self, task: Task, now_s: float) -> None:
-        """Note that a started task is done, failed or cancelled."""
+    def ended(self, task: Task, now_s: float, made: bool = True) -> None:
+        """Note that a started task is done, or, where nothing was `made`, failed or cancelled."""
         ...
 
     def plan(self, fleet: Fleet, now_s: float) -> float:

@@ -53,8 +53,7 @@ class Throughput:
 
         Args:
             node: its name.
-            work_s: predicted device seconds of the row in a full batch. One that was ended before
-                its time counts in whole: few are where queues are not too long.
+            work_s: predicted device seconds, in a full batch, of what was done of the row.
             full: whether the node had no room, and others waited for it.
             now_s: the time.
         """

@@ -512,7 +512,7 @@ class Dispatcher:
         """End a request with its image."""
         now_s = self._clock.now()
         self._counters(flight).answer(flight, response.image, now_s)
-        self._detach(flight)
+        self._detach(flight, made=True)
         self._close(flight, Phase.DONE, response)
         if flight.request.tenant != SHADOW_TENANT:
             self._results.remember(flight.request, response, now_s)
@@ -555,7 +555,7 @@ class Dispatcher:
         for flight in tuple(self._flights.values()):
             self.abort(flight, Phase.FAILED, error)
 
-    def _detach(self, flight: Flight) -> Member | None:
+    def _detach(self, flight: Flight, made: bool = False) -> Member | None:
         """Take a request from the policy and from its node; return the node, if it is alive."""
         if flight.phase is Phase.QUEUED:
             if flight.in_policy:
@@ -564,7 +564,7 @@ class Dispatcher:
                 self._stray.remove(flight)
             return None
         if flight.in_policy:
-            self._policy.ended(flight.task, self._clock.now())
+            self._policy.ended(flight.task, self._clock.now(), made)
         return self._leave_node(flight)
 
     def _leave_node(self, flight: Flight) -> Member | None:

@@ -55,6 +55,11 @@ class ReportedBacklog(NodeBacklog):
         self._hear()
         return super().next_free_s()
 
+    def share_done(self, row_id: str) -> float:
+        """Return the share of a row's steps that were reported; 1 of an unknown row."""
+        self._hear()
+        return super().share_done(row_id)
+
     def at_an_edge(self, row_id: str) -> bool:
         """Whether a row has not done its first step yet, or has done its last."""
         self._hear()

@@ -147,7 +147,7 @@ class _Run:
         """Tell the policy of rows that ended on a node, and use the room they left."""
         for row in rows:
             began = perf_counter()
-            self._policy.ended(row.task, now_s)
+            self._policy.ended(row.task, now_s, not row.dropped)
             self._cluster.release(row, node)
             again = not row.dropped and self._is_made_again(row, now_s)
             self._policy_s += perf_counter() - began

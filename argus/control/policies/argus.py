@@ -173,15 +173,18 @@ class ArgusPolicy:
         self._throughput.lost(started.node)
         self._add(Waiting(task, started.entry.choices, urgency(task)))
 
-    def ended(self, task: Task, now_s: float) -> None:
-        """Note that a started task is done, failed or cancelled."""
+    def ended(self, task: Task, now_s: float, made: bool = True) -> None:
+        """Note that a started task is done, or, where nothing was `made`, failed or cancelled."""
         started = self._started.pop(task.id)
-        self._throughput.ended(started.node, started.cost_s, self._was_full(started.node), now_s)
+        work_s = started.cost_s * (1.0 if made else self._share_done(task, started.node))
+        self._throughput.ended(started.node, work_s, self._was_full(started.node), now_s)
         if task.id in self._missed:
             # It took longer for want of its state, which says nothing about the node.
             self._missed.remove(task.id)
-        else:
-            took_s = now_s - started.at_s
+            return
+        took_s = now_s - started.at_s
+        # Of a row that was left off it is known only that it takes longer than it took so far.
+        if made or took_s > started.predicted.unjoined_s:
             explained_s = self._filling.note(started.kind, *started.predicted, took_s)
             self._margins.note(started.kind, explained_s, took_s)
 
@@ -449,6 +452,12 @@ class ArgusPolicy:
         return _Predicted(unjoined_s, decision.offer.fetch_s + filled_s + held_s)
 
     # -- bookkeeping ----------------------------------------------------------------------------
+
+    def _share_done(self, task: Task, node: str) -> float:
+        """Return how much was done of a row that was left off, as far as it is known."""
+        if self._now is None or node not in self._now.fleet:
+            return 1.0
+        return self._now.fleet[node].share_done(task.id)
 
     def _was_full(self, node: str) -> bool:
         """Whether a node had no room at the last dispatch, and tasks wait."""

@@ -69,7 +69,7 @@ class ClipperPolicy(EarlyPolicy):
         """Whether the node holds less than a batch."""
         return len(queue.rows) < int(self._limit(queue.name).rows)
 
-    def ended(self, task: Task, now_s: float) -> None:
+    def ended(self, task: Task, now_s: float, made: bool = True) -> None:
         """Note that a started task is done, and whether its batch was quick enough."""
         name, started_s = self.queues.ended(task, now_s)
         queue = self.queues.by_node.get(name)

@@ -69,9 +69,9 @@ class DiffServePolicy(EarlyPolicy):
         if task.deadline_at_s < math.inf:
             self._slo_s = task.deadline_at_s - task.arrived_s
 
-    def ended(self, task: Task, now_s: float) -> None:
+    def ended(self, task: Task, now_s: float, made: bool = True) -> None:
         """Note that a pass is over."""
-        super().ended(task, now_s)
+        super().ended(task, now_s, made)
         self._deferred.discard(task.id)
 
     def withdraw(self, task: Task) -> None:

@@ -85,7 +85,7 @@ class EarlyPolicy(ABC):
     def fetched(self, task: Task, hit: bool) -> None:  # noqa: B027
         """Do nothing: none of these systems is known to learn from it."""
 
-    def ended(self, task: Task, now_s: float) -> None:
+    def ended(self, task: Task, now_s: float, made: bool = True) -> None:
         """Note that a started task is done, failed or cancelled."""
         self.queues.ended(task, now_s)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from argus.control.policies.argus import ArgusPolicy
+from argus.control.policies.argus_options import ArgusOptions
 from argus.control.throughput import Throughput
 from argus.errors import DeadlineError, OverloadedError
 from tests.unit.control.build import node
@@ -145,6 +146,22 @@ def late_share(policy: ArgusPolicy, slowness: float) -> float:
     ]
     assert len(counted) > 10
     return sum(counted) / len(counted)
+
+
+def test_of_rows_that_were_left_off_what_was_done_counts() -> None:
+    """Nodes end them at their deadline; here half of the steps are done by then."""
+    busy = node(slots=1, max_lanes=2)
+    policy, fleet = ArgusPolicy(ArgusOptions(shed=False)), fleet_of([busy], limit=1)
+    cost_s, now_s = busy.device_s(BASE[0].row), 0.0
+    for _ in range(50):
+        for remaining_s in (None, 1.2 * cost_s):
+            policy.admit(task(BASE[:1], remaining_s, now_s), fleet, now_s)
+        start = start_all(policy, fleet, now_s)[0]
+        now_s += 1.2 * cost_s
+        busy.progress(start.task.id, 25)
+        policy.ended(start.task, now_s, made=False)
+        busy.remove(start.task.id)
+    assert policy._throughput.share(now_s) == pytest.approx(0.5 / 1.2, rel=0.05)
 
 
 def test_a_queue_is_only_as_long_as_can_be_worked_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ class FixedLevel:
     def fetched(self, task: Task, hit: bool) -> None:
         """Do nothing."""
 
-    def ended(self, task: Task, now_s: float) -> None:
+    def ended(self, task: Task, now_s: float, made: bool = True) -> None:
         pass
 
     def plan(self, fleet: Fleet, now_s: float) -> float:

@@ -83,7 +83,15 @@ def test_rows_of_a_batch_are_heard_of_each_by_itself() -> None:
 
 def test_every_question_about_a_backlog_is_known_here() -> None:
     """A new one that depends on progress must hear of it first: add it to ReportedBacklog."""
-    hear = {"finish_s", "filled_s", "work_s", "drained_s", "next_free_s", "at_an_edge"}
+    hear = {
+        "finish_s",
+        "filled_s",
+        "work_s",
+        "share_done",
+        "drained_s",
+        "next_free_s",
+        "at_an_edge",
+    }
     others = {
         *("watch", "draining", "full", "slowness", "row_ids", "holds", "add", "start", "progress"),
         *("reshape", "remove", "wanted", "idle_s", "busy_s", "device_s", "slowest_s"),
