@@ -168,7 +168,7 @@ def node(
 ) -> Daemon:
     """Return a node that can be hurt from outside, see faulty_node.py; not started."""
     # On machines of their own nodes would not take processor time from coordinator and clients.
-    command = [*PYTHON, str(BENCH / "faulty_node.py"), "--nice", "5"]
+    command = [*PYTHON, str(BENCH / "faulty_node.py"), "--nice", "10"]
     command += ["--coordinator", server, "--name", name]
     return Daemon(
         name, [*command, *flags], log, {"PYTHONPATH": pythonpath(), **(environment or {})}

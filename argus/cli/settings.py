@@ -16,7 +16,7 @@ from argus.rpc.address import parse_address, parse_addresses
 from argus.types import OFF
 
 DEFAULTS = Config()
-UP_NICE = 5
+UP_NICE = 10
 
 ServerFlag = Annotated[
     str,
