@@ -23,14 +23,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from argus.control.admission import NO_NODE, SHORTEST_RETRY_S, check_possible
-from argus.control.backlog import NodeBacklog, due_s
+from argus.control.backlog import NodeBacklog
 from argus.control.choices import Choices, choices_of
 from argus.control.fairness import Share, equal_shares
-from argus.control.filling import Filling
 from argus.control.fleet import Fleet
+from argus.control.foresight import Foresight, Predicted
 from argus.control.hits import StateHits
 from argus.control.line import Waiting, WaitingLine, urgency
-from argus.control.margins import Margins
 from argus.control.moment import NOTHING_HELD, Held, Moment, Place, avoided, soonest
 from argus.control.offers import Offer
 from argus.control.outlook import Outlook
@@ -50,25 +49,13 @@ _NODES_ASKED = 3
 WORTH_LEAST = "not all who wait can be on time, and this one is worth least"
 
 
-class _Predicted(NamedTuple):
-    """Seconds until a row ends.
-
-    Attributes:
-        unjoined_s: if no other joins it.
-        filled_s: if its node fills up at once.
-    """
-
-    unjoined_s: float
-    filled_s: float
-
-
 @dataclass(frozen=True, slots=True)
 class _Started:
     entry: Waiting
     node: str
     kind: str
     at_s: float
-    predicted: _Predicted
+    predicted: Predicted
     cost_s: float
 
 
@@ -101,8 +88,8 @@ class ArgusPolicy:
         self._entries: dict[str, Waiting] = {}
         self._started: dict[str, _Started] = {}
         self._let_go: list[GiveUp] = []
-        self._margins = Margins(self._options.margin_share)
-        self._slack = Slack(self._line, self._margins, self._options.relax)
+        self._foresight = Foresight(self._options.margin_share, self._options.filling)
+        self._slack = Slack(self._line, self._foresight.margins, self._options.relax)
         self._pricing = Pricing(self._options.memory_s, self._options.curve_s, self._options.burst)
         self._outlook = Outlook(self._line, self._pricing)
         self._fresh: tuple[Task, tuple[float, int], Place] | None = None
@@ -110,7 +97,6 @@ class ArgusPolicy:
         self._epoch = -1
         self._hits = StateHits()
         self._throughput = Throughput()
-        self._filling = Filling(self._options.margin_share)
         self._gone: dict[str, int] = {}
         """By node, rows that ended since the last dispatch: their room was not used yet."""
         self._missed: set[str] = set()
@@ -185,8 +171,7 @@ class ArgusPolicy:
         took_s = now_s - started.at_s
         # Of a row that was left off it is known only that it takes longer than it took so far.
         if made or took_s > started.predicted.unjoined_s:
-            explained_s = self._filling.note(started.kind, *started.predicted, took_s)
-            self._margins.note(started.kind, explained_s, took_s)
+            self._foresight.note(started.kind, started.predicted, took_s)
 
     def fetched(self, task: Task, hit: bool) -> None:
         """Note whether a started task found the state that its level starts from."""
@@ -208,30 +193,22 @@ class ArgusPolicy:
             price=self.price,
             arrivals_per_s=self._pricing.rate.at(now_s),
             load=self._pricing.load(now_s),
-            margin=self._margins.largest,
-            filling=self._filling.largest,
+            margin=self._foresight.margins.largest,
+            filling=self._foresight.filling,
             plan_age_s=self._pricing.age_s(now_s),
         )
 
     def state(self, now_s: float) -> dict[str, Any]:
         """Return what was learned of rows and of what comes, ready for JSON."""
-        return {
-            "margins": self._margins.state(),
-            "filling": self._filling.state(),
-            "pricing": self._pricing.state(now_s),
-        }
+        return self._foresight.state() | {"pricing": self._pricing.state(now_s)}
 
     def restore(self, state: Mapping[str, Any], at_s: float) -> None:
         """Go on with it; see `argus.control.policy.Lasting`."""
-        margins, filling = Margins(self._options.margin_share), Filling(self._options.margin_share)
         pricing = dict(state["pricing"])
-        if "filling" in state:  # else the margins are for company, too: learned anew
-            margins.restore(state["margins"])
-            filling.restore(state["filling"])
+        foresight = Foresight(self._options.margin_share)
+        foresight.restore(state)
         self._pricing.restore(pricing, at_s)
-        if "filling" in state:
-            self._margins.restore(state["margins"])
-            self._filling.restore(state["filling"])
+        self._foresight.restore(state)
 
     # -- decisions ------------------------------------------------------------------------------
 
@@ -285,6 +262,13 @@ class ArgusPolicy:
             self._predicted(act.decision, entry, node, now_s),
             cost_s,
         )
+
+    def _predicted(
+        self, decision: Decision, entry: Waiting, node: NodeBacklog, now_s: float
+    ) -> Predicted:
+        if entry.bound is not None:  # as of its arrival
+            return Predicted(decision.predicted_finish_s, decision.predicted_finish_s)
+        return self._foresight.predict(decision, entry.task, node, now_s)
 
     def _act(
         self, entry: Waiting, spot: _Spot, moment: Moment, held: dict[str, float]
@@ -352,21 +336,20 @@ class ArgusPolicy:
 
         The one that would end first may fill up, and one that cannot end a little later.
         """
-        remaining_s = entry.task.deadline_at_s - moment.now_s
+        task, now_s = entry.task, moment.now_s
         for _ in range(_NODES_ASKED):
-            place = soonest(offer, entry.task, moment, avoid, held)
+            place = soonest(offer, task, moment, avoid, held)
             if place is None:
                 return None
-            node = moment.fleet[place.decision.node]
-            factor = self._margins.factor(node.info.device_name)
-            if place.decision.predicted_finish_s * factor > remaining_s:
+            decision, node = place.decision, moment.fleet[place.decision.node]
+            if not self._foresight.may_be_in_time(decision, task, node, now_s):
                 return None
-            if node.info.slots == 1:
+            if node.info.slots == 1 or entry.bound is not None:
                 return place
-            likely_s = self._likely_s(place.decision, entry, node, moment.now_s, held)
-            if likely_s * factor <= remaining_s:
+            held_s = held.get(decision.node, 0.0)
+            if self._foresight.is_in_time(decision, task, node, now_s, held_s):
                 return place
-            avoid = avoid | {node.info.name}
+            avoid = avoid | {decision.node}
         return None
 
     def _last_resort(
@@ -427,29 +410,6 @@ class ArgusPolicy:
         for other, retry_s in made_way:
             error = OverloadedError(WORTH_LEAST, retry_after_s=retry_s)
             self._let_go.append(GiveUp(other.task, error))
-
-    def _likely_s(
-        self, decision: Decision, entry: Waiting, node: NodeBacklog, now_s: float, held: Held
-    ) -> float:
-        held_s = held.get(node.info.name, 0.0)
-        unjoined_s, filled_s = self._predicted(decision, entry, node, now_s, held_s)
-        in_use = len(node) / node.info.slots
-        return self._filling.likely_s(node.info.device_name, unjoined_s, filled_s, in_use)
-
-    def _predicted(
-        self,
-        decision: Decision,
-        entry: Waiting,
-        node: NodeBacklog,
-        now_s: float,
-        held_s: float = 0.0,
-    ) -> _Predicted:
-        unjoined_s = decision.predicted_finish_s
-        if node.info.slots == 1 or entry.bound is not None or not self._options.filling:
-            return _Predicted(unjoined_s, unjoined_s)
-        row_due_s = due_s(now_s, entry.task.deadline_at_s)
-        filled_s = node.filled_s(decision.offer.row, row_due_s)
-        return _Predicted(unjoined_s, decision.offer.fetch_s + filled_s + held_s)
 
     # -- bookkeeping ----------------------------------------------------------------------------
 

@@ -106,7 +106,7 @@ def test_margins_learned_from_rows_are_kept() -> None:
     assert isinstance(one.policy, ArgusPolicy)
     assert isinstance(other.policy, ArgusPolicy)
     for _ in range(64):
-        one.policy._margins.note("gpu", 1.0, 1.7)
+        one.policy._foresight.margins.note("gpu", 1.0, 1.7)
     other.keeping.restore(one.keeping.state(), age_s=1.0)
     assert other.policy.figures(0.0).margin == pytest.approx(1.7)
 
