@@ -10,14 +10,13 @@ down any more, none beyond it.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
 
-_REMEMBERED = 512
-_LEARN_EVERY = 32
+from argus.control.quantiles import RecentQuantile
+
 _LEARN_FIRST = 8
-"""Rows after which something is learned as long as there are few: a cluster that fills up after its
-start should not wait for many."""
+"""Rows after which something is learned: a cluster that fills up after its start should not wait
+for many."""
 _APART = 1.1
 """Times the first the second is at least, for a row to tell anything: all else that makes rows
 longer or shorter would be taken for company."""
@@ -31,10 +30,7 @@ class Filling:
     """
 
     def __init__(self, quantile: float = 0.995) -> None:
-        self._quantile = quantile
-        self._fractions: dict[str, deque[float]] = {}
-        self._learned: dict[str, float] = {}
-        self._since: dict[str, int] = {}
+        self._fractions = RecentQuantile(quantile, _LEARN_FIRST, most=1.0)
 
     def note(self, kind: str, unjoined_s: float, filled_s: float, actual_s: float) -> float:
         """Take in a row that ended; return the seconds that its company explains.
@@ -51,11 +47,7 @@ class Filling:
             return unjoined_s
         fraction = (actual_s - unjoined_s) / (filled_s - unjoined_s)
         fraction = min(1.0, max(0.0, fraction))
-        fractions = self._fractions.setdefault(kind, deque(maxlen=_REMEMBERED))
-        fractions.append(fraction)
-        self._since[kind] = self._since.get(kind, 0) + 1
-        if self._since[kind] >= (_LEARN_EVERY if len(fractions) > _LEARN_EVERY else _LEARN_FIRST):
-            self._learn(kind)
+        self._fractions.note(kind, fraction)
         return unjoined_s + fraction * (filled_s - unjoined_s)
 
     def likely_s(
@@ -69,7 +61,7 @@ class Filling:
             slots_in_use: share of the node's slots. Until something was learned a node is taken to
                 fill up once half of them are.
         """
-        fraction = self._learned.get(kind)
+        fraction = self._fractions.get(kind)
         if fraction is None:
             fraction = min(1.0, 2.0 * slots_in_use)
         return unjoined_s + fraction * max(0.0, filled_s - unjoined_s)
@@ -77,30 +69,17 @@ class Filling:
     @property
     def largest(self) -> float:
         """The largest fraction of any kind; NaN before any was learned."""
-        return max(self._learned.values(), default=math.nan)
+        largest = self._fractions.largest
+        return math.nan if largest is None else largest
 
     def state(self) -> dict[str, list[float]]:
         """Return the fractions of rows that ended by kind, ready for JSON."""
-        return {kind: [round(x, 4) for x in own] for kind, own in self._fractions.items()}
+        return self._fractions.state()
 
     def restore(self, state: Mapping[str, Sequence[float]]) -> None:
         """Go on with fractions that another process saw.
 
         Raises:
-            ValueError: they make no sense.
+            ValueError: they make no sense; nothing of them is taken then.
         """
-        fractions = {
-            str(kind): deque((float(x) for x in values), maxlen=_REMEMBERED)
-            for kind, values in state.items()
-        }
-        if not all(0 <= x <= 1 for values in fractions.values() for x in values):
-            raise ValueError("fractions must be 0 to 1")
-        self._fractions = fractions
-        for kind, values in fractions.items():
-            if len(values) >= _LEARN_FIRST:
-                self._learn(kind)
-
-    def _learn(self, kind: str) -> None:
-        self._since[kind] = 0
-        ordered = sorted(self._fractions[kind])
-        self._learned[kind] = ordered[int(self._quantile * (len(ordered) - 1))]
+        self._fractions.restore(state)

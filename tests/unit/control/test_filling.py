@@ -99,9 +99,9 @@ def test_another_process_goes_on_with_what_was_learned() -> None:
     second.restore(json.loads(json.dumps(first.state())))
     assert second.likely_s("gpu", 1.0, 3.0) == pytest.approx(first.likely_s("gpu", 1.0, 3.0))
     assert second.likely_s("few", 1.0, 3.0) == 1.0
-    with pytest.raises(ValueError, match="0 to 1"):
+    with pytest.raises(ValueError, match="from 0 to 1"):
         second.restore({"gpu": [0.5, 1.5]})
-    with pytest.raises(ValueError, match="0 to 1"):
+    with pytest.raises(ValueError, match="from 0 to 1"):
         second.restore({"gpu": [math.nan]})
     assert second.largest == pytest.approx(first.largest)
 
