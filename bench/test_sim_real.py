@@ -10,8 +10,8 @@ from sim_real import LEVELS, Compared, Pair, compare
 GOODPUT, QUALITY = 0.10, 0.01
 """How far the two may be apart."""
 TRACES, MOST = 4, 8
-"""Where rows vary by 5 % quality over one trace has a standard deviation of half a point, whatever
-the profile (bench/results/sim_spread.md): several count together."""
+"""The same trace differs from itself where rows vary, whatever the profile: several count together
+(bench/results/sim_spread.md), and how they differ tells how sure the difference is."""
 STEADY = 1.1
 """Where steps took that much longer in one of three traces, other work on the machine may be what
 sets the two sides apart, and the middle one does not count: a profile that is 5 % off costs a

@@ -381,12 +381,14 @@ class NodeBacklog:
         """Return the jobs of rows whose forwards are as wide as the slots left allow."""
         free = max(0, self.info.slots - len(rows))
         lanes: dict[BatchKey, int] = {}
+        full: dict[BatchKey, int] = {}
         jobs = [self._job(row) for row in rows]
-        for job in jobs:
-            lanes[job.key] = lanes.get(job.key, 0) + job.lanes
-        filled = []
         for row, job in zip(rows, jobs, strict=True):
-            wide = min(self._full_lanes(row.shape), lanes[job.key] + free * job.lanes)
+            lanes[job.key] = lanes.get(job.key, 0) + job.lanes
+            full[job.key] = max(full.get(job.key, 0), self._full_lanes(row.shape))
+        filled = []
+        for job in jobs:
+            wide = min(full[job.key], lanes[job.key] + free * job.lanes)
             step_s = (job.step_s[wide],) * len(job.step_s)
             filled.append(replace(job, step_s=step_s))
         return filled

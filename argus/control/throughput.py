@@ -23,7 +23,7 @@ TOGETHER = 0.1
 AWAY = 3.0
 """Times the time of its work that a node which did something else took at least."""
 QUIET_S, FORGET_S = 5.0, 15.0
-"""After so long without an end on a full node the share goes to 1, with the second as its time
+"""After so long without anything that counts the share goes to 1, with the second as its time
 constant. Who holds nodes for slow chooses levels so cheap that they are not full any more, and
 would never hear otherwise."""
 LONG = 2.0
@@ -42,13 +42,13 @@ class Throughput:
     def __init__(self) -> None:
         self._work_s = self._time_s = self._rows = 0.0
         self._heard_s = -math.inf
-        """When a row last ended on a full node."""
+        """When something last counted."""
         self._apart_s = 0.0
         """The longest recent time between two ends that counted."""
         self._spans: dict[str, _Span] = {}
         """By node, the last one of those that are full."""
 
-    def ended(self, node: str, work_s: float, full: bool, now_s: float) -> None:
+    def ended(self, node: str, work_s: float, full: bool, now_s: float, made: bool = True) -> None:
         """Take in a row that ended.
 
         Args:
@@ -56,56 +56,52 @@ class Throughput:
             work_s: predicted device seconds, in a full batch, of what was done of the row.
             full: whether the node had no room, and others waited for it.
             now_s: the time.
+            made: whether it was done, not left off.
         """
         span = self._spans.get(node)
         if not full:
             self._spans.pop(node, None)
-            return
-        self._forget(self._left(now_s))
-        self._heard_s = max(self._heard_s, now_s)
-        if span is None:
+        elif span is None:
             self._spans[node] = _Span(math.nan, now_s, 0.0)
         elif now_s - span.end_s <= TOGETHER * span.work_s:
             span.end_s = now_s
             span.work_s += work_s
+        elif not made and now_s - span.end_s > AWAY * work_s:
+            # Next to nothing was done of it: others had the node meanwhile, and end later.
+            span.carried_s += work_s
         else:
-            self._count(span)
-            self._spans[node] = _Span(span.end_s, now_s, work_s)
+            self._count(span, now_s)
+            self._spans[node] = _Span(span.end_s, now_s, work_s + span.carried_s)
 
     def lost(self, node: str) -> None:
         """Note that a row of a node did not end there."""
         self._spans.pop(node, None)
 
-    def _count(self, span: _Span) -> None:
+    def _count(self, span: _Span, now_s: float) -> None:
         taken_s = span.end_s - span.begin_s
         if not taken_s <= AWAY * span.work_s:
             return
+        self._time_s = self._remembered_s(now_s)
+        self._heard_s = max(self._heard_s, now_s)
         kept = math.exp(-min(taken_s / (MEMORY_S * len(self._spans)), 1 / MEMORY_ROWS))
-        self._forget(kept)
-        self._work_s += span.work_s
-        self._time_s += taken_s
-        self._rows += 1.0
+        self._work_s = self._work_s * kept + span.work_s
+        self._time_s = self._time_s * kept + taken_s
+        self._rows = self._rows * kept + 1.0
         self._apart_s = max(self._apart_s * kept, taken_s)
-
-    def _forget(self, kept: float) -> None:
-        self._work_s *= kept
-        self._time_s *= kept
-        self._rows *= kept
 
     def share(self, now_s: float) -> float:
         """Of the predicted work that nodes get done in a time, at most 1; less and less is left of
         what was seen while nodes are not full."""
         if self._rows < ENOUGH_ROWS:
             return 1.0
-        share = self._work_s / self._time_s
-        if share >= TOLERATED:
-            return 1.0
-        return 1.0 - (1.0 - share) * self._left(now_s)
+        share = self._work_s / self._remembered_s(now_s)
+        return 1.0 if share >= TOLERATED else share
 
-    def _left(self, now_s: float) -> float:
-        """Return what is left of what was seen, after the time without an end on a full node."""
+    def _remembered_s(self, now_s: float) -> float:
+        """Return the time that the work took, less what is forgotten of its excess by now."""
         quiet_s = now_s - self._heard_s - max(QUIET_S, LONG * self._apart_s)
-        return math.exp(-max(0.0, quiet_s) / FORGET_S)
+        left = math.exp(-max(0.0, quiet_s) / FORGET_S)
+        return self._time_s - max(0.0, self._time_s - self._work_s) * (1.0 - left)
 
 
 @dataclass(slots=True)
@@ -115,3 +111,5 @@ class _Span:
     begin_s: float
     end_s: float
     work_s: float
+    carried_s: float = 0.0
+    """Work done since its end of rows that were left off."""

@@ -103,7 +103,7 @@ class PromptReader:
         whatever is predicted, it is made at its reference level.
         """
         if self._reading >= MOST_AT_A_TIME:
-            self.unembedded += self._usable
+            self.unembedded += self._chooses(request) and self._usable
             return Reading(PromptView(request.prompt))
         self._reading += 1
         try:
@@ -114,21 +114,25 @@ class PromptReader:
     async def _read(
         self, request: ImageRequest, ladder: Ladder, variants: Mapping[str, VariantInfo]
     ) -> Reading:
-        chooses = request.deadline_s is not None or request.min_quality is not None
-        needed = chooses and self._usable
-        if needed and request.deadline_s is not None and self._late_looks >= LATE_LOOKS:
-            self.unembedded += 1
-            needed = False
+        wanted = self._chooses(request) and self._usable
+        hurried = request.deadline_s is not None and self._late_looks >= LATE_LOOKS
+        needed = wanted and not hurried
         looks = self._reuse is not None and self._reuse.looks_up(request)
         vector = self._begin(request.prompt) if needed or looks else None
         near: tuple[NearState, ...] = ()
         if self._reuse is not None and looks:
             near = await self._reuse.look_up(request, ladder, variants, vector)
         embedding = None if vector is None else await self._end(vector, wait=needed)
+        self.unembedded += wanted and hurried and embedding is None
         view = PromptView(
             request.prompt, embedding if self._usable else None, nearest_similarity(near)
         )
         return Reading(view, near)
+
+    @staticmethod
+    def _chooses(request: ImageRequest) -> bool:
+        """Whether the level depends on what is predicted."""
+        return request.deadline_s is not None or request.min_quality is not None
 
     @property
     def _usable(self) -> bool:

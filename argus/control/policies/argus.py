@@ -163,7 +163,7 @@ class ArgusPolicy:
         """Note that a started task is done, or, where nothing was `made`, failed or cancelled."""
         started = self._started.pop(task.id)
         work_s = started.cost_s * (1.0 if made else self._share_done(task, started.node))
-        self._throughput.ended(started.node, work_s, self._was_full(started.node), now_s)
+        self._throughput.ended(started.node, work_s, self._was_full(started.node), now_s, made)
         if task.id in self._missed:
             # It took longer for want of its state, which says nothing about the node.
             self._missed.remove(task.id)
@@ -266,7 +266,7 @@ class ArgusPolicy:
     def _predicted(
         self, decision: Decision, entry: Waiting, node: NodeBacklog, now_s: float
     ) -> Predicted:
-        if entry.bound is not None:  # as of its arrival
+        if not self._options.late_binding:  # as of its arrival
             return Predicted(decision.predicted_finish_s, decision.predicted_finish_s)
         return self._foresight.predict(decision, entry.task, node, now_s)
 
@@ -342,13 +342,14 @@ class ArgusPolicy:
             if place is None:
                 return None
             decision, node = place.decision, moment.fleet[place.decision.node]
-            if not self._foresight.may_be_in_time(decision, task, node, now_s):
-                return None
-            if node.info.slots == 1 or entry.bound is not None:
-                return place
-            held_s = held.get(decision.node, 0.0)
-            if self._foresight.is_in_time(decision, task, node, now_s, held_s):
-                return place
+            if self._foresight.may_be_in_time(decision, task, node, now_s):
+                if node.info.slots == 1 or not self._options.late_binding:
+                    return place
+                held_s = held.get(decision.node, 0.0)
+                if self._foresight.is_in_time(decision, task, node, now_s, held_s):
+                    return place
+            elif len(moment.groups) == 1:
+                return None  # the others are later, with the same margin
             avoid = avoid | {decision.node}
         return None
 

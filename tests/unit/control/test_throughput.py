@@ -73,10 +73,32 @@ def test_a_bad_moment_is_forgotten_while_nodes_are_not_full() -> None:
         seen.ended("a", 0.5, False, 1.0 * n)
     assert 0.5 < seen.share(70.0) < 0.9
     assert seen.share(200.0) == pytest.approx(1.0, abs=1e-3)
-    # What is seen then is believed as what is seen first is.
-    for n in range(200, 205):
+    # What is seen then counts beside it, little by little.
+    shares = []
+    for n in range(200, 250):
         seen.ended("a", 0.5, True, 1.0 * n)
-        assert seen.share(1.0 * n) == pytest.approx(1.0, abs=1e-3)
+        shares.append(seen.share(1.0 * n))
+    assert shares[4] > 0.8
+    assert shares[-1] < 0.6
+
+
+@pytest.mark.parametrize("every", [2, 5])
+def test_a_bad_moment_is_forgotten_where_nodes_are_full_now_and_then(every: int) -> None:
+    """What ends there alone among others does not count, and must not keep the memory alive."""
+    seen = saw(*(("a", 0.5, True, 1.0 * n) for n in range(60)))
+    for n in range(60, 300):
+        seen.ended("a", 1.0, n % every == 0, 1.0 * n)
+    assert seen.share(300.0) == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("done_s", [0.0, 0.05, 0.2, 0.3])
+def test_rows_that_are_left_off_hide_no_slow_node(done_s: float) -> None:
+    """A row of a second takes two, and half-way another one is dropped."""
+    seen = Throughput()
+    for n in range(100):
+        seen.ended("a", done_s, True, 2.0 * n + 1.0, made=False)
+        seen.ended("a", 1.0, True, 2.0 * n + 2.0)
+    assert seen.share(201.0) == pytest.approx((1.0 + done_s) / 2, abs=0.02)
 
 
 @pytest.mark.parametrize("nodes", [1, 4])
