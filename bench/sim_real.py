@@ -179,6 +179,7 @@ async def compare(
     pairs: list[Pair] = []
     async with ServingCluster(NODES, config) as cluster:
         async with cluster.coordinator(policy) as client:
+            await until_idle()
             await _warm_up(client)
             costs, slowness = await _costs(client), await _slowness(client)
         now = slower(costs, slowness)
