@@ -32,41 +32,44 @@ class ReportedBacklog(NodeBacklog):
 
     def finish_s(self, shape: RowShape, due_s: float = math.inf) -> float:
         """Return the seconds until a row added now, due at `due_s`, would be done."""
-        self.hear()
+        self._hear()
         return super().finish_s(shape, due_s)
 
     def filled_s(self, shape: RowShape, due_s: float = math.inf) -> float:
         """Return the seconds until a row added now would be done, were all slots taken with it."""
-        self.hear()
+        self._hear()
         return super().filled_s(shape, due_s)
 
     def work_s(self) -> float:
         """Return the device seconds that its rows still take in full batches."""
-        self.hear()
+        self._hear()
         return super().work_s()
 
     def drained_s(self) -> float:
         """Return the seconds until every row is done; 0 without rows."""
-        self.hear()
+        self._hear()
         return super().drained_s()
 
     def next_free_s(self) -> float:
         """Return the seconds until the first row is done; 0 without rows."""
-        self.hear()
+        self._hear()
         return super().next_free_s()
 
     def share_done(self, row_id: str) -> float:
-        """Return the share of a row's steps that were reported; 1 of an unknown row."""
-        self.hear()
+        """Return the share of a row's steps that were reported; 1 of an unknown row.
+
+        Of one that was just given up it is what was heard at the last question: a little less than
+        a live node would have said.
+        """
+        self._hear()
         return super().share_done(row_id)
 
     def at_an_edge(self, row_id: str) -> bool:
         """Whether a row has not done its first step yet, or has done its last."""
-        self.hear()
+        self._hear()
         return super().at_an_edge(row_id)
 
-    def hear(self) -> None:
-        """Take in the reports of steps up to now."""
+    def _hear(self) -> None:
         now_s = self._clock.now()
         if now_s > self._heard_at_s and len(self) and not self.silent:
             self._heard_at_s = now_s

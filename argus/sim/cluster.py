@@ -202,9 +202,6 @@ class Cluster:
         if version != self._versions[index]:
             return []
         node = self._nodes[index]
-        if self._setting.drop_late:
-            # What was done of a row is heard before it is given up.
-            node.backlog.hear()
         ended, started = node.device.advance(now_s)
         for row in ended:
             del node.rows[row.task.id]
