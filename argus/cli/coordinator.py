@@ -65,7 +65,7 @@ def coordinator(
 
     With --standby that is before it leads: until then it refuses them, and they ask the leader.
     """
-    from argus.coordinator.service import serve
+    from argus.coordinator.serving import serve
     from argus.rpc.loop import run
 
     settings = configure(

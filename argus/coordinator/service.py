@@ -1,4 +1,4 @@
-"""The coordinator as a whole: built, served, drained."""
+"""The coordinator as a whole: its parts wired, started, drained."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-from argus.clock import Clock, MonotonicClock
-from argus.config import CacheConfig, Config, CoordinatorConfig, QualityConfig
-from argus.control import policies
-from argus.control.fairness import Share, equal_shares
-from argus.control.levels import LevelProfile, parse_profile
-from argus.control.policy import Policy
+from argus.clock import Clock
+from argus.config import CacheConfig, CoordinatorConfig, QualityConfig
+from argus.control.fairness import Share
 from argus.coordinator.admin_service import AdminService
 from argus.coordinator.adoption import Adoption
 from argus.coordinator.catalog import Catalog
@@ -31,6 +28,7 @@ from argus.coordinator.leadership_metrics import leadership_families
 from argus.coordinator.live import open_watch, watched
 from argus.coordinator.membership import Membership
 from argus.coordinator.metrics import Metrics
+from argus.coordinator.named import load_profile, make_policy
 from argus.coordinator.parts import Parts
 from argus.coordinator.policy_metrics import (
     policy_families,
@@ -41,19 +39,17 @@ from argus.coordinator.predictors import load_predictor
 from argus.coordinator.prompts import PromptReader
 from argus.coordinator.residence import Residence
 from argus.coordinator.reuse import Reuse
-from argus.coordinator.security import Security, open_security
+from argus.coordinator.security import Security
 from argus.coordinator.settling import Settling
 from argus.coordinator.shadow import Shadow
 from argus.coordinator.shadow_metrics import shadow_families
-from argus.coordinator.turns import first_of, take_turns
+from argus.coordinator.turns import first_of
 from argus.coordinator.watchdog import Watchdog
-from argus.errors import ConfigError, NotFoundError, UnavailableError
+from argus.errors import UnavailableError
 from argus.metrics.exposition import shown_metrics
-from argus.models import bundled_dir
 from argus.rpc.gate import Gate
 from argus.rpc.guard import Guard
 from argus.rpc.server import WHOLE_SERVER, RpcServer
-from argus.tracing.opening import open_tracer
 from argus.tracing.spans import OFF, Tracer
 from argus.v1 import admin_pb2_grpc, cluster_pb2_grpc, image_pb2_grpc
 
@@ -62,109 +58,9 @@ CLUSTER_SERVICE = "argus.v1.ClusterService"
 ADMIN_SERVICE = "argus.v1.AdminService"
 ARGUS = "argus"
 """The policy whose nodes' residency is planned; the others are as they are published."""
-BUNDLED_LEVELS = "levels.json"
 METRICS = "coordinator.metrics"
 WATCH_INTERVAL_S = 0.05
 STOP_GRACE_S = 1.0
-
-
-async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[str], None]) -> None:
-    """Run the coordinator until `stop` is set, then drain and return.
-
-    Args:
-        config: settings; those of nodes are not used.
-        stop: set to end.
-        on_ready: called with HOST:PORT once the port is bound; nodes may still be missing.
-
-    Raises:
-        ConfigError: the level file, the predictor, the address or a file of keys, tenants or
-            certificates cannot be used, or other machines could reach the coordinator unasked.
-    """
-    clock = MonotonicClock()
-    security = open_security(config, clock)
-    tracer = open_tracer(config.tracing, "argus-coordinator")
-    try:
-        if config.coordinator.standby:
-            leadership = _open_leadership(config, clock)
-            await take_turns(
-                lambda: _make(config, clock, security, tracer, leadership),
-                *(leadership, stop, on_ready),
-            )
-        else:
-            await _serve_alone(_make(config, clock, security, tracer), stop, on_ready)
-    finally:
-        await asyncio.to_thread(tracer.close)
-
-
-async def _serve_alone(
-    coordinator: Coordinator, stop: asyncio.Event, on_ready: Callable[[str], None]
-) -> None:
-    address = await coordinator.start()
-    try:
-        async with coordinator.shown():
-            on_ready(address)
-            await stop.wait()
-    finally:
-        await coordinator.stop()
-
-
-def _open_leadership(config: Config, clock: Clock) -> Leadership:
-    # Needs psycopg, which only those have who have a database.
-    from argus.coordinator.seat_postgres import PostgresSeat
-
-    standby = config.standby
-    seat = PostgresSeat(standby.postgres, standby.cluster, standby.lease_s)
-    return Leadership(clock, seat, standby.lease_s)
-
-
-def _make(
-    config: Config,
-    clock: Clock,
-    security: Security,
-    tracer: Tracer,
-    leadership: Leadership | None = None,
-) -> Coordinator:
-    return Coordinator(
-        config.coordinator,
-        clock,
-        config.cache,
-        config.quality,
-        security=security,
-        tracer=tracer,
-        leadership=leadership,
-    )
-
-
-def load_profile(config: CoordinatorConfig) -> LevelProfile | None:
-    """Return the configured level profile, the bundled family's, or None where there is none.
-
-    Raises:
-        ConfigError: the file cannot be read or is wrong.
-    """
-    path = Path(config.levels) if config.levels else bundled_dir() / BUNDLED_LEVELS
-    if not config.levels and not path.is_file():
-        return None
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"coordinator.levels: cannot read {path}: {error}") from error
-    return parse_profile(text, f"coordinator.levels: {path}")
-
-
-def make_policy(name: str, share_of: Callable[[str], Share] = equal_shares) -> Policy:
-    """Return the policy of that name.
-
-    Args:
-        name: of a policy.
-        share_of: what each tenant is due; the re-implemented systems know no tenants.
-
-    Raises:
-        ConfigError: there is none; names those there are.
-    """
-    try:
-        return policies.make(name, policies.PolicyOptions(share_of=share_of))
-    except NotFoundError as error:
-        raise ConfigError(f"coordinator.{error}") from error
 
 
 class Coordinator:

@@ -33,9 +33,9 @@ def check_sources(file: Path | None, error: ArgusError | None) -> Finding:
 
 def check_files(config: Config) -> Iterator[Finding]:
     """Read what the settings name as the daemons would, and check who may reach them."""
+    from argus.coordinator.named import load_profile, make_policy
     from argus.coordinator.predictors import load_predictor
     from argus.coordinator.security import open_security
-    from argus.coordinator.service import load_profile, make_policy
 
     clock = MonotonicClock()
     parts: dict[str, Callable[[], object]] = {

@@ -112,7 +112,7 @@ def module(name: str, **parts: object) -> None:
 
 
 if __name__ == "__main__":
-    module("argus.coordinator.service", serve=serve_coordinator)
+    module("argus.coordinator.serving", serve=serve_coordinator)
     module("argus.node.daemon", serve=serve_node)
     module("argus.ray.crew", run_crew=run_crew, ray_cluster=contextlib.nullcontext)
     argus.cli.ray.find_spec = lambda package: ModuleSpec(package, None)

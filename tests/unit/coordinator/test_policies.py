@@ -6,7 +6,7 @@ import pytest
 
 from argus.config import CoordinatorConfig
 from argus.control import policies
-from argus.coordinator.service import make_policy
+from argus.coordinator.named import make_policy
 from argus.coordinator.views import policy_status
 from argus.errors import ConfigError
 from tests.unit.coordinator.bench import Bench, follow, kinds, works

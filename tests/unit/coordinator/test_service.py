@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from argus.config import Config, CoordinatorConfig
-from argus.coordinator.service import ADMIN_SERVICE, IMAGE_SERVICE, load_profile, serve
+from argus.coordinator.named import load_profile
+from argus.coordinator.service import ADMIN_SERVICE, IMAGE_SERVICE
+from argus.coordinator.serving import serve
 from argus.errors import (
     ConfigError,
     DeadlineError,

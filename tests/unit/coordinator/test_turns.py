@@ -16,7 +16,8 @@ from argus.client import AsyncClient, Retries
 from argus.clock import Clock, MonotonicClock
 from argus.config import Config, CoordinatorConfig, StandbyConfig, load_config
 from argus.coordinator.leadership import Leadership
-from argus.coordinator.service import CLUSTER_SERVICE, Coordinator, serve
+from argus.coordinator.service import CLUSTER_SERVICE, Coordinator
+from argus.coordinator.serving import serve
 from argus.coordinator.turns import take_turns
 from argus.errors import ConfigError, UnavailableError
 from argus.rpc.channel import open_channel

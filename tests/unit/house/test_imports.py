@@ -114,7 +114,7 @@ def test_every_rule_names_a_room_that_exists() -> None:
         ("argus.control.router", {"torch", "grpc", "diffusers"}),
         ("argus.control.profile", {"torch", "grpc", "diffusers"}),
         ("argus.control.drift", {"torch", "grpc", "numpy"}),
-        ("argus.coordinator.service", {"opentelemetry", "torch", "diffusers", "psycopg"}),
+        ("argus.coordinator.serving", {"opentelemetry", "torch", "diffusers", "psycopg"}),
         ("argus.kernels", {"torch", "triton", "numpy"}),
         ("argus.models", {"torch"}),
         ("argus.gateway.service", {"opentelemetry", "torch", "numpy", "diffusers", "PIL"}),

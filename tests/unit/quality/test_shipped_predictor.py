@@ -8,8 +8,8 @@ from argus.config import CacheConfig, CoordinatorConfig
 from argus.control.learned.fitted import FittedPredictor
 from argus.control.predictor import PromptView
 from argus.coordinator.embedder import open_embedder
+from argus.coordinator.named import load_profile
 from argus.coordinator.predictors import load_predictor
-from argus.coordinator.service import load_profile
 from argus.models import bundled_dir, bundled_variants
 from argus.quality.matrix import ScoreMatrix
 
