@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from argus.control.admission import NO_NODE, SHORTEST_RETRY_S, check_possible
@@ -38,6 +37,7 @@ from argus.control.policies.options import PolicyOptions, Recalibrator
 from argus.control.policy import Figures, GiveUp, Start, Task
 from argus.control.pricing import Pricing
 from argus.control.router import Decision
+from argus.control.running import Running
 from argus.control.shedding import gives_way
 from argus.control.slack import Slack
 from argus.control.throughput import Throughput
@@ -47,16 +47,6 @@ from argus.errors import DeadlineError, OverloadedError, UnavailableError
 _NODES_ASKED = 3
 """For a row that would be in time were nobody to join it: nodes that may fill up are many."""
 WORTH_LEAST = "not all who wait can be on time, and this one is worth least"
-
-
-@dataclass(frozen=True, slots=True)
-class _Started:
-    entry: Waiting
-    node: str
-    kind: str
-    at_s: float
-    predicted: Predicted
-    cost_s: float
 
 
 class _Spot(NamedTuple):
@@ -86,7 +76,6 @@ class ArgusPolicy:
         self._line = WaitingLine()
         self._turns = Turns(share_of)
         self._entries: dict[str, Waiting] = {}
-        self._started: dict[str, _Started] = {}
         self._let_go: list[GiveUp] = []
         self._foresight = Foresight(self._options.margin_share, self._options.filling)
         self._slack = Slack(self._line, self._foresight.margins, self._options.relax)
@@ -97,10 +86,7 @@ class ArgusPolicy:
         self._epoch = -1
         self._hits = StateHits()
         self._throughput = Throughput()
-        self._gone: dict[str, int] = {}
-        """By node, rows that ended since the last dispatch: their room was not used yet."""
-        self._missed: set[str] = set()
-        """Started tasks that did not find their state."""
+        self._running = Running(self._foresight, self._throughput)
         self.price = 0.0
         """Worth of a device second in units of quality, as of the last decision."""
 
@@ -153,32 +139,21 @@ class ArgusPolicy:
 
     def put_back(self, task: Task) -> None:
         """Take a started task back."""
-        started = self._started.pop(task.id)
-        self._missed.discard(task.id)
+        started = self._running.take_back(task)
         self._turns.came_back(task.tenant, started.cost_s)
-        self._throughput.lost(started.node)
         self._add(Waiting(task, started.entry.choices, urgency(task)))
 
     def ended(self, task: Task, now_s: float, made: bool = True) -> None:
         """Note that a started task is done, or, where nothing was `made`, failed or cancelled."""
-        started = self._started.pop(task.id)
-        work_s = started.cost_s * (1.0 if made else self._share_done(task, started.node))
-        self._throughput.ended(started.node, work_s, self._was_full(started.node), now_s, made)
-        if task.id in self._missed:
-            # It took longer for want of its state, which says nothing about the node.
-            self._missed.remove(task.id)
-            return
-        took_s = now_s - started.at_s
-        # Of a row that was left off it is known only that it takes longer than it took so far.
-        if made or took_s > started.predicted.unjoined_s:
-            self._foresight.note(started.kind, started.predicted, took_s)
+        fleet = None if self._now is None else self._now.fleet
+        self._running.end(task, fleet, len(self._line) > 0, now_s, made)
 
     def fetched(self, task: Task, hit: bool) -> None:
         """Note whether a started task found the state that its level starts from."""
         trusted = self._hits.trusted
         self._hits.note(hit)
-        if not hit and task.id in self._started:
-            self._missed.add(task.id)
+        if not hit:
+            self._running.miss(task)
         if self._hits.trusted is not trusted:
             self._epoch = -1
             self._now = None
@@ -214,7 +189,7 @@ class ArgusPolicy:
 
     def dispatch(self, fleet: Fleet, now_s: float) -> Iterator[Start | GiveUp]:
         """Yield what to do now; see `argus.control.policy.Policy`."""
-        self._gone.clear()
+        self._running.dispatch()
         while self._let_go:
             yield self._let_go.pop()
         held: dict[str, float] = {}
@@ -254,14 +229,8 @@ class ArgusPolicy:
         node = fleet[act.decision.node]
         cost_s = node.device_s(act.decision.offer.row)
         self._turns.began(entry, cost_s)
-        self._started[entry.task.id] = _Started(
-            entry,
-            node.info.name,
-            node.info.device_name,
-            now_s,
-            self._predicted(act.decision, entry, node, now_s),
-            cost_s,
-        )
+        predicted = self._predicted(act.decision, entry, node, now_s)
+        self._running.begin(entry, node, predicted, cost_s, now_s)
 
     def _predicted(
         self, decision: Decision, entry: Waiting, node: NodeBacklog, now_s: float
@@ -413,20 +382,6 @@ class ArgusPolicy:
             self._let_go.append(GiveUp(other.task, error))
 
     # -- bookkeeping ----------------------------------------------------------------------------
-
-    def _share_done(self, task: Task, node: str) -> float:
-        """Return how much was done of a row that was left off, as far as it is known."""
-        if self._now is None or node not in self._now.fleet:
-            return 1.0
-        return self._now.fleet[node].share_done(task.id)
-
-    def _was_full(self, node: str) -> bool:
-        """Whether a node had no room at the last dispatch, and tasks wait."""
-        if self._now is None or not len(self._line) or node not in self._now.fleet:
-            return False
-        gone = self._gone.get(node, 0)
-        self._gone[node] = gone + 1
-        return not self._now.fleet.has_room(node, gone)
 
     def _moment(self, fleet: Fleet, now_s: float) -> Moment:
         if self._now is not None and self._now.is_of(fleet, now_s):
