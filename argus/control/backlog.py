@@ -6,11 +6,10 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from argus.control.forecast import BatchKey, Job, finish_times
-from argus.errors import NotFoundError
-from argus.types import NodeInfo, VariantCosts, VariantInfo
+from argus.control.row_costs import RowCosts, RowShape
+from argus.types import NodeInfo
 
 PATIENCE_S = 60.0
 """Every row is due so long after it came at the latest, deadline or not; else it could wait for
@@ -26,34 +25,6 @@ def due_s(now_s: float, deadline_at_s: float) -> float:
         deadline_at_s: on the same clock; infinity without a deadline.
     """
     return min(deadline_at_s, now_s + PATIENCE_S)
-
-
-class RowShape(NamedTuple):
-    """What a row asks of a device; sizes in pixels. A tuple, since costs are looked up by it."""
-
-    variant: str
-    width: int
-    height: int
-    forwards: int
-    lanes: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Resident:
-    """A variant with its measured costs, and its step costs as a table by lanes."""
-
-    info: VariantInfo
-    costs: VariantCosts
-    step_s: tuple[float, ...]
-
-    def area(self, width: int, height: int) -> float:
-        """Return the pixels relative to the native size."""
-        return width * height / (self.info.width * self.info.height)
-
-    def seconds(self, shape: RowShape, step_s: float) -> float:
-        """Return the seconds of a row whose steps take `step_s` each at the native size."""
-        steps_s = shape.forwards * step_s * self.area(shape.width, shape.height)
-        return self.costs.text_encode_s + steps_s + self.costs.decode_s
 
 
 @dataclass(slots=True)
@@ -79,13 +50,8 @@ class NodeBacklog:
         self._slowness = 1.0
         self._on_change: Callable[[str], None] | None = None
         self._on_regroup: Callable[[], None] | None = None
-        # A guided row's two lanes are never split.
-        self._max_lanes = max(2, info.max_lanes)
-        self._residents = {
-            variant.name: _Resident(variant, costs, self._step_table(costs))
-            for variant, costs in zip(info.variants, info.costs, strict=True)
-        }
-        self._serving = frozenset(self._residents)
+        self._costs = RowCosts(info)
+        self._serving = frozenset(self._costs.residents)
         self._rows: dict[str, _Row] = {}
         self._line: list[_Row] | None = None
         self._jobs: list[Job] | None = None
@@ -112,7 +78,7 @@ class NodeBacklog:
 
     @serving.setter
     def serving(self, variants: frozenset[str]) -> None:
-        serving = frozenset(variants & self._residents.keys())
+        serving = frozenset(variants & self._costs.residents.keys())
         if serving != self._serving:
             self._serving = serving
             if self._on_regroup is not None:
@@ -163,7 +129,7 @@ class NodeBacklog:
     @property
     def variants(self) -> frozenset[str]:
         """All that it has, whether they are on its device or not."""
-        return frozenset(self._residents)
+        return frozenset(self._costs.residents)
 
     def holds(self, variant: str) -> bool:
         """Return whether rows of the variant may be given to it."""
@@ -184,7 +150,7 @@ class NodeBacklog:
         Raises:
             NotFoundError: its variant is not resident.
         """
-        self._resident(shape.variant)
+        self._costs.resident(shape.variant)
         self._rows[row_id] = _Row(shape, due_s, shape.forwards)
         self._changed()
 
@@ -272,25 +238,17 @@ class NodeBacklog:
 
     def idle_s(self, shape: RowShape) -> float:
         """Return the seconds the row would take with the node to itself."""
-        resident = self._resident(shape.variant)
-        return resident.seconds(shape, resident.step_s[shape.lanes]) * self._slowness
+        return self._costs.idle_s(shape) * self._slowness
 
     def busy_s(self, shape: RowShape) -> float:
         """Return the seconds the row would take in full batches, from its start on."""
-        resident = self._resident(shape.variant)
-        return resident.seconds(shape, resident.step_s[self._full_lanes(shape)]) * self._slowness
+        return self._costs.busy_s(shape) * self._slowness
 
     def work_s(self) -> float:
         """Return the device seconds that its rows still take in full batches."""
-        seconds = 0.0
-        for row in self._rows.values():
-            resident = self._resident(row.shape.variant)
-            lanes = self._full_lanes(row.shape)
-            step_s = resident.step_s[lanes] * row.shape.lanes / lanes
-            seconds += row.steps_left * step_s * resident.area(row.shape.width, row.shape.height)
-            seconds += resident.costs.decode_s
-            seconds += 0.0 if row.started else resident.costs.text_encode_s
-        return seconds * self._slowness
+        left_s = self._costs.left_s
+        rows = self._rows.values()
+        return sum([left_s(x.shape, x.steps_left, x.started) for x in rows]) * self._slowness
 
     def drained_s(self) -> float:
         """Return the seconds until every row is done; 0 without rows."""
@@ -302,36 +260,14 @@ class NodeBacklog:
 
     def device_s(self, shape: RowShape) -> float:
         """Return the device seconds of a row in full batches: what it costs the others."""
-        resident = self._resident(shape.variant)
-        lanes = self._full_lanes(shape)
-        step_s = resident.step_s[lanes] * shape.lanes / lanes
-        return resident.seconds(shape, step_s) * self._slowness
+        return self._costs.device_s(shape) * self._slowness
 
     def slowest_s(self) -> float:
         """Return the longest single piece of device work that may lawfully happen.
 
         It does not ask which rows are held: the work of a row that was just cancelled goes on.
         """
-        longest_s = 0.0
-        for resident in self._residents.values():
-            area = resident.area(resident.info.max_size, resident.info.max_size)
-            pixels_s = max(resident.step_s[self._max_lanes], resident.costs.decode_s) * area
-            longest_s = max(longest_s, pixels_s, resident.costs.text_encode_s)
-        return longest_s * max(1.0, self._slowness)
-
-    def _full_lanes(self, shape: RowShape) -> int:
-        """Return the lanes of a forward full of such rows, whose lanes are never split."""
-        rows = min(self._max_lanes // shape.lanes, self.info.slots)
-        return max(1, rows) * shape.lanes
-
-    def _step_table(self, costs: VariantCosts) -> tuple[float, ...]:
-        return (0.0, *(costs.steps.step_s(lanes) for lanes in range(1, self._max_lanes + 1)))
-
-    def _resident(self, variant: str) -> _Resident:
-        resident = self._residents.get(variant)
-        if resident is None:
-            raise NotFoundError("variant", variant, list(self._residents))
-        return resident
+        return self._costs.slowest_s() * max(1.0, self._slowness)
 
     def _changed(self) -> None:
         self._moved()
@@ -375,7 +311,7 @@ class NodeBacklog:
         return self._jobs
 
     def _finishes(self, jobs: list[Job], until: int | None = None) -> list[float]:
-        return finish_times(jobs, self.info.slots, self._max_lanes, until)
+        return finish_times(jobs, self.info.slots, self._costs.max_lanes, until)
 
     def _filled_jobs(self, rows: list[_Row]) -> list[Job]:
         """Return the jobs of rows whose forwards are as wide as the slots left allow."""
@@ -385,7 +321,7 @@ class NodeBacklog:
         jobs = [self._job(row) for row in rows]
         for row, job in zip(rows, jobs, strict=True):
             lanes[job.key] = lanes.get(job.key, 0) + job.lanes
-            full[job.key] = max(full.get(job.key, 0), self._full_lanes(row.shape))
+            full[job.key] = max(full.get(job.key, 0), self._costs.full_lanes(row.shape))
         filled = []
         for job in jobs:
             wide = min(full[job.key], lanes[job.key] + free * job.lanes)
@@ -395,7 +331,7 @@ class NodeBacklog:
 
     def _job(self, row: _Row) -> Job:
         shape = row.shape
-        resident = self._resident(shape.variant)
+        resident = self._costs.resident(shape.variant)
         return Job(
             key=(shape.variant, shape.width, shape.height),
             lanes=shape.lanes,

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from argus.control.backlog import NodeBacklog, RowShape
+from argus.control.backlog import NodeBacklog
+from argus.control.row_costs import RowShape
 from argus.types import Level, VariantInfo, forwards, lanes
 
 

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from argus.control.backlog import NodeBacklog, RowShape
+from argus.control.backlog import NodeBacklog
 from argus.control.groups import Group, hardware
+from argus.control.row_costs import RowShape
 
 _STEADY = 0.02
 """Costs are looked up anew when nodes have become so much slower or faster."""

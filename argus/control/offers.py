@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from argus.control.backlog import RowShape
 from argus.control.extras import refused_extra
 from argus.control.levels import Ladder
 from argus.control.predictor import Expectation, PromptView, QualityPredictor
 from argus.control.reuse import NearState, nearest_similarity
+from argus.control.row_costs import RowShape
 from argus.errors import InvalidArgumentError
 from argus.types import ImageRequest, Level, VariantInfo, forwards, lanes
 

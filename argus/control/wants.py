@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from argus.control.arrivals import Average
-from argus.control.backlog import RowShape
 from argus.control.demand import DemandForecast
 from argus.control.offers import Offer
 from argus.control.planner import ClassDemand
+from argus.control.row_costs import RowShape
 from argus.types import Level
 
 HORIZON_S = 30.0

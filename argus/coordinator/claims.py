@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from argus.control.backlog import RowShape
 from argus.control.levels import Ladder
 from argus.control.offers import Offer, make_offers
 from argus.control.policy import Task
 from argus.control.predictor import QualityPredictor
 from argus.control.reuse import NearState
+from argus.control.row_costs import RowShape
 from argus.coordinator.flight import Flight
 from argus.errors import ArgusError, InvalidArgumentError
 from argus.rpc.convert_cluster import claimed_request_from_proto, claimed_request_to_proto

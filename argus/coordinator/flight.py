@@ -6,10 +6,10 @@ import enum
 import math
 from dataclasses import dataclass, field, replace
 
-from argus.control.backlog import RowShape
 from argus.control.offers import Offer
 from argus.control.policy import Task
 from argus.control.router import Decision
+from argus.control.row_costs import RowShape
 from argus.coordinator.flight_trace import FlightTrace
 from argus.coordinator.subscription import Subscription
 from argus.errors import ArgusError, InternalError

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from argus.clock import Clock
-from argus.control.backlog import NodeBacklog, RowShape
+from argus.control.backlog import NodeBacklog
+from argus.control.row_costs import RowShape
 from argus.sim.node import TrueNode
 from argus.types import NodeInfo
 

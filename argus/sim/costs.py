@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from argus.control.backlog import RowShape
+from argus.control.row_costs import RowShape
 from argus.sim.batching import DeviceSeconds
 from argus.sim.setting import SimSetting
 from argus.sim.types import SimProfile

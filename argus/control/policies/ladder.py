@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from argus.control.backlog import RowShape
 from argus.control.fleet import Fleet
 from argus.control.offers import Offer
+from argus.control.row_costs import RowShape
 from argus.types import Level
 
 

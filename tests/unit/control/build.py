@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from argus.control.backlog import NodeBacklog, RowShape
+from argus.control.backlog import NodeBacklog
+from argus.control.row_costs import RowShape
 from argus.types import NodeInfo, StepCosts, VariantCosts, VariantInfo
 
 COSTS = VariantCosts(

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import pytest
 
 from argus.control import backlog
-from argus.control.backlog import NodeBacklog, RowShape, due_s
+from argus.control.backlog import NodeBacklog, due_s
 from argus.control.forecast import Job, finish_times
+from argus.control.row_costs import RowShape
 from argus.errors import NotFoundError
 from argus.types import VariantCosts
 from tests.unit.control.build import COSTS, SMALL_COSTS, node, row

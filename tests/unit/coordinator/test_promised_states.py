@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from argus.control.backlog import RowShape
 from argus.control.offers import Offer
 from argus.control.policy import Task
 from argus.control.reuse import NearState
 from argus.control.router import Decision
+from argus.control.row_costs import RowShape
 from argus.coordinator.flight import Flight
 from argus.coordinator.partitions import partition_of
 from argus.types import ImageRequest, Level
