@@ -120,7 +120,7 @@ class Adoption:
             flight.losses = max(flight.losses, row.work.claim.losses)
         else:
             flight.find(member.name)
-            if not row.bytes and not self._dispatcher.may_be_on(flight, member.name):
+            if not row.bytes and not self._dispatcher.giving.may_be_on(flight, member.name):
                 return False  # it waits for a node of its own
         flight.task.avoid.discard(member.name)
         flight.seed = row.work.seed

@@ -112,7 +112,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
             )
             yield cluster_pb2.JoinResponse(welcome=welcome)
             await self._on_change()
-            self._dispatcher.give_out()
+            self._dispatcher.giving.give_out()
             while (message := await member.next_message()) is not None:
                 yield message
             if member.end_error is not None:
@@ -177,7 +177,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         error: ArgusError | None = None
         try:
             async for request in requests:
-                with self._dispatcher.together():
+                with self._dispatcher.giving.together():
                     # Nothing is awaited here: until the block ends, nobody is given work.
                     changed = [self._take(member, each) for each in unbundle(request)]
                 if any(changed):
@@ -203,7 +203,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
                 member.beat(request.heartbeat, self._clock.now())
                 if self._residence is not None:
                     self._residence.beat(member, request.heartbeat)
-                self._dispatcher.pump()
+                self._dispatcher.giving.pump()
             case "event":
                 self._reports.take(member, request.event)
             case "cache":
@@ -211,7 +211,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
             case "moved":
                 if self._residence is not None:
                     self._residence.moved(member, request.moved)
-                self._dispatcher.pump()
+                self._dispatcher.giving.pump()
             case "draining":
                 member.backlog.draining = True
                 return True

@@ -1,33 +1,30 @@
-"""The life of a request: accepted, queued, given to a node, replayed when lost, ended once."""
+"""The life of a request: accepted, queued, replayed when its node is lost, ended once."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import secrets
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from argus.clock import Clock
 from argus.config import CoordinatorConfig
 from argus.control.admission import SHORTEST_RETRY_S, room_s, turn_away
-from argus.control.backlog import NodeBacklog, due_s
+from argus.control.backlog import due_s
 from argus.control.crowd import Crowd
 from argus.control.fairness import Share, equal_shares
 from argus.control.offers import Offer, make_offers
-from argus.control.policy import Policy, Start, Task
+from argus.control.policy import Policy, Task
 from argus.control.predictor import PromptView, QualityPredictor
 from argus.control.reuse import NearState
 from argus.control.router import Decision
 from argus.coordinator.catalog import Catalog
-from argus.coordinator.claims import claim_of
 from argus.coordinator.counters import Counters
 from argus.coordinator.flight import Flight, Phase
 from argus.coordinator.flight_trace import FlightTrace
+from argus.coordinator.giving import Giving
 from argus.coordinator.membership import Member, Membership
-from argus.coordinator.parts import Parts
 from argus.coordinator.quarantine import MOST_STRIKES, Quarantine
 from argus.coordinator.results import ResultMemory, check_same
 from argus.coordinator.reuse import Reuse
@@ -40,16 +37,15 @@ from argus.errors import (
     OverloadedError,
     UnavailableError,
 )
-from argus.rpc.convert_cluster import work_to_proto
 from argus.tracing.spans import NO_SPAN, Span
 from argus.types import MAX_SEED, SHADOW_TENANT, ImageRequest
-from argus.v1 import cluster_pb2, image_pb2
+from argus.v1 import image_pb2
 
 log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Owns every request in flight and does what the policy decides.
+    """Owns every request in flight.
 
     One event loop calls it; no call blocks.
 
@@ -62,6 +58,9 @@ class Dispatcher:
         policy: decides on level, node and order.
         reuse: what rows leave behind for later ones; None where nothing is cached.
         share_of: what each tenant is due.
+
+    Attributes:
+        giving: carries out what the policy decides.
     """
 
     def __init__(
@@ -82,18 +81,23 @@ class Dispatcher:
         self._catalog = catalog
         self._predictor = predictor
         self._policy = policy
-        self._parts = Parts(clock)
-        self._plan_at_s = -math.inf
         self._reuse = reuse
         self._results = ResultMemory(config.result_ttl_s, config.result_bytes)
         self._flights: dict[str, Flight] = {}
         self._quarantine = Quarantine()
-        self._stray: list[Flight] = []
-        """Queued requests that the policy does not know: nodes brought them along and were lost."""
+        self.giving = Giving(
+            clock,
+            membership,
+            catalog,
+            policy,
+            reuse,
+            self._quarantine,
+            self._flights,
+            lambda flight, error: self._close(flight, Phase.FAILED, error),
+            lambda: self.leads(),
+        )
         self._accepted = 0
         self._closed = False
-        self._pumps: int | None = None
-        """Times that `pump` waits to be done; None: it does not wait."""
         self._empty = asyncio.Event()
         self._empty.set()
         self.counters = Counters()
@@ -185,7 +189,7 @@ class Dispatcher:
         if flight is not None:
             check_same(flight.request, request)
             flight.attach(subscription)
-            self.pump()
+            self.giving.pump()
             return subscription
         remembered = self._results.find(request, self._clock.now())
         if remembered is not None:
@@ -199,7 +203,7 @@ class Dispatcher:
             self.before_accept()
         came_s = self._clock.now() if came_s is None else came_s
         self._accept(request, subscription, near, came_s, prompt, span)
-        self.pump()
+        self.giving.pump()
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -211,7 +215,7 @@ class Dispatcher:
         if flight is not None:
             flight.leave(subscription, self._clock.now())
             if self.cancel_if_deserted(flight):
-                self.pump()
+                self.giving.pump()
 
     def cancel_if_deserted(self, flight: Flight) -> bool:
         """Cancel a request that nobody has listened to for the grace; return whether it was."""
@@ -279,106 +283,6 @@ class Dispatcher:
             turn_away(task, fleet, now_s, len(self._flights))
         return self._policy.admit(task, fleet, now_s)
 
-    # -- to nodes -------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """Ask the policy once, after all that happens inside the block, what it wants done.
-
-        What goes wrong with that is logged: it is not the fault of what happened inside.
-        """
-        if self._pumps is not None:
-            yield
-            return
-        self._pumps = 0
-        try:
-            yield
-        finally:
-            wanted, self._pumps = self._pumps, None
-            if wanted:
-                self.give_out()
-
-    def give_out(self) -> None:
-        """Do as `pump`, and log what goes wrong: the next call that pumps tries again."""
-        with self._parts.part("giving out work"):
-            self.pump()
-
-    def pump(self) -> None:
-        """Do what the policy wants done now; nothing where another coordinator may lead."""
-        if self._pumps is not None:
-            self._pumps += 1
-            return
-        if not self.leads():
-            return
-        now_s, fleet = self._clock.now(), self._membership.fleet
-        if self._quarantine:
-            self._quarantine.let_go(self._open_nodes(), self._membership.heard_s)
-        for act in self._policy.dispatch(fleet, now_s):
-            flight = self._flights[act.task.id]
-            if not isinstance(act, Start):
-                self._close(flight, Phase.FAILED, act.error)
-            elif self.may_be_on(flight, act.decision.node):
-                self._send(flight, act.decision)
-            else:
-                # Some policies bind what waits to a node, and ask no more what it is to avoid.
-                self._policy.put_back(flight.task)
-                self._quarantine.take(flight)
-
-    def plan(self) -> None:
-        """Let the policy plan when the time that it named has come."""
-        now_s = self._clock.now()
-        if now_s >= self._plan_at_s:
-            self._plan_at_s = self._policy.plan(self._membership.fleet, now_s)
-
-    def _send(self, flight: Flight, decision: Decision) -> None:
-        member = self._membership.get(decision.node)
-        if member is None:
-            raise InternalError(f"the policy chose node {decision.node}, which is gone")
-        flight.assign(decision, self._clock.now())
-        if not len(member.backlog):
-            member.moved(self._clock.now())
-        if self._reuse is not None:
-            variant = self._catalog.variants[flight.row.variant]
-            flight.keep_key, flight.checkpoints = self._reuse.keep(
-                flight.request, decision.offer, variant, self._catalog.ladder
-            )
-        now_s = self._clock.now()
-        member.backlog.add(flight.id, flight.row, due_s(now_s, flight.deadline_at_s))
-        work = work_to_proto(flight.resolved(), flight.remaining_s(now_s), claim_of(flight, now_s))
-        work.traceparent = flight.trace.traceparent
-        member.send(cluster_pb2.JoinResponse(work=work))
-        if self._quarantine:
-            self._quarantine.sent(flight, self._open_nodes())
-
-    def _open_nodes(self) -> list[NodeBacklog]:
-        return [node for node in self._membership.fleet if not node.draining]
-
-    def seek_places(self) -> None:
-        """Let the policy have the requests that it does not know and no node has."""
-        now_s, waiting = self._clock.now(), deque(self._stray)
-        self._stray = []
-        try:
-            while waiting:
-                self._seek_place(waiting.popleft(), now_s)
-        finally:
-            # Whatever went wrong with one, the others are looked at next, before that one.
-            self._stray = [*waiting, *self._stray]
-
-    def _seek_place(self, flight: Flight, now_s: float) -> None:
-        try:
-            decision = self._policy.admit(flight.task, self._membership.fleet, now_s)
-        except DeadlineError as error:
-            self._close(flight, Phase.FAILED, error)
-        except (UnavailableError, OverloadedError):
-            self._stray.append(flight)
-        except Exception:
-            self._stray.append(flight)
-            raise
-        else:
-            flight.task.decision, flight.in_policy = decision, True
-            if flight.strikes:
-                self._quarantine.take(flight)
-
     # -- from nodes -----------------------------------------------------------------------------
 
     def bring(self, flight: Flight, member: Member, decision: Decision, attempt: int) -> None:
@@ -407,10 +311,6 @@ class Dispatcher:
             self._quarantine.found(flight)
         member.backlog.add(flight.id, flight.row, due_s(now_s, flight.deadline_at_s))
 
-    def may_be_on(self, flight: Flight, node: str) -> bool:
-        """Return whether a node may have a request: of those that may kill it, it has one."""
-        return not flight.strikes or self._quarantine.may_be_on(flight, node)
-
     def _take_from_place(self, flight: Flight) -> None:
         """Take a request from where it waits or runs, to be made elsewhere."""
         self._quarantine.drop(flight)
@@ -426,8 +326,8 @@ class Dispatcher:
             flight.requeue()
         if flight.in_policy:
             self._policy.withdraw(flight.task)
-        elif flight in self._stray:
-            self._stray.remove(flight)
+        else:
+            self.giving.forget(flight)
 
     def node_lost(self, member: Member, reason: str, died: bool = True, hung: bool = False) -> None:
         """Forget a node and replay what it had elsewhere; a node already lost is ignored.
@@ -455,7 +355,7 @@ class Dispatcher:
             struck = died and member.backlog.at_an_edge(flight.id)
             flight.lose(member.name, struck, hung, self._clock.now())
             self.replay(flight, f"node {member.name} was lost: {reason}")
-        self.give_out()
+        self.giving.give_out()
 
     def _call_off(self, flight: Flight) -> None:
         """Let another row leave behind the states that this one does not."""
@@ -504,7 +404,7 @@ class Dispatcher:
         else:
             # It is taken in again with its place in the policy's line.
             self._quarantine.drop(flight)
-            self._stray.append(flight)
+            self.giving.strays.append(flight)
 
     # -- endings --------------------------------------------------------------------------------
 
@@ -560,8 +460,8 @@ class Dispatcher:
         if flight.phase is Phase.QUEUED:
             if flight.in_policy:
                 self._policy.withdraw(flight.task)
-            elif flight in self._stray:
-                self._stray.remove(flight)
+            else:
+                self.giving.forget(flight)
             return None
         if flight.in_policy:
             self._policy.ended(flight.task, self._clock.now(), made)

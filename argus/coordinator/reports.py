@@ -52,15 +52,15 @@ class Reports:
                 flight.tell(image_pb2.GenerateResponse(request_id=flight.id, warning=event.warning))
             case "done" if not event.done.data:
                 self._dispatcher.replay(flight, f"node {member.name} sent an empty picture")
-                self._dispatcher.pump()
+                self._dispatcher.giving.pump()
             case "done":
                 member.moved(self._clock.now())
                 self._dispatcher.complete(flight, self._image(member, flight, event.done))
-                self._dispatcher.pump()
+                self._dispatcher.giving.pump()
             case "failed":
                 member.moved(self._clock.now())
                 self._failed(member, flight, event.failed)
-                self._dispatcher.pump()
+                self._dispatcher.giving.pump()
 
     def _started(self, member: Member, flight: Flight, report: cluster_pb2.WorkStarted) -> None:
         member.backlog.start(flight.id)

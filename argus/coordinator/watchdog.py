@@ -54,9 +54,9 @@ class Watchdog:
                 self._parts.failed("the check of a request")
         for name, do in (
             ("forgetting old pictures", self._dispatcher.forget_old_results),
-            ("the policy's plan", self._dispatcher.plan),
-            ("seeking places", self._dispatcher.seek_places),
-            ("giving out work", self._dispatcher.pump),
+            ("the policy's plan", self._dispatcher.giving.plan),
+            ("seeking places", self._dispatcher.giving.seek_places),
+            ("giving out work", self._dispatcher.giving.pump),
         ):
             with self._parts.part(name):
                 do()

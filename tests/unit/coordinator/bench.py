@@ -121,7 +121,7 @@ class Bench:
         node = info(name, slots, variant, costs)
         self.catalog.learn(node, self.membership.holds)
         member = self.membership.join(node, node_info_to_proto(node))
-        self.dispatcher.pump()
+        self.dispatcher.giving.pump()
         return member
 
     def rejoin(self, name: str, *held: cluster_pb2.HeldRow) -> tuple[Member, list[str]]:
@@ -130,7 +130,7 @@ class Bench:
         self.catalog.learn(node, self.membership.holds)
         member = self.membership.join(node, node_info_to_proto(node))
         dropped = self.adoption.take(member, held)
-        self.dispatcher.pump()
+        self.dispatcher.giving.pump()
         return member, [row.request_id for row in dropped]
 
     def submit(self, request_id: str = "r", **fields: Any) -> Subscription:

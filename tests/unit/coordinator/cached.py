@@ -70,7 +70,7 @@ class CachedBench(Bench):
         self.catalog.learn(node, self.membership.holds)
         member = self.membership.join(node, cluster_pb2.NodeHello(node=name))
         self.say(member, complete=True, held=held, more=more)
-        self.dispatcher.pump()
+        self.dispatcher.giving.pump()
         return member
 
     def say(self, member: Member, **report: Any) -> None:

@@ -424,12 +424,12 @@ async def test_one_that_the_policy_fails_on_costs_the_others_that_seek_a_place_n
     monkeypatch.setattr(bench.dispatcher.policy, "admit", fail_on_the_first)
     for _ in range(2):
         with pytest.raises(RuntimeError, match="a bug"):
-            bench.dispatcher.seek_places()
-    bench.dispatcher.pump()
+            bench.dispatcher.giving.seek_places()
+    bench.dispatcher.giving.pump()
     assert [work.request_id for work in await works(second)] == ["r1", "r2"]
     monkeypatch.undo()
-    bench.dispatcher.seek_places()
-    bench.dispatcher.pump()
+    bench.dispatcher.giving.seek_places()
+    bench.dispatcher.giving.pump()
     work = await one_work(second)
     bench.done(second, work)
     assert (await follow(events["r0"]))[-1].image.data == b"png"

@@ -219,8 +219,8 @@ async def test_a_policy_that_fails_hides_no_other_error_and_loses_no_request(
         raise RuntimeError("a bug")
 
     def out_of_place() -> None:
-        with bench.dispatcher.together():
-            bench.dispatcher.pump()
+        with bench.dispatcher.giving.together():
+            bench.dispatcher.giving.pump()
             raise InvalidArgumentError("message", "out of place")
 
     with monkeypatch.context() as patch:

@@ -16,7 +16,7 @@ from tests.unit.coordinator.bench import Bench, follow, kinds, works
 async def test_every_policy_serves_and_replays_what_a_node_lost(name: str) -> None:
     bench = Bench(policy=name)
     nodes = {n: bench.join(n) for n in "ab"}
-    bench.dispatcher.plan()
+    bench.dispatcher.giving.plan()
     events = [bench.submit(f"r{i}", deadline_s=60.0, seed=i) for i in range(16)]
     await works(nodes["a"])
     bench.dispatcher.node_lost(nodes.pop("a"), "cut")

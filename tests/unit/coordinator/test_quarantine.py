@@ -187,7 +187,7 @@ async def test_nodes_that_die_together_convict_nobody_of_it() -> None:
     assert len(await works(first)) + len(await works(second)) == 2
     bench.dispatcher.node_lost(first, "its connection ended")
     second.beat(cluster_pb2.Heartbeat(), bench.clock.now())  # it was under way
-    bench.dispatcher.give_out()
+    bench.dispatcher.giving.give_out()
     assert not await works(second)
     bench.clock.advance(0.1)
     bench.dispatcher.node_lost(second, "its connection ended")

@@ -62,7 +62,7 @@ async def test_those_behind_one_that_waits_are_looked_at() -> None:
     member = bench.membership.get("b")
     assert member is not None
     member.backlog.remove(member.backlog.row_ids[0])
-    bench.dispatcher.pump()
+    bench.dispatcher.giving.pump()
     assert [w.request_id for w in await works(twin)] == ["other"]
     assert await works(fast) == []
     bench.done(fast, fillers[0])
