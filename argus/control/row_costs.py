@@ -8,6 +8,8 @@ from typing import NamedTuple
 from argus.errors import NotFoundError
 from argus.types import NodeInfo, VariantCosts, VariantInfo
 
+_MOST_SHAPES = 512
+
 
 class RowShape(NamedTuple):
     """What a row asks of a device; sizes in pixels. A tuple, since costs are looked up by it."""
@@ -37,6 +39,17 @@ class Resident:
         return self.costs.text_encode_s + steps_s + self.costs.decode_s
 
 
+class _ShapeCosts(NamedTuple):
+    """What is asked of a shape again and again; `step_s` in a full batch, at the row's size."""
+
+    idle_s: float
+    busy_s: float
+    device_s: float
+    step_s: float
+    text_encode_s: float
+    decode_s: float
+
+
 class RowCosts:
     """Seconds of rows on one node, at the speed of its start.
 
@@ -57,6 +70,7 @@ class RowCosts:
             variant.name: Resident(variant, costs, self._step_table(costs))
             for variant, costs in zip(info.variants, info.costs, strict=True)
         }
+        self._known: dict[RowShape, _ShapeCosts] = {}
 
     def resident(self, variant: str) -> Resident:
         """Return a variant.
@@ -76,19 +90,15 @@ class RowCosts:
 
     def idle_s(self, shape: RowShape) -> float:
         """Return the seconds the row would take with the node to itself."""
-        resident = self.resident(shape.variant)
-        return resident.seconds(shape, resident.step_s[shape.lanes])
+        return self._of(shape).idle_s
 
     def busy_s(self, shape: RowShape) -> float:
         """Return the seconds the row would take in full batches, from its start on."""
-        resident = self.resident(shape.variant)
-        return resident.seconds(shape, resident.step_s[self.full_lanes(shape)])
+        return self._of(shape).busy_s
 
     def device_s(self, shape: RowShape) -> float:
         """Return the device seconds of a row in full batches: what it costs the others."""
-        resident = self.resident(shape.variant)
-        lanes = self.full_lanes(shape)
-        return resident.seconds(shape, resident.step_s[lanes] * shape.lanes / lanes)
+        return self._of(shape).device_s
 
     def left_s(self, shape: RowShape, steps: int, encoded: bool) -> float:
         """Return the device seconds that a row still takes in full batches.
@@ -98,12 +108,9 @@ class RowCosts:
             steps: that are left.
             encoded: whether its text is done.
         """
-        resident = self.resident(shape.variant)
-        lanes = self.full_lanes(shape)
-        step_s = resident.step_s[lanes] * shape.lanes / lanes
-        steps_s = steps * step_s * resident.area(shape.width, shape.height)
-        text_s = 0.0 if encoded else resident.costs.text_encode_s
-        return steps_s + resident.costs.decode_s + text_s
+        costs = self._of(shape)
+        left_s = steps * costs.step_s + costs.decode_s
+        return left_s if encoded else left_s + costs.text_encode_s
 
     def slowest_s(self) -> float:
         """Return the longest single piece of device work that may lawfully happen."""
@@ -113,6 +120,25 @@ class RowCosts:
             pixels_s = max(resident.step_s[self.max_lanes], resident.costs.decode_s) * area
             longest_s = max(longest_s, pixels_s, resident.costs.text_encode_s)
         return longest_s
+
+    def _of(self, shape: RowShape) -> _ShapeCosts:
+        return self._known.get(shape) or self._look_up(shape)
+
+    def _look_up(self, shape: RowShape) -> _ShapeCosts:
+        resident = self.resident(shape.variant)
+        lanes = self.full_lanes(shape)
+        own_s = resident.step_s[lanes] * shape.lanes / lanes
+        if len(self._known) >= _MOST_SHAPES:
+            self._known.clear()
+        costs = self._known[shape] = _ShapeCosts(
+            idle_s=resident.seconds(shape, resident.step_s[shape.lanes]),
+            busy_s=resident.seconds(shape, resident.step_s[lanes]),
+            device_s=resident.seconds(shape, own_s),
+            step_s=own_s * resident.area(shape.width, shape.height),
+            text_encode_s=resident.costs.text_encode_s,
+            decode_s=resident.costs.decode_s,
+        )
+        return costs
 
     def _step_table(self, costs: VariantCosts) -> tuple[float, ...]:
         return (0.0, *(costs.steps.step_s(lanes) for lanes in range(1, self.max_lanes + 1)))
