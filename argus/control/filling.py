@@ -10,7 +10,6 @@ down any more, none beyond it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 
 from argus.control.quantiles import RecentQuantile
 
@@ -27,10 +26,13 @@ class Filling:
 
     Args:
         quantile: of the fractions of rows that ended.
+
+    Attributes:
+        fractions: by kind.
     """
 
     def __init__(self, quantile: float = 0.995) -> None:
-        self._fractions = RecentQuantile(quantile, _LEARN_FIRST, most=1.0)
+        self.fractions = RecentQuantile(quantile, _LEARN_FIRST, most=1.0)
 
     def note(self, kind: str, unjoined_s: float, filled_s: float, actual_s: float) -> float:
         """Take in a row that ended; return the seconds that its company explains.
@@ -47,7 +49,7 @@ class Filling:
             return unjoined_s
         fraction = (actual_s - unjoined_s) / (filled_s - unjoined_s)
         fraction = min(1.0, max(0.0, fraction))
-        self._fractions.note(kind, fraction)
+        self.fractions.note(kind, fraction)
         return unjoined_s + fraction * (filled_s - unjoined_s)
 
     def likely_s(
@@ -61,7 +63,7 @@ class Filling:
             slots_in_use: share of the node's slots. Until something was learned a node is taken to
                 fill up once half of them are.
         """
-        fraction = self._fractions.get(kind)
+        fraction = self.fractions.get(kind)
         if fraction is None:
             fraction = min(1.0, 2.0 * slots_in_use)
         return unjoined_s + fraction * max(0.0, filled_s - unjoined_s)
@@ -69,17 +71,5 @@ class Filling:
     @property
     def largest(self) -> float:
         """The largest fraction of any kind; NaN before any was learned."""
-        largest = self._fractions.largest
+        largest = self.fractions.largest
         return math.nan if largest is None else largest
-
-    def state(self) -> dict[str, list[float]]:
-        """Return the fractions of rows that ended by kind, ready for JSON."""
-        return self._fractions.state()
-
-    def restore(self, state: Mapping[str, Sequence[float]]) -> None:
-        """Go on with fractions that another process saw.
-
-        Raises:
-            ValueError: they make no sense; nothing of them is taken then.
-        """
-        self._fractions.restore(state)

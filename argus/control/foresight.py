@@ -94,7 +94,10 @@ class Foresight:
 
     def state(self) -> dict[str, Any]:
         """Return what was learned, ready for JSON."""
-        return {"margins": self.margins.state(), "filling": self._filling.state()}
+        return {
+            "margins": self.margins.ratios.state(),
+            "filling": self._filling.fractions.state(),
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on with what another process learned.
@@ -102,10 +105,11 @@ class Foresight:
         Without what it learned of company its margins are for that, too, and are not taken.
 
         Raises:
-            ValueError, TypeError, AttributeError: it makes no sense; nothing of it is taken then.
+            ValueError, KeyError, TypeError, AttributeError: it makes no sense; nothing of it is
+                taken then.
         """
         if "filling" not in state:
             return
-        Margins(self._quantile).restore(state["margins"])
-        self._filling.restore(state["filling"])
-        self.margins.restore(state["margins"])
+        Margins(self._quantile).ratios.restore(state["margins"])
+        self._filling.fractions.restore(state["filling"])
+        self.margins.ratios.restore(state["margins"])

@@ -96,13 +96,13 @@ def test_another_process_goes_on_with_what_was_learned() -> None:
     for n in range(32):
         first.note("gpu", 1.0, 3.0, 1.0 + 0.02 * n)
         first.note("few", 1.0, 3.0, 2.0) if n < 4 else None
-    second.restore(json.loads(json.dumps(first.state())))
+    second.fractions.restore(json.loads(json.dumps(first.fractions.state())))
     assert second.likely_s("gpu", 1.0, 3.0) == pytest.approx(first.likely_s("gpu", 1.0, 3.0))
     assert second.likely_s("few", 1.0, 3.0) == 1.0
     with pytest.raises(ValueError, match="from 0 to 1"):
-        second.restore({"gpu": [0.5, 1.5]})
+        second.fractions.restore({"gpu": [0.5, 1.5]})
     with pytest.raises(ValueError, match="from 0 to 1"):
-        second.restore({"gpu": [math.nan]})
+        second.fractions.restore({"gpu": [math.nan]})
     assert second.largest == pytest.approx(first.largest)
 
 
