@@ -7,6 +7,10 @@ from argus.diffusion.grid import respace
 from argus.engine.row import Row
 from argus.types import TWO_LOOKS
 
+SPARE = 1
+"""Forwards left over when a row is spaced anew: with the time used up to the end, one slow step at
+the last would make it late after all, and what it was spaced for would be lost."""
+
 
 def affordable(row: Row, now_s: float, step_s: float, decode_s: float) -> int | None:
     """Return the forwards that the rest of a row shall have, or None to leave it as it is.
@@ -21,7 +25,9 @@ def affordable(row: Row, now_s: float, step_s: float, decode_s: float) -> int | 
     if not fewest or deadline_s is None or (row.request.checkpoints and row.skipped == 0):
         return None
     fits = int((deadline_s - now_s - decode_s) / step_s)
-    target = max(1, fits, fewest - row.steps_done)
+    if fits >= row.steps_left:
+        return None
+    target = max(1, fits - SPARE, fewest - row.steps_done)
     return target if target < row.steps_left else None
 
 

@@ -12,6 +12,7 @@ import torch
 from argus.diffusion.adapter import PipelineAdapter
 from argus.engine.engine import Engine, EngineOptions
 from argus.engine.events import RowDone, RowEvent, RowStarted, RowStates, RowStep, RowWarning
+from argus.engine.residents import Resident
 from argus.errors import InvalidArgumentError
 from argus.types import ResolvedRequest
 
@@ -193,17 +194,17 @@ def test_a_row_spaced_anew_keeps_no_states(engine: Engine, when: type[Any]) -> N
 
 
 def test_a_row_that_would_be_late_does_fewer_steps_but_not_too_few(
-    tiny_adapters: list[PipelineAdapter],
+    tiny_adapters: list[PipelineAdapter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Far more than it takes, so that the machine's mood decides nothing.
+    monkeypatch.setattr(Resident, "step_s", lambda *_: 0.5)
     engine = Engine(tiny_adapters[:1], EngineOptions(slots=2, max_lanes=4))
     try:
-        step_s = engine.buckets["tiny-eps"].costs.step_s(2)
-        fits = 500 * step_s
-        hurried = make_request("hurried", steps=900, deadline_s=fits, fewest_forwards=20)
+        hurried = make_request("hurried", steps=900, deadline_s=60.0, fewest_forwards=20)
         (history,) = collect(engine, [hurried])
         done = history[-1]
         assert isinstance(done, RowDone), done
-        assert 20 <= done.forwards < 900
+        assert 20 <= done.forwards <= 120
         patient = make_request("patient", steps=50, deadline_s=60.0, fewest_forwards=20)
         ((*_, done),) = collect(engine, [patient])
         assert isinstance(done, RowDone)
