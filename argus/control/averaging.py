@@ -57,8 +57,8 @@ class Averages:
         logs = []
         for model, log, (_, _, first) in zip(self._models, self._logs, _MODELS, strict=True):
             if model.knows:
-                rate = model.rate(1.0)
-                variance = spread * max(rate, 0.05) + model.variance(1.0, spread)
+                rate, own = model.tell(1.0, spread)
+                variance = spread * max(rate, 0.05) + own
                 surprise = (count - rate) ** 2 / variance + math.log(variance)
                 log -= surprise / 2
             logs.append(keep * log + (1.0 - keep) * first)
@@ -72,7 +72,7 @@ class Averages:
         total = math.fsum(weight for _, _, weight in known)
         rate = math.fsum(x * weight for _, x, weight in known) / total
         variance = math.fsum(
-            (model.variance(ahead, spread) + (x - rate) ** 2) * weight for model, x, weight in known
+            (model.tell(ahead, spread)[1] + (x - rate) ** 2) * weight for model, x, weight in known
         )
         bins = math.fsum(model.bins * weight for model, _, weight in known)
         return Estimate(rate, variance / total, bins / total)
@@ -129,9 +129,9 @@ class _Mean:
         """Return the rate `ahead` bins after the newest."""
         return self._x0 / self._w0
 
-    def variance(self, ahead: float, spread: float) -> float:
-        """Return the variance of the rate; `spread` is that of counts over their mean."""
-        return self._noise(spread) * self._v0 / self._w0**2
+    def tell(self, ahead: float, spread: float) -> tuple[float, float]:
+        """Return the rate and its variance; `spread` is that of counts over their mean."""
+        return self.rate(ahead), self._noise(spread) * self._v0 / self._w0**2
 
     def _noise(self, spread: float) -> float:
         """Return the variance of a count."""
@@ -159,16 +159,18 @@ class _Line(_Mean):
 
     def rate(self, ahead: float) -> float:
         """Return the rate `ahead` bins after the newest."""
+        return self._at(*self._factors(ahead))
+
+    def tell(self, ahead: float, spread: float) -> tuple[float, float]:
+        """Return the rate and its variance; `spread` is that of counts over their mean."""
         a, b = self._factors(ahead)
+        squares = a * a * self._v0 + 2 * a * b * self._v1 + b * b * self._v2
+        return self._at(a, b), self._noise(spread) * squares
+
+    def _at(self, a: float, b: float) -> float:
         mean = self._x0 / self._w0
         # What a line says of far away is not believed beyond a doubling.
         return min(max(a * self._x0 + b * self._x1, mean / 2), 2 * mean)
-
-    def variance(self, ahead: float, spread: float) -> float:
-        """Return the variance of the rate; `spread` is that of counts over their mean."""
-        a, b = self._factors(ahead)
-        squares = a * a * self._v0 + 2 * a * b * self._v1 + b * b * self._v2
-        return self._noise(spread) * squares
 
     def _factors(self, ahead: float) -> tuple[float, float]:
         """Return a, b of the line at age −ahead, Σ (a + b·age)·weight·count, by least squares."""

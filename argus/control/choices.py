@@ -95,12 +95,27 @@ def at_prices(many: Collection[Choices], prices: Floats) -> Floats:
         qualities = _rows((each.qualities for _, each in alike), length)
         works_s = _rows((each.works_s for _, each in alike), length)
         busy_s = _rows((each.busy_s for _, each in alike), length)
-        best = (qualities[:, :, None] - works_s[:, :, None] * prices).argmax(axis=1)
-        best += length * np.arange(len(alike))[:, None]
+        best = _best(qualities, works_s, prices) + length * np.arange(len(alike))[:, None]
         places = [index for index, _ in alike]
         for column, table in enumerate((qualities, works_s, busy_s)):
             found[places, column] = table.take(best)
     return found
+
+
+def _best(qualities: Floats, works_s: Floats, prices: Floats) -> NDArray[np.intp]:
+    """Return (n, prices) the index of what is best at each, the first of equals.
+
+    Level by level, which takes a quarter of the time of `argmax` over so short an axis.
+    """
+    most = qualities[:, :1] - works_s[:, :1] * prices
+    best = np.zeros(most.shape, np.intp)
+    for level in range(1, qualities.shape[1]):
+        column = slice(level, level + 1)
+        worth = qualities[:, column] - works_s[:, column] * prices
+        better = worth > most
+        np.copyto(most, worth, where=better)
+        best[better] = level
+    return best
 
 
 def _rows(rows: Iterable[Sequence[float]], length: int) -> Floats:

@@ -178,7 +178,7 @@ def test_discounted_sums_are_weighted_least_squares(line: bool) -> None:
     assert model.rate(ahead) == pytest.approx(at @ inner @ counts)
     mean = np.average(counts, weights=weights)
     expected = 1.5 * mean * float(((at @ inner) ** 2).sum())
-    assert model.variance(ahead, spread=1.5) == pytest.approx(expected)
+    assert model.tell(ahead, spread=1.5)[1] == pytest.approx(expected)
 
 
 def test_the_interval_is_a_gamma_distributions() -> None:
