@@ -180,12 +180,16 @@ bench-coordinator: venv  ## Measure what the coordinator adds, beside a bare ech
 chaos: venv  ## Let every fault happen to real processes under load (under fifteen minutes).
 	PYTHONPATH=bench $(BIN)/python bench/chaos.py --out bench/results
 
-# How long make soak takes.
+# How long make soak takes, and make overload with each kind of nodes.
 MINUTES ?= 30
 
 .PHONY: soak
 soak: venv  ## Run mixed load for MINUTES and see whether anything grows.
 	PYTHONPATH=bench $(BIN)/python bench/soak.py --out bench/results --minutes $(MINUTES)
+
+.PHONY: overload
+overload: venv  ## Ask for ten times what can be made, for MINUTES of two kinds of nodes each.
+	PYTHONPATH=bench $(BIN)/python bench/overload.py --out bench/results --minutes $(MINUTES)
 
 .PHONY: bench-control
 bench-control: venv  ## Compare policies in virtual time with each other and the bound (an hour of CPU).

@@ -34,5 +34,11 @@ class Margins:
         """The largest factor of any kind."""
         return self._of(self.ratios.largest)
 
+    @property
+    def typical(self) -> float:
+        """The factor that half of the rows need where rows are as predicted best, at least 1: by
+        less than it nothing can be hoped for."""
+        return max(1.0, self.ratios.least_median or 1.0)
+
     def _of(self, ratio: float | None) -> float:
         return self._first if ratio is None else max(1.0, ratio)

@@ -158,6 +158,7 @@ class Figures:
         margin: factor on predicted seconds beyond what other rows on a node explain, learned from
             rows that ended.
         filling: how far nodes fill up while a row runs, 0 to 1; NaN before anything was learned.
+        reserve: time kept free when tasks are accepted, relative to their fastest level's.
         plan_age_s: age of the plan; None before the first.
     """
 
@@ -166,6 +167,7 @@ class Figures:
     load: float
     margin: float
     filling: float
+    reserve: float
     plan_age_s: float | None
 
 

@@ -26,6 +26,7 @@ class RecentQuantile:
         self._most = most
         self._values: dict[str, deque[float]] = {}
         self._found: dict[str, float] = {}
+        self._medians: dict[str, float] = {}
         self._since: dict[str, int] = {}
 
     def note(self, kind: str, value: float) -> None:
@@ -47,6 +48,11 @@ class RecentQuantile:
         """The largest of all kinds; None where too little was seen of any."""
         return max(self._found.values(), default=None)
 
+    @property
+    def least_median(self) -> float | None:
+        """The smallest median of all kinds; None where too little was seen of any."""
+        return min(self._medians.values(), default=None)
+
     def state(self) -> dict[str, list[float]]:
         """Return the values by kind, ready for JSON."""
         return {kind: [round(x, 4) for x in values] for kind, values in self._values.items()}
@@ -66,6 +72,7 @@ class RecentQuantile:
                 raise ValueError(f"values must be finite, from 0 to {self._most:g}")
         self._values = found
         self._found.clear()
+        self._medians.clear()
         self._since.clear()
         for kind, values in found.items():
             if len(values) >= self._first:
@@ -75,3 +82,4 @@ class RecentQuantile:
         self._since[kind] = 0
         ordered = sorted(self._values[kind])
         self._found[kind] = ordered[int(self._quantile * (len(ordered) - 1))]
+        self._medians[kind] = ordered[(len(ordered) - 1) // 2]

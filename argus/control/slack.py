@@ -86,13 +86,13 @@ class Slack:
         rooms_s = self._rooms_s(entry, moment)[index - passes : index]
         return float(rooms_s.min()) >= entry.choices.least_s
 
-    def is_ample(self, entry: Waiting, moment: Moment) -> bool:
-        """Whether a new task is the last of the line and on time even by Graham's bound."""
+    def is_ample(self, entry: Waiting, moment: Moment, reserve_s: float = 0.0) -> bool:
+        """Whether a new task is the last of the line and early enough even by Graham's bound."""
         if self._line.place(entry.key) < len(self._line):
             return False
         begins_s = (moment.running_s + self._line.least_sum_s) / moment.pace
         latest_s = entry.task.deadline_at_s - moment.now_s - entry.choices.fastest_s
-        return begins_s <= latest_s
+        return begins_s + reserve_s <= latest_s
 
     def short(self, entry: Waiting, finish_s: float, moment: Moment) -> Short | None:
         """Return who would be late if a new task came into the line; None: nobody.

@@ -43,6 +43,11 @@ def policy_families(policy: Policy, clock: Clock) -> Iterable[Metric]:
         figures.filling,
     )
     yield gauge(
+        "argus_admission_reserve_ratio",
+        "Time kept free when requests are accepted, relative to that of their fastest level.",
+        figures.reserve,
+    )
+    yield gauge(
         "argus_plan_age_seconds",
         "Age of what the price is read from; NaN before there is any.",
         math.nan if figures.plan_age_s is None else figures.plan_age_s,

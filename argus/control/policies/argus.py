@@ -30,22 +30,21 @@ from argus.control.foresight import Foresight, Predicted
 from argus.control.hits import StateHits
 from argus.control.line import Waiting, WaitingLine, urgency
 from argus.control.moment import NOTHING_HELD, Held, Moment, Place, avoided, soonest
-from argus.control.offers import Offer
 from argus.control.outlook import Outlook
 from argus.control.policies.argus_options import ArgusOptions
 from argus.control.policies.options import PolicyOptions, Recalibrator
 from argus.control.policy import Figures, GiveUp, Start, Task
 from argus.control.pricing import Pricing
+from argus.control.prospects import Prospects
+from argus.control.reserve import Reserve
 from argus.control.router import Decision
 from argus.control.running import Running
 from argus.control.shedding import gives_way
 from argus.control.slack import Slack
 from argus.control.throughput import Throughput
 from argus.control.turns import Turns
-from argus.errors import DeadlineError, OverloadedError, UnavailableError
+from argus.errors import OverloadedError, UnavailableError
 
-_NODES_ASKED = 3
-"""For a row that would be in time were nobody to join it: nodes that may fill up are many."""
 WORTH_LEAST = "not all who wait can be on time, and this one is worth least"
 
 
@@ -81,11 +80,14 @@ class ArgusPolicy:
         self._slack = Slack(self._line, self._foresight.margins, self._options.relax)
         self._pricing = Pricing(self._options.memory_s, self._options.curve_s, self._options.burst)
         self._outlook = Outlook(self._line, self._pricing)
+        late_binding = self._options.late_binding
+        self._prospects = Prospects(self._line, self._foresight, late_binding)
         self._fresh: tuple[Task, tuple[float, int], Place] | None = None
         self._now: Moment | None = None
         self._epoch = -1
         self._hits = StateHits()
         self._throughput = Throughput()
+        self._reserve = Reserve()
         self._running = Running(self._foresight, self._throughput)
         self.price = 0.0
         """Worth of a device second in units of quality, as of the last decision."""
@@ -170,6 +172,7 @@ class ArgusPolicy:
             load=self._pricing.load(now_s),
             margin=self._foresight.margins.largest,
             filling=self._foresight.filling,
+            reserve=self._reserve.share,
             plan_age_s=self._pricing.age_s(now_s),
         )
 
@@ -206,6 +209,8 @@ class ArgusPolicy:
                 continue
             if isinstance(act, Start):
                 self._begin(act, entry, fleet, now_s)
+            if entry.task.deadline_at_s < math.inf and not entry.task.lost:
+                self._reserve.note(isinstance(act, GiveUp))
             self._remove(entry)
             yield act
             moment = None
@@ -268,7 +273,7 @@ class ArgusPolicy:
         """Return the choice for a task; the one just made on its arrival, where nothing changed."""
         if entry.bound is not None and entry.bound.node in moment.fleet:
             if entry.choices.idle_s > entry.task.deadline_at_s - moment.now_s:
-                return self._last_resort(entry, moment, set(), held)
+                return self._prospects.last_resort(entry, moment, set(), held)
             return Place(entry.bound, moment.fleet.has_room(entry.bound.node))
         fresh, self._fresh = self._fresh, None
         if fresh is not None and len(self._line) == 1:
@@ -293,47 +298,10 @@ class ArgusPolicy:
             cost = choices.costs[i]
             if cost.idle_s > remaining_s or (self._options.slack and cost.work_s > most_s):
                 continue
-            place = self._in_time(choices.offers[i], entry, moment, avoid, held)
+            place = self._prospects.in_time(choices.offers[i], task, moment, avoid, held)
             if place is not None:
                 return place
-        return self._last_resort(entry, moment, avoid, held)
-
-    def _in_time(
-        self, offer: Offer, entry: Waiting, moment: Moment, avoid: set[str], held: Held
-    ) -> Place | None:
-        """Return the node that ends an offer first, or another one, if it is likely in time.
-
-        The one that would end first may fill up, and one that cannot end a little later.
-        """
-        task, now_s = entry.task, moment.now_s
-        for _ in range(_NODES_ASKED):
-            place = soonest(offer, task, moment, avoid, held)
-            if place is None:
-                return None
-            decision, node = place.decision, moment.fleet[place.decision.node]
-            if self._foresight.may_be_in_time(decision, task, node, now_s):
-                if node.info.slots == 1 or not self._options.late_binding:
-                    return place
-                held_s = held.get(decision.node, 0.0)
-                if self._foresight.is_in_time(decision, task, node, now_s, held_s):
-                    return place
-            elif len(moment.groups) == 1:
-                return None  # the others are later, with the same margin
-            avoid = avoid | {decision.node}
-        return None
-
-    def _last_resort(
-        self, entry: Waiting, moment: Moment, avoid: set[str], held: Held
-    ) -> Place | GiveUp | None:
-        """Return the fastest level of what is predicted to be late, or its end."""
-        task, choices = entry.task, entry.choices
-        remaining_s = task.deadline_at_s - moment.now_s
-        if choices.idle_s > remaining_s:
-            late = f"{remaining_s:.3g} s are left and at least {choices.idle_s:.3g} s needed"
-            return GiveUp(task, DeadlineError(late))
-        found = [soonest(offer, task, moment, avoid, held) for offer in choices.offers]
-        places = [place for place in found if place is not None]
-        return min(places, key=lambda p: p.decision.predicted_finish_s, default=None)
+        return self._prospects.last_resort(entry, moment, avoid, held)
 
     def _expected(self, entry: Waiting, moment: Moment) -> Decision:
         """Return what a task that waits first would get now, for its client to know."""
@@ -352,9 +320,10 @@ class ArgusPolicy:
         Raises:
             OverloadedError: the new task is the one that is worth least.
         """
-        if self._slack.is_ample(entry, moment):
+        reserve_s = self._reserve.seconds(entry.choices.fastest_s)
+        if self._slack.is_ample(entry, moment, reserve_s):
             return
-        finish_s = self._outlook.fastest_s(entry, moment)
+        finish_s = self._outlook.fastest_s(entry, moment) + reserve_s
         made_way: list[tuple[Waiting, float]] = []
         tenant = entry.task.tenant
         while (short := self._slack.short(entry, finish_s, moment)) is not None:

@@ -188,6 +188,6 @@ def test_of_rows_that_were_left_off_what_was_done_counts() -> None:
 
 def test_a_queue_is_only_as_long_as_can_be_worked_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert late_share(ArgusPolicy(), 1.0) == 0.0
-    assert late_share(ArgusPolicy(), 1.5) < 0.25
+    assert late_share(ArgusPolicy(), 1.5) < 0.05
     monkeypatch.setattr(Throughput, "share", lambda self, now_s: 1.0)
-    assert late_share(ArgusPolicy(), 1.5) > 0.8
+    assert late_share(ArgusPolicy(), 1.5) > 0.25

@@ -172,8 +172,24 @@ async def test_a_request_that_might_still_make_it_is_sent_at_its_fastest_level()
         bench.submit(f"filler{i}")
     bench.submit("a", deadline_s=4.0)
     fillers = await works(node)
+    bench.pass_time(3.395)
+    for work in fillers:
+        bench.done(node, work)
+    assert [(w.request_id, w.level) for w in await works(node)] == [("a", "base-5")]
+
+
+async def test_a_request_that_would_be_late_behind_others_waits_for_a_free_slot() -> None:
+    bench = Bench()
+    node = bench.join(slots=1)
+    for i in range(3):
+        bench.submit(f"filler{i}")
+    bench.submit("a", deadline_s=4.0)
+    fillers = await works(node)
     bench.pass_time(3.2)
     bench.done(node, fillers[0])
+    assert await works(node) == []
+    for work in fillers[1:]:
+        bench.done(node, work)
     assert [(w.request_id, w.level) for w in await works(node)] == [("a", "base-5")]
 
 

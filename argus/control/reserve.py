@@ -1,0 +1,41 @@
+"""The time kept free when tasks are accepted, as learned from those that were given up.
+
+Whether a task can be on time behind those who wait is worked out as if nodes took rows one by one,
+whenever they are free. Rows that step together leave together, and who just misses a batch waits
+for the next: some are accepted that must be given up before they begin. Their share is held to what
+is tolerated by moving a reserve: up when one is given up, and down by little when one begins, so
+that it stays where the two balance (Gibbs and Candès, Adaptive Conformal Inference, NeurIPS 2021).
+"""
+
+from __future__ import annotations
+
+TOLERATED = 0.01
+"""Share of the accepted that may be given up."""
+STEP = 0.05
+"""By how much the reserve grows with one of them."""
+MOST = 1.0
+"""Relative to the seconds of the task's fastest level, as all of these."""
+
+
+class Reserve:
+    """Learned from every task with a deadline that began, or was given up instead.
+
+    Attributes:
+        share: what is kept free, relative to the seconds of a task's fastest level.
+    """
+
+    def __init__(self) -> None:
+        self.share = 0.0
+
+    def note(self, given_up: bool) -> None:
+        """Take in that an accepted task was given up for its deadline, or began."""
+        moved = self.share + STEP * (given_up - TOLERATED)
+        self.share = min(MOST, max(0.0, moved))
+
+    def seconds(self, fastest_s: float) -> float:
+        """Return the seconds by which a task must be early to be accepted.
+
+        Args:
+            fastest_s: of its fastest level.
+        """
+        return self.share * fastest_s
