@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from argus.control.fleet import Fleet
 from argus.control.offers import Offer
@@ -48,16 +48,14 @@ class Task:
     similarity: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     """Send the task to a node now, at the decision's level."""
 
     task: Task
     decision: Decision
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(NamedTuple):
     """End an accepted task with an error: it cannot be made in time any more."""
 
     task: Task

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from argus.control.backlog import NodeBacklog
 from argus.control.fleet import Fleet
@@ -12,8 +12,7 @@ from argus.control.policy import Task
 from argus.control.throughput import Throughput
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """A task that a node was given.
 
     Attributes:
