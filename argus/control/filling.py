@@ -68,6 +68,12 @@ class Filling:
             fraction = min(1.0, 2.0 * slots_in_use)
         return unjoined_s + fraction * max(0.0, filled_s - unjoined_s)
 
+    def typical_s(self, unjoined_s: float, filled_s: float) -> float:
+        """Return the seconds by which half of the rows end on the kind of node that fills up least;
+        `unjoined_s` until something was learned."""
+        fraction = self.fractions.least_median or 0.0
+        return unjoined_s + fraction * max(0.0, filled_s - unjoined_s)
+
     @property
     def largest(self) -> float:
         """The largest fraction of any kind; NaN before any was learned."""

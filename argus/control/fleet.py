@@ -105,7 +105,9 @@ class Fleet:
     def _take_in(self, group: Group, node: NodeBacklog, now_s: float) -> None:
         name = node.info.name
         took_work = group.takes(name)
-        group.update(name, now_s + node.work_s(), self.has_room(name), not node.draining)
+        has_slot = len(node) < node.info.slots
+        ends_s = now_s + node.work_s()
+        group.update(name, ends_s, self.has_room(name), not node.draining, has_slot)
         if took_work == node.draining:
             self.epoch += 1
             self._forget_costs()

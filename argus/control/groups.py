@@ -41,6 +41,8 @@ class Group:
         self._open_ends_s = np.full(len(nodes), np.inf)
         """The same for nodes with room; infinity for the others."""
         self._closed_ends_s = np.full(len(nodes), np.inf)
+        self._slot_ends_s = np.full(len(nodes), np.inf)
+        """For nodes with room and a free slot."""
         info = nodes[0].info
         self._masks: dict[frozenset[str], NDArray[np.bool_] | None] = {}
         self.serial = info.slots == 1
@@ -55,8 +57,8 @@ class Group:
         """Whether the node takes rows, now or later, as far as was written here."""
         return self._taking[self._index[name]]
 
-    def update(self, name: str, ends_s: float, is_open: bool, takes: bool) -> None:
-        """Write down when a node will be done and whether it has room."""
+    def update(self, name: str, ends_s: float, is_open: bool, takes: bool, has_slot: bool) -> None:
+        """Write down when a node will be done and whether it has room, and a free slot."""
         i = self._index[name]
         self.open += is_open - self._open[i]
         self.taking += takes - self._taking[i]
@@ -64,6 +66,7 @@ class Group:
         self._open[i], self._taking[i] = is_open, takes
         self._open_ends_s[i] = ends_s if is_open else np.inf
         self._closed_ends_s[i] = ends_s if takes and not is_open else np.inf
+        self._slot_ends_s[i] = ends_s if is_open and has_slot else np.inf
 
     def work_s(self, now_s: float) -> float:
         """Return the device seconds that are left to its nodes."""
@@ -81,8 +84,9 @@ class Group:
     ) -> Iterator[tuple[NodeBacklog, float, bool]]:
         """Yield the nodes that may be done first, when, and whether each has room.
 
-        Those with room come first, the emptiest before the others, among equals by name; then the
-        full ones that are done sooner than the first of those.
+        Those with room come first, the emptiest before the others, among equals by name; one with a
+        free slot is among them, where there is any, though the rows that it has may take longer.
+        Then the full ones that are done sooner than the first of those.
 
         Args:
             now_s: on the clock of `update`.
@@ -93,13 +97,15 @@ class Group:
         soonest = np.inf
         if self.open:
             ends_s = np.maximum(self._open_ends_s, now_s)
-            found = self._best(ends_s, within, avoid, held)
+            found = self._best(ends_s, within, avoid, held, self._asked)
             if found:
                 _, soonest = found[0]
+                if not any(len(node) < node.info.slots for node, _ in found):
+                    found += self._best(self._slot_ends_s, within, avoid, held, 1)
             for node, end_s in found:
                 yield node, end_s, True
         if self.open < self.taking:
-            for node, end_s in self._best(self._closed_ends_s, within, avoid, held):
+            for node, end_s in self._best(self._closed_ends_s, within, avoid, held, self._asked):
                 if end_s < soonest:
                     yield node, end_s, False
 
@@ -109,9 +115,9 @@ class Group:
         within: frozenset[str] | None,
         avoid: Collection[str],
         held: Mapping[str, float],
+        count: int,
     ) -> list[tuple[NodeBacklog, float]]:
         """Return the nodes that end first, and when, with what waits for them done, too."""
-        count = self._asked
         mask = None if within is None else self._mask(within)
         if count > 1 or mask is not None or avoid or held:
             ends_s = ends_s.copy() if mask is None else np.where(mask, ends_s, np.inf)

@@ -42,11 +42,12 @@ class Waiting:
         least_s: device seconds that it takes at least.
         density: quality for the device seconds of its cheapest level.
         bound: where level and node were settled on arrival.
+        pledged: whether it was accepted with the nodes that are there.
     """
 
-    __slots__ = ("bound", "choices", "density", "key", "latest_s", "least_s", "task")
+    __slots__ = ("bound", "choices", "density", "key", "latest_s", "least_s", "pledged", "task")
 
-    def __init__(self, task: Task, choices: Choices, key: Urgency) -> None:
+    def __init__(self, task: Task, choices: Choices, key: Urgency, pledged: bool = False) -> None:
         self.task = task
         self.choices = choices
         self.key = key
@@ -54,6 +55,7 @@ class Waiting:
         self.least_s = choices.least_s
         self.density = choices.least_quality / choices.least_s
         self.bound: Decision | None = None
+        self.pledged = pledged
 
 
 class WaitingLine:

@@ -67,11 +67,18 @@ class Place(NamedTuple):
 
 
 def soonest(
-    offer: Offer, task: Task, moment: Moment, avoid: set[str], held: Held = NOTHING_HELD
+    offer: Offer,
+    task: Task,
+    moment: Moment,
+    avoid: set[str],
+    held: Held = NOTHING_HELD,
+    *,
+    in_slot: bool = False,
 ) -> Place | None:
     """Return the node that would be done first with an offer; None where none takes it.
 
-    Nodes without room count too: the best one may be worth waiting for.
+    Nodes without room count too: the best one may be worth waiting for. Not if it must be
+    `in_slot`: begun at once.
     """
     within = None if offer.near is None else offer.near.nodes[offer.skip]
     row_due_s = due_s(moment.now_s, task.deadline_at_s)
@@ -81,6 +88,8 @@ def soonest(
             continue
         for node, end_s, has_room in group.candidates(moment.now_s, within, avoid, held):
             name = node.info.name
+            if in_slot and not (has_room and len(node) < node.info.slots):
+                continue
             if group.serial and len(node) <= 1:
                 finish_s = max(0.0, end_s - moment.now_s) + node.idle_s(offer.row)
             elif not len(node):

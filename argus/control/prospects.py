@@ -20,12 +20,20 @@ class Prospects:
         line: who waits.
         foresight: when rows end.
         late_binding: off: what would be late takes its node all the same, since it was settled.
+        shed: off: nobody is given up before it is certain that it is too late.
     """
 
-    def __init__(self, line: WaitingLine, foresight: Foresight, late_binding: bool = True) -> None:
+    def __init__(
+        self,
+        line: WaitingLine,
+        foresight: Foresight,
+        late_binding: bool = True,
+        shed: bool = True,
+    ) -> None:
         self._line = line
         self._foresight = foresight
         self._late_binding = late_binding
+        self._shed = shed and late_binding
 
     def in_time(
         self, offer: Offer, task: Task, moment: Moment, avoid: set[str], held: Held
@@ -51,27 +59,55 @@ class Prospects:
             avoid = avoid | {decision.node}
         return None
 
+    def typical(self, task: Task) -> float:
+        """Return the factor on predicted seconds by which half of the rows end, at least 1."""
+        return 1.0 if task.lost or not self._shed else self._foresight.margins.typical
+
+    def end(self, entry: Waiting, now_s: float) -> GiveUp | None:
+        """Return the end of a task that is hopeless: it would be late even on an idle node.
+
+        Where others wait, what is likelier late than not is, too, so that no node is busy with it
+        meanwhile; not where a node lost it, for it is never let go for another.
+        """
+        remaining_s = entry.task.deadline_at_s - now_s
+        needed_s = entry.choices.idle_s
+        if remaining_s < needed_s * self.typical(entry.task) and self._others(entry):
+            needed_s *= self.typical(entry.task)
+        if needed_s <= remaining_s:
+            return None
+        late = f"{remaining_s:.3g} s are left and at least {needed_s:.3g} s needed"
+        return GiveUp(entry.task, DeadlineError(late))
+
     def last_resort(
         self, entry: Waiting, moment: Moment, avoid: set[str], held: Held
     ) -> Place | GiveUp | None:
         """Return the fastest level of what is not likely in time, its end, or None: it waits.
 
-        Where others wait, a task is given up that would be late even on an idle node by the median
-        of how much longer rows take than predicted: a node is not to be busy with it meanwhile. For
-        the same reason it is not put behind the rows of a full node if it would be late there.
+        It is tried in a free slot where it is predicted in time, and not likelier late than not
+        with the company that rows get, or no others wait for the slot. It is never put behind the
+        rows of a node: it would be made for nothing before those that can be on time.
         """
-        task, choices = entry.task, entry.choices
-        remaining_s = task.deadline_at_s - moment.now_s
-        typical = self._foresight.margins.typical if len(self._line) > 1 else 1.0
-        needed_s = choices.idle_s * typical
-        if needed_s > remaining_s:
-            late = f"{remaining_s:.3g} s are left and at least {needed_s:.3g} s needed"
-            return GiveUp(task, DeadlineError(late))
-        found = [soonest(offer, task, moment, avoid, held) for offer in choices.offers]
+        task = entry.task
+        end = self.end(entry, moment.now_s)
+        if end is not None:
+            return end
+        in_slot = self._late_binding
+        found = [
+            soonest(offer, task, moment, avoid, held, in_slot=in_slot)
+            for offer in entry.choices.offers
+        ]
         places = [place for place in found if place is not None]
         best = min(places, key=lambda p: p.decision.predicted_finish_s, default=None)
-        if best is None or not self._late_binding:
+        if best is None or not in_slot:
             return best
-        node = moment.fleet[best.decision.node]
-        late_s = best.decision.predicted_finish_s * typical - remaining_s
-        return None if late_s > 0 and len(node) >= node.info.slots else best
+        decision, remaining_s = best.decision, task.deadline_at_s - moment.now_s
+        late = decision.predicted_finish_s > remaining_s
+        if not late and self._shed and not task.lost and self._others(entry):
+            late = self._foresight.is_late(
+                decision, task, moment.fleet[decision.node], moment.now_s
+            )
+        return None if late else best
+
+    def _others(self, entry: Waiting) -> bool:
+        """Whether others wait that could be started."""
+        return any(x is not entry and not x.task.held for x in self._line.entries)

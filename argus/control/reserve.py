@@ -9,33 +9,32 @@ that it stays where the two balance (Gibbs and Candès, Adaptive Conformal Infer
 
 from __future__ import annotations
 
+import math
+
 TOLERATED = 0.01
 """Share of the accepted that may be given up."""
 STEP = 0.05
 """By how much the reserve grows with one of them."""
 MOST = 1.0
 """Relative to the seconds of the task's fastest level, as all of these."""
+FORGET_S = 300.0
+"""Time in which a third of it is left: what made it necessary may be over, and where few tasks come
+it would take hours to find out."""
 
 
 class Reserve:
-    """Learned from every task with a deadline that began, or was given up instead.
-
-    Attributes:
-        share: what is kept free, relative to the seconds of a task's fastest level.
-    """
+    """Learned from every task with a deadline that began, or could not any more."""
 
     def __init__(self) -> None:
-        self.share = 0.0
+        self._share = 0.0
+        self._at_s = 0.0
 
-    def note(self, given_up: bool) -> None:
-        """Take in that an accepted task was given up for its deadline, or began."""
-        moved = self.share + STEP * (given_up - TOLERATED)
-        self.share = min(MOST, max(0.0, moved))
+    def note(self, given_up: bool, now_s: float) -> None:
+        """Take in that an accepted task was given up for its deadline, or began in time for it."""
+        moved = self.share(now_s) + STEP * (given_up - TOLERATED)
+        self._share = min(MOST, max(0.0, moved))
+        self._at_s = now_s
 
-    def seconds(self, fastest_s: float) -> float:
-        """Return the seconds by which a task must be early to be accepted.
-
-        Args:
-            fastest_s: of its fastest level.
-        """
-        return self.share * fastest_s
+    def share(self, now_s: float) -> float:
+        """Return what is kept free, relative to the seconds of a task's fastest level."""
+        return self._share * math.exp(-max(0.0, now_s - self._at_s) / FORGET_S)

@@ -9,6 +9,7 @@ from argus.control.fleet import Fleet
 from argus.control.foresight import Foresight, Predicted
 from argus.control.line import Waiting
 from argus.control.policy import Task
+from argus.control.row_costs import RowShape
 from argus.control.throughput import Throughput
 
 
@@ -21,6 +22,7 @@ class Started(NamedTuple):
         at_s: when.
         predicted: seconds to its end.
         cost_s: device seconds in full batches.
+        alone_s: seconds of the whole row on the node with nothing else to do.
     """
 
     entry: Waiting
@@ -29,6 +31,7 @@ class Started(NamedTuple):
     at_s: float
     predicted: Predicted
     cost_s: float
+    alone_s: float
 
 
 class Running:
@@ -53,11 +56,14 @@ class Running:
         self._gone.clear()
 
     def begin(
-        self, entry: Waiting, node: NodeBacklog, predicted: Predicted, cost_s: float, now_s: float
-    ) -> None:
-        """Note that a task is given to a node."""
-        name, kind = node.info.name, node.info.device_name
-        self._started[entry.task.id] = Started(entry, name, kind, now_s, predicted, cost_s)
+        self, entry: Waiting, node: NodeBacklog, row: RowShape, predicted: Predicted, now_s: float
+    ) -> float:
+        """Note that a task is given to a node; return its device seconds in full batches."""
+        name, kind, cost_s = node.info.name, node.info.device_name, node.device_s(row)
+        self._started[entry.task.id] = Started(
+            entry, name, kind, now_s, predicted, cost_s, node.idle_s(row)
+        )
+        return cost_s
 
     def take_back(self, task: Task) -> Started:
         """Forget a row that did not end, and return it."""
@@ -94,13 +100,15 @@ class Running:
             # It took longer for want of its state, which says nothing about the node.
             self._missed.remove(task.id)
             return
-        took_s = now_s - started.at_s
-        # Of a row that was left off it is known only that it takes longer than it took so far.
+        # A row that was left off would have taken the rest of its steps longer, at the least: with
+        # less than that, rows that are ended at their deadline would all seem to be made by it.
+        took_s = now_s - started.at_s + (1.0 - done) * started.alone_s
         if made or took_s > started.predicted.unjoined_s:
             self._foresight.note(started.kind, started.predicted, took_s)
 
     def _was_full(self, node: str, fleet: Fleet) -> bool:
-        """Whether a node had no room at the last dispatch."""
+        """Whether a node had no free slot at the last dispatch, or took no more rows."""
         gone = self._gone.get(node, 0)
         self._gone[node] = gone + 1
-        return not fleet.has_room(node, gone)
+        held = fleet[node]
+        return len(held) + gone >= held.info.slots or not fleet.has_room(node, gone)

@@ -80,8 +80,8 @@ class ArgusPolicy:
         self._slack = Slack(self._line, self._foresight.margins, self._options.relax)
         self._pricing = Pricing(self._options.memory_s, self._options.curve_s, self._options.burst)
         self._outlook = Outlook(self._line, self._pricing)
-        late_binding = self._options.late_binding
-        self._prospects = Prospects(self._line, self._foresight, late_binding)
+        late_binding, shed = self._options.late_binding, self._options.shed
+        self._prospects = Prospects(self._line, self._foresight, late_binding, shed)
         self._fresh: tuple[Task, tuple[float, int], Place] | None = None
         self._now: Moment | None = None
         self._epoch = -1
@@ -106,9 +106,12 @@ class ArgusPolicy:
         remaining_s = task.deadline_at_s - now_s
         check_possible(None if choices is None else choices.idle_s, remaining_s)
         assert choices is not None, "check_possible raises where there are none"
-        entry = Waiting(task, choices, urgency(task))
+        entry = Waiting(task, choices, urgency(task), is_new)
         if is_new:
             self._pricing.arrive(choices, remaining_s, now_s)
+            end = self._prospects.end(entry, now_s)
+            if end is not None:
+                raise end.error
         decision = self._at_once(entry, moment)
         if decision is None:
             if self._options.shed and remaining_s < math.inf and is_new:
@@ -172,7 +175,7 @@ class ArgusPolicy:
             load=self._pricing.load(now_s),
             margin=self._foresight.margins.largest,
             filling=self._foresight.filling,
-            reserve=self._reserve.share,
+            reserve=self._reserve.share(now_s),
             plan_age_s=self._pricing.age_s(now_s),
         )
 
@@ -195,6 +198,7 @@ class ArgusPolicy:
         self._running.dispatch()
         while self._let_go:
             yield self._let_go.pop()
+        yield from self._hopeless(now_s)
         held: dict[str, float] = {}
         passed: dict[Waiting, None] = {}
         moment: Moment | None = None
@@ -207,13 +211,32 @@ class ArgusPolicy:
             if act is None:
                 passed[entry] = None
                 continue
+            late = True
             if isinstance(act, Start):
+                late = self._foresight.is_late(
+                    act.decision, act.task, fleet[act.decision.node], now_s
+                )
                 self._begin(act, entry, fleet, now_s)
-            if entry.task.deadline_at_s < math.inf and not entry.task.lost:
-                self._reserve.note(isinstance(act, GiveUp))
+            self._note(entry, late, now_s)
             self._remove(entry)
             yield act
             moment = None
+
+    def _hopeless(self, now_s: float) -> Iterator[GiveUp]:
+        """Yield the ends of the most urgent tasks for which it is too late, room or not."""
+        while len(self._line):
+            entry = self._line[0]
+            end = None if entry.task.held else self._prospects.end(entry, now_s)
+            if end is None:
+                return
+            self._note(entry, True, now_s)
+            self._remove(entry)
+            yield end
+
+    def _note(self, entry: Waiting, late: bool, now_s: float) -> None:
+        """Teach the reserve whether a task is begun in time."""
+        if self._options.shed and entry.pledged and entry.task.deadline_at_s < math.inf:
+            self._reserve.note(late, now_s)
 
     def _next(self, passed: Mapping[Waiting, None], moment: Moment) -> tuple[Waiting, _Spot]:
         """Return whom to look at next, and where it stands in the line."""
@@ -231,11 +254,10 @@ class ArgusPolicy:
         return first, _Spot(index)
 
     def _begin(self, act: Start, entry: Waiting, fleet: Fleet, now_s: float) -> None:
-        node = fleet[act.decision.node]
-        cost_s = node.device_s(act.decision.offer.row)
-        self._turns.began(entry, cost_s)
+        node, row = fleet[act.decision.node], act.decision.offer.row
         predicted = self._predicted(act.decision, entry, node, now_s)
-        self._running.begin(entry, node, predicted, cost_s, now_s)
+        cost_s = self._running.begin(entry, node, row, predicted, now_s)
+        self._turns.began(entry, cost_s)
 
     def _predicted(
         self, decision: Decision, entry: Waiting, node: NodeBacklog, now_s: float
@@ -307,7 +329,9 @@ class ArgusPolicy:
         """Return what a task that waits first would get now, for its client to know."""
         if not self._options.late_binding:
             place = self._choose(entry, _Spot(len(self._line)), moment, self._bound_s(moment))
-            found = place.decision if isinstance(place, Place) else None
+            if isinstance(place, GiveUp):
+                raise place.error
+            found = None if place is None else place.decision
         else:
             found = self._outlook.queued(entry, self.price, moment)
         if found is None:
@@ -320,10 +344,11 @@ class ArgusPolicy:
         Raises:
             OverloadedError: the new task is the one that is worth least.
         """
-        reserve_s = self._reserve.seconds(entry.choices.fastest_s)
-        if self._slack.is_ample(entry, moment, reserve_s):
+        fastest_s, typical = entry.choices.fastest_s, self._prospects.typical(entry.task)
+        reserve_s = self._reserve.share(moment.now_s) * fastest_s
+        if self._slack.is_ample(entry, moment, (typical - 1.0) * fastest_s + reserve_s):
             return
-        finish_s = self._outlook.fastest_s(entry, moment) + reserve_s
+        finish_s = self._outlook.fastest_s(entry, moment) * typical
         made_way: list[tuple[Waiting, float]] = []
         tenant = entry.task.tenant
         while (short := self._slack.short(entry, finish_s, moment)) is not None:
@@ -336,16 +361,20 @@ class ArgusPolicy:
             if least.task.tenant == tenant and (
                 least.density >= entry.density or lost >= entry.choices.least_quality
             ):
-                for other, _ in made_way:
-                    self._add(other)
-                remaining_s = entry.task.deadline_at_s - moment.now_s
-                raise OverloadedError(
-                    f"no acceptable level can be done in {remaining_s:g} s now; the fastest needs "
-                    f"{remaining_s + short.seconds:.3g} s",
-                    retry_after_s=retry_s,
-                )
+                break
             self._remove(least)
             made_way.append((least, retry_s))
+        # Nobody who was accepted is let go for what is only kept free.
+        short = short or self._slack.short(entry, finish_s + reserve_s, moment)
+        if short is not None:
+            for other, _ in made_way:
+                self._add(other)
+            remaining_s = entry.task.deadline_at_s - moment.now_s
+            raise OverloadedError(
+                f"no acceptable level can be done in {remaining_s:g} s now; the fastest needs "
+                f"{remaining_s + short.seconds:.3g} s",
+                retry_after_s=max(SHORTEST_RETRY_S, short.seconds),
+            )
         for other, retry_s in made_way:
             error = OverloadedError(WORTH_LEAST, retry_after_s=retry_s)
             self._let_go.append(GiveUp(other.task, error))

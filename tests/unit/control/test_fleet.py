@@ -88,7 +88,7 @@ def test_work_falls_by_a_second_a_second_without_anything_being_written() -> Non
     assert group.work_s(1000.0) == 0.0
     assert [n.info.name for n, _, _ in group.candidates(11.5, None, (), {})] == ["b"]
     held = {"b": 100.0}
-    assert [n.info.name for n, _, _ in group.candidates(11.5, None, (), held)] == ["a"]
+    assert [n.info.name for n, _, _ in group.candidates(11.5, None, (), held)] == ["a", "b"]
     assert [n.info.name for n, _, _ in group.candidates(11.5, frozenset("a"), (), {})] == ["a"]
     assert list(group.candidates(11.5, frozenset("a"), {"a"}, {})) == []
     assert math.isfinite(all_s)

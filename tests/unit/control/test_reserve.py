@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 
 from argus.control.margins import Margins
-from argus.control.reserve import MOST, TOLERATED, Reserve
+from argus.control.reserve import FORGET_S, MOST, TOLERATED, Reserve
 
 
 def test_the_share_that_is_given_up_becomes_what_is_tolerated() -> None:
@@ -15,19 +16,28 @@ def test_the_share_that_is_given_up_becomes_what_is_tolerated() -> None:
     rng, reserve, given_up = random.Random(3), Reserve(), 0
     tasks = 20_000
     for _ in range(tasks):
-        short = rng.uniform(0.0, 0.5) > reserve.seconds(1.0)
+        short = rng.uniform(0.0, 0.5) > reserve.share(0.0)
         given_up += short
-        reserve.note(short)
+        reserve.note(short, 0.0)
     assert given_up / tasks == pytest.approx(TOLERATED, rel=0.1)
 
 
 def test_a_reserve_is_never_negative_nor_longer_than_a_row() -> None:
     reserve = Reserve()
-    reserve.note(False)
-    assert reserve.seconds(2.0) == 0.0
+    reserve.note(False, 0.0)
+    assert reserve.share(0.0) == 0.0
     for _ in range(100):
-        reserve.note(True)
-    assert reserve.seconds(2.0) == MOST * 2.0
+        reserve.note(True, 1.0)
+    assert reserve.share(1.0) == MOST
+
+
+def test_a_reserve_is_forgotten() -> None:
+    reserve = Reserve()
+    for _ in range(100):
+        reserve.note(True, 1.0)
+    assert reserve.share(1.0 + FORGET_S) == pytest.approx(MOST / math.e)
+    reserve.note(False, 1.0 + 20 * FORGET_S)
+    assert reserve.share(1.0 + 20 * FORGET_S) == 0.0
 
 
 def test_half_of_the_rows_of_the_best_kind_take_longer_than_is_typical() -> None:
