@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ WHOLE_WITHIN_S = 120.0
 ASKED_AGAIN = 8
 """Requests of each fault that are asked for again with the same id."""
 STEPS = 4
+WAVE_OF_WHOLE = 24
 VARIANT = "scenes-small"
 SPARE_IN_FLIGHT = 2
 NODE_FLAGS = ("--device", "cpu", "--threads", "1", "--slots", "4", "--max-lanes", "4",
@@ -51,6 +53,9 @@ class Chaos:
     folder: Path
     rate: float
     most: float
+    """Pictures a second at most, as they are asked for without a deadline: of a few steps."""
+    most_whole: float
+    """The same with nothing asked for but a picture, at the reference level."""
     usual: int = 0
     """Most requests in flight while nothing was wrong."""
     count: int = 0
@@ -82,7 +87,8 @@ class Chaos:
 
     def _requests(self, fault: Fault) -> list[Outcome]:
         start_s = time.monotonic() + 0.1
-        rate = fault.of_most * self.most if fault.of_most else self.rate
+        most = self.most if fault.deadline_s is None else self.most_whole
+        rate = fault.of_most * most if fault.of_most else self.rate
         arrivals = poisson(rate, fault.load_s, seed=self.count)
         made = [
             Outcome(f"chaos-{self.count + n}", self.count + n, start_s + at)
@@ -172,27 +178,32 @@ async def _asked_again(client: AsyncClient, outcomes: Sequence[Outcome]) -> dict
     return {one.request_id: one.digest for one in repeated if one.answered}
 
 
-async def capacity(cluster: ChaosCluster) -> float:
-    """Return the pictures a second that the cluster makes when it has enough to do."""
-    async with clients(cluster.address, 4, PATIENT) as users:
-        wave = [Outcome(f"warm-{n}", 2**41 + n, 0.0) for n in range(60)]
+async def capacity(address: str, wave: int = 60, **options: Any) -> float:
+    """Return the pictures a second that nodes make when they have enough to do.
+
+    Args:
+        address: of the coordinator.
+        wave: pictures that are asked for at once.
+        options: of each.
+    """
+    async with clients(address, 4, PATIENT) as users:
+        made = [Outcome(f"most-{uuid.uuid4().hex}", 2**41 + n, 0.0) for n in range(wave)]
         start_s = time.monotonic()
         await asyncio.gather(
-            *(
-                ask(users[n % 4], "a red circle", one, variant=VARIANT, steps=STEPS)
-                for n, one in enumerate(wave)
-            )
+            *(ask(users[n % 4], "a red circle", one, **options) for n, one in enumerate(made))
         )
-        return sum(one.answered for one in wave) / (time.monotonic() - start_s)
+        return sum(one.answered for one in made) / (time.monotonic() - start_s)
 
 
 async def chaos(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """Run the faults asked for; return their rows."""
     async with ChaosCluster(folder, arguments.nodes, ("--cache", "off"), NODE_FLAGS) as cluster:
-        most = await capacity(cluster)
+        most = await capacity(cluster.address, variant=VARIANT, steps=STEPS)
+        whole = await capacity(cluster.address, WAVE_OF_WHOLE)
         rate = arguments.rate or min(20.0, max(2.0, arguments.load * most))
-        print(f"{most:.1f} pictures/s at most; {rate:.1f} are asked for", file=sys.stderr)
-        run_ = Chaos(cluster, folder, rate, most)
+        said = f"{most:.1f} pictures/s of {STEPS} steps at most, {whole:.1f} at the reference level"
+        print(f"{said}; {rate:.1f} are asked for", file=sys.stderr)
+        run_ = Chaos(cluster, folder, rate, most, whole)
         rows = []
         for fault in chosen(arguments.only):
             row = await run_.one(fault)

@@ -57,7 +57,8 @@ class Fault:
         name: as the table shows it.
         act: what happens.
         load_s: seconds of load; the fault comes after `before_s` of them.
-        of_most: requests a second, relative to what the cluster makes at most; 0: as usual.
+        of_most: requests a second, relative to what the cluster makes of them at most at the
+            reference level; 0: as usual.
         deadline_s: of every request; None: none.
         restarts_coordinator: so that its counts begin anew.
     """

@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 import record
 from arrivals import COLOURS, RELATIONS, SHAPES, poisson
-from chaos import PATIENT, VARIANT, capacity, unless_told
+from chaos import PATIENT, STEPS, VARIANT, capacity, unless_told
 from chaos_cluster import ChaosCluster, clients
 from client_load import Outcome, ask, until
 
@@ -203,7 +203,9 @@ def goodput_ratio(outcomes: Sequence[Outcome]) -> float:
 async def soak(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], bool]:
     """Run; return the tables and whether everything held."""
     async with ChaosCluster(folder, arguments.nodes, (), NODE_FLAGS, SETTINGS) as cluster:
-        rate = arguments.rate or arguments.load * await capacity(cluster)
+        rate = arguments.rate or arguments.load * await capacity(
+            cluster.address, variant=VARIANT, steps=STEPS
+        )
         print(f"{rate:.1f} requests a second", file=sys.stderr, flush=True)
         run_ = Soak(cluster)
         async with clients(cluster.address, 4, PATIENT) as users:
