@@ -3,7 +3,8 @@
 Coordinator and clients are real, and so is every message between them. Nodes are of two kinds, one
 after the other: CPU nodes of the bundled family, which share their processors with coordinator and
 clients, and nodes that take the time of a row without using a processor here, as devices of their
-own would. Exit status 1 when memory, files, threads or tasks of a process grew, an accepted request
+own would. At last the first are asked for a hundred times what they can make, for a tenth of the
+time: the processors alone cannot keep up with that. Exit status 1 when memory, files, threads or tasks of a process grew, an accepted request
 was lost, or one got no answer; how many came late, and how soon the others were refused, is in the
 tables.
 """
@@ -34,7 +35,10 @@ from soak import Sample, growth, look
 from argus.client import AsyncClient
 from argus.rpc.loop import run
 
-TIMES = 10.0
+TIMES, MANY_TIMES = 10.0, 100.0
+"""More than can be made at the reference level. The first may still be made at faster ones."""
+MANY_SHARE = 0.1
+"""Of the minutes, for the second."""
 BAR_MS = 50.0
 """Within which who is refused is to be told."""
 FIRST_S = 5.0
@@ -183,17 +187,19 @@ def by_time(outcomes: Sequence[Outcome], deadline_s: float) -> list[dict[str, An
     return [row({"when": name}, those, deadline_s) for name, those in spans.items()]
 
 
-async def overload(site: Site, minutes: float) -> tuple[dict[str, Any], dict[str, Any], bool]:
+async def overload(
+    site: Site, times: float, minutes: float
+) -> tuple[dict[str, Any], dict[str, Any], bool]:
     """Return a site's row, its tables, and whether nothing grew or was lost."""
     await capacity(site.address, WAVE)  # warms up
     most = await capacity(site.address, WAVE)
     async with clients(site.address, 4, ONCE) as users:
         run_ = Overload(site, users)
-        await run_.load("warm", TIMES * most, min(20.0, 10.0 * minutes))
+        await run_.load("warm", times * most, min(20.0, 10.0 * minutes))
         await asyncio.sleep(10.0)
         before = await run_.sample()
         sampling = asyncio.create_task(run_.sampling())
-        outcomes = await run_.load("many", TIMES * most, 60.0 * minutes)
+        outcomes = await run_.load("many", times * most, 60.0 * minutes)
         sampling.cancel()
         await asyncio.gather(sampling, return_exceptions=True)
         await asyncio.sleep(10.0)
@@ -202,29 +208,42 @@ async def overload(site: Site, minutes: float) -> tuple[dict[str, Any], dict[str
         {"process": name, **growth(samples, (before[name], after[name]))}
         for name, samples in run_.samples.items()
     ]
-    what = {"nodes": site.name, "most 1/s": round(most, 1), "deadline s": site.deadline_s}
+    what = {
+        "nodes": site.name,
+        "times": times,
+        "most 1/s": round(most, 1),
+        "deadline s": site.deadline_s,
+    }
     whole = row(what, outcomes, site.deadline_s)
     print(whole, file=sys.stderr, flush=True)
     tables = {
-        f"{site.name}: over time": by_time(outcomes, site.deadline_s),
-        f"{site.name}: processes": processes,
+        f"{times:g} times, {site.name}: over time": by_time(outcomes, site.deadline_s),
+        f"{times:g} times, {site.name}: processes": processes,
     }
     good = not whole["lost"] and not whole["no answer"] and all(each["flat"] for each in processes)
     return whole, tables, good
 
 
-async def both(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], bool]:
-    """Run on both sites; return the tables and whether all was well."""
+async def all_sites(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], bool]:
+    """Run on all sites; return the tables and whether all was well."""
+    minutes, nodes = arguments.minutes, arguments.nodes
+    runs = (
+        (real_nodes, nodes, TIMES, minutes),
+        (nodes_elsewhere, arguments.elsewhere, TIMES, minutes),
+        (real_nodes, nodes, MANY_TIMES, MANY_SHARE * minutes),
+    )
     rows, tables, good = [], {}, []
-    for nodes, site_of in ((arguments.nodes, real_nodes), (arguments.elsewhere, nodes_elsewhere)):
-        if not nodes:
+    for number, (site_of, count, times, lasts) in enumerate(runs):
+        if not count:
             continue
-        async with site_of(folder, nodes) as site:
-            whole, more, fine = await overload(site, arguments.minutes)
+        place = folder / str(number)
+        place.mkdir()
+        async with site_of(place, count) as site:
+            whole, more, fine = await overload(site, times, lasts)
         rows.append(whole)
         tables |= more
         good.append(fine)
-    return {f"{TIMES:g} times what can be made": rows, **tables}, all(good)
+    return {"more than can be made": rows, **tables}, all(good)
 
 
 def main() -> int:
@@ -236,7 +255,7 @@ def main() -> int:
     parser.add_argument("--elsewhere", type=int, default=4, help="nodes that work elsewhere")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        tables, good = run(lambda stop: unless_told(stop, both(arguments, Path(name))))
+        tables, good = run(lambda stop: unless_told(stop, all_sites(arguments, Path(name))))
     print(record.write(arguments.out, "overload", tables))
     return 0 if good else 1
 

@@ -43,6 +43,7 @@ class Group:
         self._closed_ends_s = np.full(len(nodes), np.inf)
         self._slot_ends_s = np.full(len(nodes), np.inf)
         """For nodes with room and a free slot."""
+        self._has_slot = [False] * len(nodes)
         info = nodes[0].info
         self._masks: dict[frozenset[str], NDArray[np.bool_] | None] = {}
         self.serial = info.slots == 1
@@ -50,6 +51,8 @@ class Group:
         self._asked = 1 if self.serial else MOST_ASKED
         self.open = 0
         """How many have room."""
+        self.with_slot = 0
+        """How many of these have a free slot."""
         self.taking = len(nodes)
         """How many take rows, now or later."""
 
@@ -66,7 +69,10 @@ class Group:
         self._open[i], self._taking[i] = is_open, takes
         self._open_ends_s[i] = ends_s if is_open else np.inf
         self._closed_ends_s[i] = ends_s if takes and not is_open else np.inf
-        self._slot_ends_s[i] = ends_s if is_open and has_slot else np.inf
+        has_slot = is_open and has_slot
+        self.with_slot += has_slot - self._has_slot[i]
+        self._has_slot[i] = has_slot
+        self._slot_ends_s[i] = ends_s if has_slot else np.inf
 
     def work_s(self, now_s: float) -> float:
         """Return the device seconds that are left to its nodes."""

@@ -30,19 +30,31 @@ class Moment:
         nodes: how many take rows, now or later.
         pace: predicted device seconds that they get done in a second together.
         has_room: whether some node takes another row.
+        has_slot: whether some node would begin one at once.
     """
 
-    __slots__ = ("_changes", "_running_s", "fleet", "groups", "has_room", "nodes", "now_s", "pace")
+    __slots__ = (
+        "_changes",
+        "_running_s",
+        "fleet",
+        "groups",
+        "has_room",
+        "has_slot",
+        "nodes",
+        "now_s",
+        "pace",
+    )
 
     def __init__(self, fleet: Fleet, now_s: float, share: float = 1.0) -> None:
         self.fleet = fleet
         self.now_s = now_s
         self.groups = fleet.refresh(now_s)
         self.nodes = 0
-        self.has_room = False
+        self.has_room = self.has_slot = False
         for group in self.groups:
             self.nodes += group.taking
             self.has_room |= group.open > 0
+            self.has_slot |= group.with_slot > 0
         self.pace = self.nodes * share
         self._running_s: float | None = None
         self._changes = fleet.changes

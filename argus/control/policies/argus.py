@@ -45,6 +45,9 @@ from argus.control.throughput import Throughput
 from argus.control.turns import Turns
 from argus.errors import OverloadedError, UnavailableError
 
+_LOOKS = 8
+"""Tasks that may be passed over while no slot is free: each would be looked at again with whatever
+happens next, and a place behind the rows of a node saves no more than a message's time."""
 WORTH_LEAST = "not all who wait can be on time, and this one is worth least"
 
 
@@ -201,15 +204,17 @@ class ArgusPolicy:
         yield from self._hopeless(now_s)
         held: dict[str, float] = {}
         passed: dict[Waiting, None] = {}
+        looks = _LOOKS
         moment: Moment | None = None
         while len(passed) < len(self._line):
             moment = moment or self._moment(fleet, now_s)
-            if not moment.has_room:
+            if not moment.has_room or not (looks or moment.has_slot):
                 return
             entry, spot = self._next(passed, moment)
             act = None if entry.task.held else self._act(entry, spot, moment, held)
             if act is None:
                 passed[entry] = None
+                looks = max(0, looks - (not entry.task.held))
                 continue
             late = True
             if isinstance(act, Start):
