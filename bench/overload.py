@@ -4,9 +4,10 @@ Coordinator and clients are real, and so is every message between them. Nodes ar
 after the other: CPU nodes of the bundled family, which share their processors with coordinator and
 clients, and nodes that take the time of a row without using a processor here, as devices of their
 own would. At last the first are asked for a hundred times what they can make, for a tenth of the
-time: the processors alone cannot keep up with that. Exit status 1 when memory, files, threads or tasks of a process grew, an accepted request
-was lost, or one got no answer; how many came late, and how soon the others were refused, is in the
-tables.
+time: the processors alone cannot keep up with that.
+
+Exit status 1 when memory, files, threads or tasks of a process grew, an accepted request was lost,
+or one got no answer; how many came late, and how soon the others were refused, is in the tables.
 """
 
 from __future__ import annotations
