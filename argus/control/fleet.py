@@ -83,6 +83,11 @@ class Fleet:
         node = self._nodes[name]
         return not node.draining and not node.full and len(node) + beyond < self._limits[name]
 
+    def has_slot(self, name: str) -> bool:
+        """Whether the node would begin another row now."""
+        node = self._nodes[name]
+        return self.has_room(name) and len(node) < node.info.slots
+
     def with_room(self) -> Iterable[NodeBacklog]:
         """Return the nodes that take another row now."""
         return [node for name, node in self._nodes.items() if self.has_room(name)]
@@ -105,9 +110,9 @@ class Fleet:
     def _take_in(self, group: Group, node: NodeBacklog, now_s: float) -> None:
         name = node.info.name
         took_work = group.takes(name)
-        has_slot = len(node) < node.info.slots
-        ends_s = now_s + node.work_s()
-        group.update(name, ends_s, self.has_room(name), not node.draining, has_slot)
+        ends_s, is_open = now_s + node.work_s(), self.has_room(name)
+        has_slot = is_open and len(node) < node.info.slots
+        group.update(name, ends_s, is_open, not node.draining, has_slot)
         if took_work == node.draining:
             self.epoch += 1
             self._forget_costs()

@@ -69,7 +69,6 @@ class Group:
         self._open[i], self._taking[i] = is_open, takes
         self._open_ends_s[i] = ends_s if is_open else np.inf
         self._closed_ends_s[i] = ends_s if takes and not is_open else np.inf
-        has_slot = is_open and has_slot
         self.with_slot += has_slot - self._has_slot[i]
         self._has_slot[i] = has_slot
         self._slot_ends_s[i] = ends_s if has_slot else np.inf

@@ -43,9 +43,20 @@ class Waiting:
         density: quality for the device seconds of its cheapest level.
         bound: where level and node were settled on arrival.
         pledged: whether it was accepted with the nodes that are there.
+        variants: that it may be made with.
     """
 
-    __slots__ = ("bound", "choices", "density", "key", "latest_s", "least_s", "pledged", "task")
+    __slots__ = (
+        "bound",
+        "choices",
+        "density",
+        "key",
+        "latest_s",
+        "least_s",
+        "pledged",
+        "task",
+        "variants",
+    )
 
     def __init__(self, task: Task, choices: Choices, key: Urgency, pledged: bool = False) -> None:
         self.task = task
@@ -56,6 +67,7 @@ class Waiting:
         self.density = choices.least_quality / choices.least_s
         self.bound: Decision | None = None
         self.pledged = pledged
+        self.variants = frozenset([offer.row.variant for offer in choices.offers])
 
 
 class WaitingLine:

@@ -30,7 +30,7 @@ class Moment:
         nodes: how many take rows, now or later.
         pace: predicted device seconds that they get done in a second together.
         has_room: whether some node takes another row.
-        has_slot: whether some node would begin one at once.
+        in_slots: variants of which some node would begin a row at once.
     """
 
     __slots__ = (
@@ -39,7 +39,7 @@ class Moment:
         "fleet",
         "groups",
         "has_room",
-        "has_slot",
+        "in_slots",
         "nodes",
         "now_s",
         "pace",
@@ -50,11 +50,13 @@ class Moment:
         self.now_s = now_s
         self.groups = fleet.refresh(now_s)
         self.nodes = 0
-        self.has_room = self.has_slot = False
+        self.has_room = False
+        self.in_slots: frozenset[str] = frozenset()
         for group in self.groups:
             self.nodes += group.taking
             self.has_room |= group.open > 0
-            self.has_slot |= group.with_slot > 0
+            if group.with_slot:
+                self.in_slots |= group.nodes[0].serving
         self.pace = self.nodes * share
         self._running_s: float | None = None
         self._changes = fleet.changes

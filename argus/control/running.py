@@ -60,6 +60,8 @@ class Running:
     ) -> float:
         """Note that a task is given to a node; return its device seconds in full batches."""
         name, kind, cost_s = node.info.name, node.info.device_name, node.device_s(row)
+        if len(node) < node.info.slots:
+            self._throughput.began(name, now_s)
         self._started[entry.task.id] = Started(
             entry, name, kind, now_s, predicted, cost_s, node.idle_s(row)
         )
@@ -100,9 +102,11 @@ class Running:
             # It took longer for want of its state, which says nothing about the node.
             self._missed.remove(task.id)
             return
-        # A row that was left off would have taken the rest of its steps longer, at the least: with
-        # less than that, rows that are ended at their deadline would all seem to be made by it.
-        took_s = now_s - started.at_s + (1.0 - done) * started.alone_s
+        took_s = now_s - started.at_s
+        if not made and now_s >= task.deadline_at_s:
+            # It would have taken its other steps longer, at the least: with less than that, rows
+            # that are ended at their deadline would all seem to be made by it.
+            took_s += (1.0 - done) * started.alone_s
         if made or took_s > started.predicted.unjoined_s:
             self._foresight.note(started.kind, started.predicted, took_s)
 

@@ -73,6 +73,13 @@ class Throughput:
             self._count(span, now_s)
             self._spans[node] = _Span(span.end_s, now_s, work_s + span.carried_s)
 
+    def began(self, node: str, now_s: float) -> None:
+        """Note that a row begins in a slot that was free: longer than for a message's time, if
+        nobody was there who wanted it, and then the node had not always something to do."""
+        span = self._spans.get(node)
+        if span is not None and now_s - span.end_s > TOGETHER * span.work_s:
+            del self._spans[node]
+
     def lost(self, node: str) -> None:
         """Note that a row of a node did not end there."""
         self._spans.pop(node, None)

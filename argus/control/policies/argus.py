@@ -35,7 +35,7 @@ from argus.control.policies.argus_options import ArgusOptions
 from argus.control.policies.options import PolicyOptions, Recalibrator
 from argus.control.policy import Figures, GiveUp, Start, Task
 from argus.control.pricing import Pricing
-from argus.control.prospects import Prospects
+from argus.control.prospects import Prospects, Wait
 from argus.control.reserve import Reserve
 from argus.control.router import Decision
 from argus.control.running import Running
@@ -45,9 +45,6 @@ from argus.control.throughput import Throughput
 from argus.control.turns import Turns
 from argus.errors import OverloadedError, UnavailableError
 
-_LOOKS = 8
-"""Tasks that may be passed over while no slot is free: each would be looked at again with whatever
-happens next, and a place behind the rows of a node saves no more than a message's time."""
 WORTH_LEAST = "not all who wait can be on time, and this one is worth least"
 
 
@@ -112,9 +109,9 @@ class ArgusPolicy:
         entry = Waiting(task, choices, urgency(task), is_new)
         if is_new:
             self._pricing.arrive(choices, remaining_s, now_s)
-            end = self._prospects.end(entry, now_s)
-            if end is not None:
-                raise end.error
+            hopeless = self._prospects.end(entry, now_s)
+            if hopeless is not None:  # not on an idle cluster, but with others who wait
+                raise OverloadedError(str(hopeless.error), retry_after_s=choices.idle_s)
         decision = self._at_once(entry, moment)
         if decision is None:
             if self._options.shed and remaining_s < math.inf and is_new:
@@ -201,42 +198,63 @@ class ArgusPolicy:
         self._running.dispatch()
         while self._let_go:
             yield self._let_go.pop()
+        self._moment(fleet, now_s)
         yield from self._hopeless(now_s)
+        late: dict[Waiting, None] = {}
+        yield from self._start(fleet, now_s, late)
+        if late and self._moment(fleet, now_s).in_slots:
+            # Nobody else wanted the slots that are free.
+            yield from self._start(fleet, now_s, late, idle=True)
+
+    def _start(
+        self, fleet: Fleet, now_s: float, late: dict[Waiting, None], idle: bool = False
+    ) -> Iterator[Start | GiveUp]:
+        """Yield whom to start, the most urgent first; `idle`: of those that are `late` only.
+
+        Those passed over that only a free slot could make in time become `late`. Once there is one,
+        those behind it get free slots only, too: they would take every slot before it is free.
+        """
         held: dict[str, float] = {}
         passed: dict[Waiting, None] = {}
-        looks = _LOOKS
         moment: Moment | None = None
         while len(passed) < len(self._line):
             moment = moment or self._moment(fleet, now_s)
-            if not moment.has_room or not (looks or moment.has_slot):
+            if not (moment.in_slots if late else moment.has_room):
                 return
             entry, spot = self._next(passed, moment)
-            act = None if entry.task.held else self._act(entry, spot, moment, held)
-            if act is None:
+            able = not entry.task.held and (not idle or entry in late)
+            if able and late:
+                able = not moment.in_slots.isdisjoint(entry.variants)
+            act = self._act(entry, spot, moment, held, idle) if able else None
+            if isinstance(act, Wait):
+                late[entry] = None
+            if isinstance(act, Start) and late and not fleet.has_slot(act.decision.node):
+                act = None
+            if act is None or isinstance(act, Wait):
                 passed[entry] = None
-                looks = max(0, looks - (not entry.task.held))
                 continue
-            late = True
+            broken = True
             if isinstance(act, Start):
-                late = self._foresight.is_late(
-                    act.decision, act.task, fleet[act.decision.node], now_s
-                )
+                node = fleet[act.decision.node]
+                broken = self._foresight.is_late(act.decision, act.task, node, now_s)
                 self._begin(act, entry, fleet, now_s)
-            self._note(entry, late, now_s)
+            self._note(entry, broken, now_s)
             self._remove(entry)
             yield act
             moment = None
 
     def _hopeless(self, now_s: float) -> Iterator[GiveUp]:
         """Yield the ends of the most urgent tasks for which it is too late, room or not."""
-        while len(self._line):
-            entry = self._line[0]
-            end = None if entry.task.held else self._prospects.end(entry, now_s)
-            if end is None:
+        for entry in tuple(self._line.entries):
+            if entry.task.held:
+                continue
+            end = self._prospects.end(entry, now_s)
+            if end is not None:
+                self._note(entry, True, now_s)
+                self._remove(entry)
+                yield end
+            elif not entry.task.lost:
                 return
-            self._note(entry, True, now_s)
-            self._remove(entry)
-            yield end
 
     def _note(self, entry: Waiting, late: bool, now_s: float) -> None:
         """Teach the reserve whether a task is begun in time."""
@@ -272,11 +290,16 @@ class ArgusPolicy:
         return self._foresight.predict(decision, entry.task, node, now_s)
 
     def _act(
-        self, entry: Waiting, spot: _Spot, moment: Moment, held: dict[str, float]
-    ) -> Start | GiveUp | None:
+        self,
+        entry: Waiting,
+        spot: _Spot,
+        moment: Moment,
+        held: dict[str, float],
+        idle: bool,
+    ) -> Start | GiveUp | Wait | None:
         """Return what to do with a task; None where it is worth waiting for a full node."""
-        place = self._place(entry, spot, moment, held)
-        if place is None or isinstance(place, GiveUp):
+        place = self._place(entry, spot, moment, held, idle)
+        if not isinstance(place, Place):
             return place
         if place.has_room:
             return Start(entry.task, place.decision)
@@ -295,8 +318,8 @@ class ArgusPolicy:
         return held
 
     def _place(
-        self, entry: Waiting, spot: _Spot, moment: Moment, held: Held
-    ) -> Place | GiveUp | None:
+        self, entry: Waiting, spot: _Spot, moment: Moment, held: Held, idle: bool
+    ) -> Place | GiveUp | Wait | None:
         """Return the choice for a task; the one just made on its arrival, where nothing changed."""
         if entry.bound is not None and entry.bound.node in moment.fleet:
             if entry.choices.idle_s > entry.task.deadline_at_s - moment.now_s:
@@ -307,11 +330,16 @@ class ArgusPolicy:
             task, state, place = fresh
             if task is entry.task and state == (moment.now_s, moment.fleet.changes):
                 return place
-        return self._choose(entry, spot, moment, held)
+        return self._choose(entry, spot, moment, held, idle)
 
     def _choose(
-        self, entry: Waiting, spot: _Spot, moment: Moment, held: Held
-    ) -> Place | GiveUp | None:
+        self,
+        entry: Waiting,
+        spot: _Spot,
+        moment: Moment,
+        held: Held,
+        idle: bool = False,
+    ) -> Place | GiveUp | Wait | None:
         """Return the best level and node of a task, or its end; None where no node takes it."""
         task, choices = entry.task, entry.choices
         avoid = avoided(task, choices.offers, moment)
@@ -325,10 +353,11 @@ class ArgusPolicy:
             cost = choices.costs[i]
             if cost.idle_s > remaining_s or (self._options.slack and cost.work_s > most_s):
                 continue
-            place = self._prospects.in_time(choices.offers[i], task, moment, avoid, held)
+            offer = choices.offers[i]
+            place = self._prospects.in_time(offer, task, moment, avoid, held)
             if place is not None:
                 return place
-        return self._prospects.last_resort(entry, moment, avoid, held)
+        return self._prospects.last_resort(entry, moment, avoid, held, idle=idle)
 
     def _expected(self, entry: Waiting, moment: Moment) -> Decision:
         """Return what a task that waits first would get now, for its client to know."""
@@ -336,7 +365,7 @@ class ArgusPolicy:
             place = self._choose(entry, _Spot(len(self._line)), moment, self._bound_s(moment))
             if isinstance(place, GiveUp):
                 raise place.error
-            found = None if place is None else place.decision
+            found = place.decision if isinstance(place, Place) else None
         else:
             found = self._outlook.queued(entry, self.price, moment)
         if found is None:
@@ -349,7 +378,7 @@ class ArgusPolicy:
         Raises:
             OverloadedError: the new task is the one that is worth least.
         """
-        fastest_s, typical = entry.choices.fastest_s, self._prospects.typical(entry.task)
+        fastest_s, typical = entry.choices.fastest_s, self._prospects.typical(entry)
         reserve_s = self._reserve.share(moment.now_s) * fastest_s
         if self._slack.is_ample(entry, moment, (typical - 1.0) * fastest_s + reserve_s):
             return
@@ -439,6 +468,8 @@ class ArgusPolicy:
             if choices is not None:
                 self._remove(entry)
                 self._add(Waiting(entry.task, choices, entry.key))
+            else:
+                entry.pledged = False
 
 
 def make_argus(options: PolicyOptions) -> ArgusPolicy:

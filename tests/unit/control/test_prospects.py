@@ -12,7 +12,7 @@ from argus.control.policies.argus import ArgusPolicy
 from argus.control.policies.argus_options import ArgusOptions
 from argus.control.policy import GiveUp, Start, Task
 from argus.errors import ArgusError, DeadlineError, OverloadedError
-from tests.unit.control.build import node
+from tests.unit.control.build import SMALL_COSTS, node, row
 from tests.unit.control.deciding import LADDER, fleet_of, offer, start_all, task
 
 ONE = LADDER[2:3]
@@ -170,8 +170,76 @@ def test_nobody_is_accepted_only_to_be_given_up_at_once() -> None:
     fleet, now_s = fleet_of([only], limit=1), 6400.0
     only.add("full", ROW, 0.0)
     policy.admit(task(ONE, 60.0, now_s), fleet, now_s)
-    with pytest.raises(DeadlineError, match="are left and at least"):
+    with pytest.raises(OverloadedError, match="are left and at least"):
         policy.admit(task(ONE, 1.2 * only.idle_s(ROW), now_s), fleet, now_s)
+
+
+def test_a_node_that_others_do_not_want_is_nobodys() -> None:
+    policy, now_s = learned(1.3), 6400.0
+    small = node("x", slots=1, costs={"small": SMALL_COSTS})
+    fleet = fleet_of([small, node("y", slots=1)], limit=1)
+    small.add("full", row(50, variant="small"), 0.0)
+    policy.admit(task(LADDER[3:], 60.0, now_s), fleet, now_s)
+    policy.admit(task(ONE, 1.2 * fleet["y"].idle_s(ROW), now_s), fleet, now_s)
+    (start,) = start_all(policy, fleet, now_s)
+    assert start.decision.node == "y"
+
+
+def test_a_slot_that_is_about_to_be_free_is_not_taken_by_less_urgent_tasks() -> None:
+    policy, only = ArgusPolicy(), node(slots=1)
+    fleet = fleet_of([only], limit=3)
+    for _ in range(64):  # one in a hundred takes half as long again
+        policy._foresight.margins.note("test", 1.0, 1.0)
+    policy._foresight.margins.ratios.restore({"test": [1.0] * 500 + [1.5] * 10})
+    only.add("full", ROW, 0.0)
+    alone_s = only.idle_s(ROW)
+    urgent = task(ONE, 2.2 * alone_s)
+    policy.admit(urgent, fleet, 0.0)
+    assert start_all(policy, fleet) == []
+    policy.admit(task(ONE, None), fleet, 0.0)
+    assert start_all(policy, fleet) == []
+    only.remove("full")
+    assert start_all(policy, fleet, alone_s)[0].task is urgent
+
+
+def test_a_free_slot_is_not_kept_for_nobody() -> None:
+    """Each of three would be late with the others beside it, and one alone would not."""
+    policy, only = ArgusPolicy(), node(slots=4)
+    policy._foresight.restore({"margins": {}, "filling": {"test": [1.0] * 64}})
+    fleet = fleet_of([only], limit=4)
+    for n in range(4):
+        only.add(f"full{n}", ROW, 0.0)
+    remaining_s = 1.1 * (only.idle_s(ROW) + 0.3)
+    assert only.busy_s(ROW) > remaining_s
+    for _ in range(3):
+        policy.admit(task(ONE, 60.0), fleet, 0.0)
+    for n in range(4):
+        only.remove(f"full{n}")
+    now_s = 60.0 - remaining_s
+    assert start_all(policy, fleet, now_s)
+
+
+def test_who_waited_for_nodes_that_are_gone_teaches_nothing() -> None:
+    policy, only = ArgusPolicy(), node(slots=1)
+    fleet = fleet_of([only], limit=1)
+    only.add("full", ROW, 0.0)
+    for n in range(20):
+        policy.admit(task(ONE, 40.0 + n), fleet, 0.0)
+    fleet.remove("n1")
+    assert len(list(policy.dispatch(fleet, 100.0))) == 20
+    assert policy.figures(100.0).reserve == 0.0
+
+
+def test_a_node_that_just_joined_counts() -> None:
+    slow = node("slow", slots=1)
+    slow.slowness = 6.0
+    policy, fleet = ArgusPolicy(), fleet_of([slow], limit=1)
+    slow.add("full", ROW, 0.0)
+    waits = task(ONE, 30.0)
+    policy.admit(waits, fleet, 0.0)
+    fleet.add(node("fast", slots=1), 1)
+    (start,) = start_all(policy, fleet, 22.5)
+    assert start.task is waits
 
 
 def test_what_is_kept_free_turns_away_only_who_comes() -> None:

@@ -8,7 +8,7 @@ from argus.control.policies.argus import ArgusPolicy
 from argus.control.policies.argus_options import ArgusOptions
 from argus.control.throughput import Throughput
 from argus.errors import DeadlineError, OverloadedError
-from tests.unit.control.build import node
+from tests.unit.control.build import SMALL_COSTS, node, row
 from tests.unit.control.deciding import LADDER, fleet_of, start_all, task
 
 
@@ -191,3 +191,23 @@ def test_a_queue_is_only_as_long_as_can_be_worked_off(monkeypatch: pytest.Monkey
     assert late_share(ArgusPolicy(), 1.5) < 0.05
     monkeypatch.setattr(Throughput, "share", lambda self, now_s: 1.0)
     assert late_share(ArgusPolicy(), 1.5) > 0.25
+
+
+def test_a_slot_that_nobody_wanted_does_not_make_a_node_slow() -> None:
+    """Others wait all the while, but for another node."""
+    policy, now_s = ArgusPolicy(), 0.0
+    other = node("x", slots=1, costs={"small": SMALL_COSTS})
+    half_idle = node("y", slots=1)
+    fleet = fleet_of([other, half_idle], limit=1)
+    other.add("full", row(50, variant="small"), 0.0)
+    for _ in range(3):
+        policy.admit(task(LADDER[3:], None, now_s), fleet, now_s)
+    seconds = half_idle.idle_s(BASE[0].row)
+    for _ in range(40):
+        policy.admit(task(BASE[:1], None, now_s), fleet, now_s)
+        (start,) = start_all(policy, fleet, now_s)
+        now_s += seconds
+        policy.ended(start.task, now_s)
+        half_idle.remove(start.task.id)
+        now_s += seconds
+    assert policy._throughput.share(now_s) == 1.0
