@@ -116,7 +116,7 @@ class Prospects:
             waits = in_slot and _soonest_of(entry, moment, avoid, held, False) is not None
             return Wait.FOR_SLOT if waits else best
         decision, remaining_s = best.decision, task.deadline_at_s - moment.now_s
-        late = decision.predicted_finish_s > remaining_s
+        late = decision.predicted_finish_s * self.typical(entry) > remaining_s
         if not (late or idle or task.lost) and self._shed and self._others(entry):
             node = moment.fleet[decision.node]
             late = self._foresight.is_late(decision, task, node, moment.now_s)

@@ -3,8 +3,9 @@
 Whether a task can be on time behind those who wait is worked out as if nodes took rows one by one,
 whenever they are free. Rows that step together leave together, and who just misses a batch waits
 for the next: some are accepted that must be given up before they begin. Their share is held to what
-is tolerated by moving a reserve: up when one is given up, and down by little when one begins, so
-that it stays where the two balance (Gibbs and Candès, Adaptive Conformal Inference, NeurIPS 2021).
+is tolerated by moving a reserve: up when one is given up or is late, and down by little when one
+begins, so that it stays where the two balance (Gibbs and Candès, Adaptive Conformal Inference,
+NeurIPS 2021).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import math
 
 TOLERATED = 0.01
-"""Share of the accepted that may be given up."""
+"""Share of the accepted that may be given up or be late."""
 STEP = 0.05
 """By how much the reserve grows with one of them."""
 MOST = 1.0
@@ -29,9 +30,9 @@ class Reserve:
         self._share = 0.0
         self._at_s = 0.0
 
-    def note(self, given_up: bool, now_s: float) -> None:
-        """Take in that an accepted task was given up for its deadline, or began in time for it."""
-        moved = self.share(now_s) + STEP * (given_up - TOLERATED)
+    def note(self, late: bool, now_s: float) -> None:
+        """Take in that an accepted task began, or was given up for its deadline or late by it."""
+        moved = self.share(now_s) + STEP * (late - TOLERATED)
         self._share = min(MOST, max(0.0, moved))
         self._at_s = now_s
 

@@ -81,8 +81,8 @@ class Running:
 
     def end(
         self, task: Task, fleet: Fleet | None, others_wait: bool, now_s: float, made: bool
-    ) -> None:
-        """Take in that a row ended.
+    ) -> Started:
+        """Take in that a row ended, and return what was known of it.
 
         Args:
             task: whose row.
@@ -101,7 +101,7 @@ class Running:
         if task.id in self._missed:
             # It took longer for want of its state, which says nothing about the node.
             self._missed.remove(task.id)
-            return
+            return started
         took_s = now_s - started.at_s
         if not made and now_s >= task.deadline_at_s:
             # It would have taken its other steps longer, at the least: with less than that, rows
@@ -109,6 +109,7 @@ class Running:
             took_s += (1.0 - done) * started.alone_s
         if made or took_s > started.predicted.unjoined_s:
             self._foresight.note(started.kind, started.predicted, took_s)
+        return started
 
     def _was_full(self, node: str, fleet: Fleet) -> bool:
         """Whether a node had no free slot at the last dispatch, or took no more rows."""

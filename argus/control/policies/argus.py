@@ -151,7 +151,9 @@ class ArgusPolicy:
     def ended(self, task: Task, now_s: float, made: bool = True) -> None:
         """Note that a started task is done, or, where nothing was `made`, failed or cancelled."""
         fleet = None if self._now is None else self._now.fleet
-        self._running.end(task, fleet, len(self._line) > 0, now_s, made)
+        started = self._running.end(task, fleet, len(self._line) > 0, now_s, made)
+        if now_s >= task.deadline_at_s:
+            self._note(started.entry, True, now_s)
 
     def fetched(self, task: Task, hit: bool) -> None:
         """Note whether a started task found the state that its level starts from."""
@@ -257,7 +259,7 @@ class ArgusPolicy:
                 return
 
     def _note(self, entry: Waiting, late: bool, now_s: float) -> None:
-        """Teach the reserve whether a task is begun in time."""
+        """Teach the reserve whether an accepted task is in time."""
         if self._options.shed and entry.pledged and entry.task.deadline_at_s < math.inf:
             self._reserve.note(late, now_s)
 

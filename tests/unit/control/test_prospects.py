@@ -282,3 +282,18 @@ def test_without_late_binding_what_has_no_chance_is_told_so() -> None:
     policy.admit(task(ONE, None), fleet, 0.0)
     with pytest.raises(DeadlineError):
         policy.admit(task(ONE, 0.1), fleet, 0.0)
+
+
+def test_rows_that_end_late_teach_the_reserve() -> None:
+    policy, only = ArgusPolicy(), node(slots=1)
+    fleet = fleet_of([only], limit=1)
+    alone_s = only.idle_s(ROW)
+    for late_s in (-0.1, 0.1):
+        come = task(ONE, 1.5 * alone_s)
+        policy.admit(come, fleet, 0.0)
+        start_all(policy, fleet)
+        assert policy.figures(0.0).reserve == 0.0
+        ends_s = come.deadline_at_s + late_s
+        policy.ended(come, ends_s)
+        only.remove(come.id)
+        assert (policy.figures(ends_s).reserve > 0.0) is (late_s > 0.0)
