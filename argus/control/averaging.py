@@ -107,6 +107,8 @@ class _Mean:
         self._keep_squared = self._keep * self._keep
         self._w0 = self._v0 = self._x0 = 0.0
         self._count = 0
+        self.knows = False
+        """Whether it has seen enough to tell a rate."""
 
     def add(self, count: int) -> None:
         """Take the next bin's count; all ages grow by one."""
@@ -114,11 +116,7 @@ class _Mean:
         self._v0 = self._keep_squared * self._v0 + 1.0
         self._x0 = self._keep * self._x0 + count
         self._count += 1
-
-    @property
-    def knows(self) -> bool:
-        """Whether it has seen enough to tell a rate."""
-        return self._count >= self._fewest
+        self.knows = self._count >= self._fewest
 
     @property
     def bins(self) -> float:

@@ -105,6 +105,10 @@ class NodeBacklog:
             self._full = full
             self._tell()
 
+    def has_room_below(self, limit: int) -> bool:
+        """Whether it takes another row now, as long as it has fewer than `limit`."""
+        return not self._draining and not self._full and len(self._rows) < limit
+
     @property
     def slowness(self) -> float:
         """Seconds that steps take lately, relative to those measured at the node's start."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -36,6 +36,7 @@ class Choices:
     """
 
     __slots__ = (
+        "_variants",
         "costs",
         "fastest_s",
         "idle_s",
@@ -58,14 +59,29 @@ class Choices:
         self.least_quality = self.qualities[least]
         self.fastest_s = min([c.busy_s + o.fetch_s for c, o in zip(costs, offers, strict=True)])
         self.idle_s = min([c.idle_s for c in costs])
+        self._variants: frozenset[str] | None = None
 
-    def by_worth(self, price: float) -> list[int]:
-        """Return the indices by falling quality − price · device seconds."""
+    @property
+    def variants(self) -> frozenset[str]:
+        """What the offers are made with; worked out for those only that are asked for it."""
+        if self._variants is None:
+            self._variants = frozenset([offer.row.variant for offer in self.offers])
+        return self._variants
+
+    def by_worth(self, price: float) -> Iterator[int]:
+        """Yield the indices by falling quality − price · device seconds.
+
+        The first is most often all that is asked for, so that the others are not sorted before.
+        """
         worth = [
             price * work_s - quality
             for quality, work_s in zip(self.qualities, self.works_s, strict=True)
         ]
-        return sorted(range(len(worth)), key=worth.__getitem__)
+        best = worth.index(min(worth))
+        yield best
+        others = sorted(range(len(worth)), key=worth.__getitem__)
+        others.remove(best)
+        yield from others
 
     def by_speed(self) -> list[Offer]:
         """Return the offers, the one that an idle node ends first before the others."""
@@ -80,26 +96,43 @@ class Choices:
 
     def works_at(self, prices: Floats) -> Floats:
         """Return (prices,) device seconds of what is best at each."""
-        works_s = np.array(self.works_s)
-        worth = np.array(self.qualities)[:, None] - works_s[:, None] * prices
+        qualities, works_s = np.array((self.qualities, self.works_s))
+        worth = qualities[:, None] - works_s[:, None] * prices
         return np.asarray(works_s.take(worth.argmax(axis=0)))
 
 
-def at_prices(many: Collection[Choices], prices: Floats) -> Floats:
-    """Return (n, 3, prices) quality, device seconds and seconds in full batches of what is best."""
-    by_length: dict[int, list[tuple[int, Choices]]] = {}
-    for index, choices in enumerate(many):
-        by_length.setdefault(len(choices.offers), []).append((index, choices))
-    found = np.empty((len(many), 3, len(prices)))
-    for length, alike in by_length.items():
-        qualities = _rows((each.qualities for _, each in alike), length)
-        works_s = _rows((each.works_s for _, each in alike), length)
-        busy_s = _rows((each.busy_s for _, each in alike), length)
-        best = _best(qualities, works_s, prices) + length * np.arange(len(alike))[:, None]
-        places = [index for index, _ in alike]
-        for column, table in enumerate((qualities, works_s, busy_s)):
-            found[places, column] = table.take(best)
-    return found
+class ChoicesTable:
+    """Many choices as arrays, to ask all of them at once what they would choose.
+
+    Args:
+        many: which.
+    """
+
+    def __init__(self, many: Collection[Choices]) -> None:
+        self._count = len(many)
+        by_length: dict[int, list[tuple[int, Choices]]] = {}
+        for index, choices in enumerate(many):
+            by_length.setdefault(len(choices.offers), []).append((index, choices))
+        self._parts = [
+            (
+                [index for index, _ in alike],
+                _rows((each.qualities for _, each in alike), length),
+                _rows((each.works_s for _, each in alike), length),
+                _rows((each.busy_s for _, each in alike), length),
+            )
+            for length, alike in by_length.items()
+        ]
+
+    def at(self, prices: Floats) -> Floats:
+        """Return (n, 3, prices) quality, device seconds and seconds in full batches of the best."""
+        found = np.empty((self._count, 3, len(prices)))
+        for places, *columns in self._parts:
+            qualities, works_s, _ = columns
+            firsts = qualities.shape[1] * np.arange(len(places))[:, None]
+            best = _best(qualities, works_s, prices) + firsts
+            for index, column in enumerate(columns):
+                found[places, index] = column.take(best)
+        return found
 
 
 def _best(qualities: Floats, works_s: Floats, prices: Floats) -> NDArray[np.intp]:
@@ -143,41 +176,37 @@ def choices_of(
         states: whether levels that start from a state count; off: only where there are no others.
         hit_chance: that the state is found; without it every step is run.
     """
-    kept, worths, costs = [], [], []
     if not states and bound:
         whole = [i for i, offer in enumerate(offers) if offer.near is None and not offer.fallback]
         found = choices_of([offers[i] for i in whole], [qualities[i] for i in whole], fleet, bound)
         if found is not None:
             return found
+    costs = [
+        fleet.costs(offer.row) if offer.near is None else _from_state(offer, fleet, hit_chance)
+        for offer in offers
+    ]
     for fallback in (False, True):
-        for offer, quality in zip(offers, qualities, strict=True):
-            if offer.fallback is not fallback:
-                continue
-            cost = _cost(offer, fleet, hit_chance)
-            if cost is None:
-                continue
-            kept.append(offer)
-            worths.append(quality)
-            costs.append(cost)
-            if not bound:
-                break
-        if kept:
-            choices = Choices(kept, worths, costs)
+        able = [
+            (offer, quality, cost)
+            for offer, quality, cost in zip(offers, qualities, costs, strict=True)
+            if cost is not None and offer.fallback is fallback
+        ]
+        if able:
+            kept, worths, known = zip(*(able if bound else able[:1]), strict=True)
+            choices = Choices(kept, worths, known)
             if fleet.is_partial:
                 choices.least_s = fleet.pooled_s(tuple(offer.row for offer in kept))
             return choices
     return None
 
 
-def _cost(offer: Offer, fleet: Fleet, hit_chance: float) -> ShapeCosts | None:
-    """Return what an offer costs on average; None where no node takes it.
+def _from_state(offer: Offer, fleet: Fleet, hit_chance: float) -> ShapeCosts | None:
+    """Return what an offer costs on average that starts from a state; None: no node can.
 
     Its least time is that of a row that finds its state.
     """
     cost = fleet.costs(offer.row)
-    if cost is None or offer.near is None:
-        return cost
-    if not _reachable(offer, fleet):
+    if cost is None or not _reachable(offer, fleet):
         return None
     whole = fleet.costs(offer.whole) if hit_chance < _SURE else None
     if whole is None:

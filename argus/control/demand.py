@@ -173,28 +173,12 @@ class DemandForecast:
         self._run = min(self._run + 1, self._most)
         spread = self._dispersion()
         self._averages.add(count, spread)
-        jumped = self._jump(spread)
+        jumped = _last_jump(sums, self._run, self._options.alarm * spread, self._splits)
         if jumped:
             self._run = jumped
             self.changed_at_s = self._open_at_s - jumped * self._options.bin_s
             late = itertools.islice(sums, len(sums) - jumped - 1, None)
             self._averages.restart(b - a for a, b in itertools.pairwise(late))
-
-    def _jump(self, spread: float) -> int:
-        """Return the bins since the moment at which the rate must have jumped; 0: it did not."""
-        run, sums = self._run, self._sums
-        total = sums[-1] - sums[-1 - run]
-        best, at = self._options.alarm * spread, 0
-        for split in self._splits:
-            if split >= run:
-                break
-            late = sums[-1] - sums[-1 - split]
-            # Most splits are far from an alarm, which this bound tells in less time.
-            if _most_log_ratio(late, split, total, run) > best:
-                ratio = _log_ratio(late, split, total - late, run - split)
-                if ratio > best:
-                    best, at = ratio, split
-        return at
 
     def _dispersion(self) -> float:
         """Return variance over mean of the counts, at least 1.
@@ -246,6 +230,33 @@ def _splits(run: int) -> Iterator[int]:
         split += max(1, split // 4)
 
 
+def _last_jump(sums: Sequence[int], run: int, alarm: float, splits: Sequence[int]) -> int:
+    """Return the bins since the moment at which the rate must have jumped; 0: it did not.
+
+    Args:
+        sums: of counts, up to the end of each bin.
+        run: bins that are looked at.
+        alarm: what the log of the ratio must exceed.
+        splits: bins since the moments that are tried, rising.
+    """
+    last = len(sums) - 1
+    end = sums[last]
+    total = end - sums[last - run]
+    best, at = alarm, 0
+    for split in splits:
+        if split >= run or not total:
+            break
+        late = end - sums[last - split]
+        # Most splits are far from an alarm, which Pearson's chi-square of the two counts tells in
+        # less time: for a count c and its expectation e, c·log(c/e) ≤ c·(c/e − 1).
+        expected = total * split / run
+        if (late - expected) ** 2 * total > best * expected * (total - expected):
+            ratio = _log_ratio(late, split, total - late, run - split)
+            if ratio > best:
+                best, at = ratio, split
+    return at
+
+
 def _log_ratio(late: int, late_bins: int, early: int, early_bins: int) -> float:
     """Return the log of how much likelier two rates make the counts than one."""
     rate = (late + early) / (late_bins + early_bins)
@@ -254,17 +265,6 @@ def _log_ratio(late: int, late_bins: int, early: int, early_bins: int) -> float:
         if count:
             ratio += count * math.log(count / (bins * rate))
     return ratio
-
-
-def _most_log_ratio(late: int, late_bins: int, total: int, bins: int) -> float:
-    """Return what `_log_ratio` cannot exceed: Pearson's chi-square of the two counts.
-
-    For each count c and its expectation e, c·log(c/e) ≤ c·(c/e − 1); the sum of that is chi-square.
-    """
-    if not total:
-        return 0.0
-    expected = total * late_bins / bins
-    return (late - expected) ** 2 * total / (expected * (total - expected))
 
 
 def _interval(rate: float, variance: float) -> tuple[float, float]:

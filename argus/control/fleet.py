@@ -80,8 +80,7 @@ class Fleet:
 
     def has_room(self, name: str, beyond: int = 0) -> bool:
         """Whether the node takes another row now, had it `beyond` more than it has."""
-        node = self._nodes[name]
-        return not node.draining and not node.full and len(node) + beyond < self._limits[name]
+        return self._nodes[name].has_room_below(self._limits[name] - beyond)
 
     def has_slot(self, name: str) -> bool:
         """Whether the node would begin another row now."""
@@ -108,17 +107,15 @@ class Fleet:
         return self._groups
 
     def _take_in(self, group: Group, node: NodeBacklog, now_s: float) -> None:
-        name = node.info.name
-        took_work = group.takes(name)
-        ends_s, is_open = now_s + node.work_s(), self.has_room(name)
+        name, takes, slowness = node.info.name, not node.draining, node.slowness
+        is_open = self.has_room(name)
         has_slot = is_open and len(node) < node.info.slots
-        group.update(name, ends_s, is_open, not node.draining, has_slot)
-        if took_work == node.draining:
+        took = group.update(name, now_s + node.work_s(), is_open, takes, has_slot)
+        if took is not takes:
             self.epoch += 1
             self._forget_costs()
-        known = self._slowness.get(name, 1.0)
-        if abs(node.slowness / known - 1.0) > _STEADY:
-            self._slowness[name] = node.slowness
+        if abs(slowness / self._slowness.get(name, 1.0) - 1.0) > _STEADY:
+            self._slowness[name] = slowness
             self._forget_costs()
 
     def costs(self, shape: RowShape) -> ShapeCosts | None:

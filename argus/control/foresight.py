@@ -82,10 +82,9 @@ class Foresight:
         likely_s = self._filling.likely_s(kind, unjoined_s, filled_s, in_use)
         return likely_s * self.margins.factor(kind) <= task.deadline_at_s - now_s
 
-    def is_late(self, decision: Decision, task: Task, node: NodeBacklog, now_s: float) -> bool:
+    def is_late(self, predicted: Predicted, task: Task, now_s: float) -> bool:
         """Whether a row is likelier late than not."""
-        unjoined_s, filled_s = self.predict(decision, task, node, now_s)
-        ends_s = self._filling.typical_s(unjoined_s, filled_s) * self.margins.typical
+        ends_s = self._filling.typical_s(*predicted) * self.margins.typical
         return ends_s > task.deadline_at_s - now_s
 
     def note(self, kind: str, predicted: Predicted, took_s: float) -> None:

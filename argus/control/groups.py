@@ -56,15 +56,13 @@ class Group:
         self.taking = len(nodes)
         """How many take rows, now or later."""
 
-    def takes(self, name: str) -> bool:
-        """Whether the node takes rows, now or later, as far as was written here."""
-        return self._taking[self._index[name]]
-
-    def update(self, name: str, ends_s: float, is_open: bool, takes: bool, has_slot: bool) -> None:
-        """Write down when a node will be done and whether it has room, and a free slot."""
+    def update(self, name: str, ends_s: float, is_open: bool, takes: bool, has_slot: bool) -> bool:
+        """Write down when a node will be done, whether it takes rows, has room, and a free slot;
+        return whether it took rows before."""
         i = self._index[name]
+        took = self._taking[i]
         self.open += is_open - self._open[i]
-        self.taking += takes - self._taking[i]
+        self.taking += takes - took
         self._ends_s[i] = ends_s if takes else 0.0
         self._open[i], self._taking[i] = is_open, takes
         self._open_ends_s[i] = ends_s if is_open else np.inf
@@ -72,6 +70,7 @@ class Group:
         self.with_slot += has_slot - self._has_slot[i]
         self._has_slot[i] = has_slot
         self._slot_ends_s[i] = ends_s if has_slot else np.inf
+        return took
 
     def work_s(self, now_s: float) -> float:
         """Return the device seconds that are left to its nodes."""
@@ -105,7 +104,9 @@ class Group:
             found = self._best(ends_s, within, avoid, held, self._asked)
             if found:
                 _, soonest = found[0]
-                if not any(len(node) < node.info.slots for node, _ in found):
+                # Where all with room have a slot, or none has, there is nothing to look for.
+                few = 0 < self.with_slot < self.open
+                if few and not any(len(node) < node.info.slots for node, _ in found):
                     found += self._best(self._slot_ends_s, within, avoid, held, 1)
             for node, end_s in found:
                 yield node, end_s, True

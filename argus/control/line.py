@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from operator import attrgetter
 
 import numpy as np
@@ -43,7 +43,6 @@ class Waiting:
         density: quality for the device seconds of its cheapest level.
         bound: where level and node were settled on arrival.
         pledged: whether it was accepted with the nodes that are there.
-        variants: that it may be made with.
     """
 
     __slots__ = (
@@ -55,7 +54,6 @@ class Waiting:
         "least_s",
         "pledged",
         "task",
-        "variants",
     )
 
     def __init__(self, task: Task, choices: Choices, key: Urgency, pledged: bool = False) -> None:
@@ -67,7 +65,11 @@ class Waiting:
         self.density = choices.least_quality / choices.least_s
         self.bound: Decision | None = None
         self.pledged = pledged
-        self.variants = frozenset([offer.row.variant for offer in choices.offers])
+
+    @property
+    def variants(self) -> frozenset[str]:
+        """What it may be made with."""
+        return self.choices.variants
 
 
 class WaitingLine:
@@ -77,37 +79,35 @@ class WaitingLine:
     time at its fastest level (infinity without a deadline), and `least_s`, the device seconds that
     it takes at least. The arrays have room at both ends, so that the usual case, one goes at the
     head and one comes at the end, moves nothing.
+
+    Attributes:
+        entries: those in the line, in order; not to be changed from outside.
     """
 
     def __init__(self) -> None:
-        self._entries: list[Waiting] = []
+        self.entries: list[Waiting] = []
         self._columns = np.zeros((2, _FIRST_ROOM))
         self._start = 0
         self._least_sum_s = 0.0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def __iter__(self) -> Iterator[Waiting]:
-        return iter(tuple(self._entries))
+        return iter(tuple(self.entries))
 
     def __getitem__(self, index: int) -> Waiting:
-        return self._entries[index]
-
-    @property
-    def entries(self) -> Sequence[Waiting]:
-        """Those in the line, in order; not to be changed."""
-        return self._entries
+        return self.entries[index]
 
     @property
     def latest_s(self) -> Floats:
         """(n,) When each must have begun; a view."""
-        return self._columns[0, self._start : self._start + len(self._entries)]
+        return self._columns[0, self._start : self._start + len(self.entries)]
 
     @property
     def least_s(self) -> Floats:
         """(n,) Device seconds that each takes at least; a view."""
-        return self._columns[1, self._start : self._start + len(self._entries)]
+        return self._columns[1, self._start : self._start + len(self.entries)]
 
     @property
     def least_sum_s(self) -> float:
@@ -117,19 +117,19 @@ class WaitingLine:
     def share_before(self, key: Urgency) -> float:
         """Return the share of all work that goes before `key`."""
         place = self.place(key)
-        if place == len(self._entries):
+        if place == len(self.entries):
             return 1.0
         return float(self.least_s[:place].sum()) / self.least_sum_s
 
     def place(self, key: Urgency) -> int:
         """Return how many go before `key`; most often, all."""
-        if not self._entries or self._entries[-1].key < key:
-            return len(self._entries)
-        return bisect_left(self._entries, key, key=_key)
+        if not self.entries or self.entries[-1].key < key:
+            return len(self.entries)
+        return bisect_left(self.entries, key, key=_key)
 
     def add(self, entry: Waiting) -> None:
         """Put an entry where its key belongs."""
-        index, count = self.place(entry.key), len(self._entries)
+        index, count = self.place(entry.key), len(self.entries)
         self._make_room(count + 1)
         first, end = self._start + index, self._start + count
         if index < count:
@@ -137,7 +137,7 @@ class WaitingLine:
         self._columns[0, first] = entry.latest_s
         self._columns[1, first] = entry.least_s
         self._least_sum_s += entry.least_s
-        self._entries.insert(index, entry)
+        self.entries.insert(index, entry)
 
     def remove(self, entry: Waiting) -> None:
         """Take out an entry.
@@ -146,11 +146,11 @@ class WaitingLine:
             ValueError: it is not in the line.
         """
         index = self.place(entry.key)
-        if index == len(self._entries) or self._entries[index] is not entry:
+        if index == len(self.entries) or self.entries[index] is not entry:
             raise ValueError(f"request {entry.task.id} is not waiting")
-        first, end = self._start + index, self._start + len(self._entries)
-        del self._entries[index]
-        self._least_sum_s = self._least_sum_s - entry.least_s if self._entries else 0.0
+        first, end = self._start + index, self._start + len(self.entries)
+        del self.entries[index]
+        self._least_sum_s = self._least_sum_s - entry.least_s if self.entries else 0.0
         if index == 0:
             self._start += 1
         elif first + 1 < end:
@@ -159,7 +159,7 @@ class WaitingLine:
     def _make_room(self, count: int) -> None:
         if self._start + count <= self._columns.shape[1]:
             return
-        held = self._columns[:, self._start : self._start + len(self._entries)].copy()
+        held = self._columns[:, self._start : self._start + len(self.entries)].copy()
         if 2 * count > self._columns.shape[1]:
             self._columns = np.zeros((2, 4 * count))
         self._start = 0

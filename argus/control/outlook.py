@@ -24,7 +24,7 @@ class Outlook:
 
     def wait_s(self, entry: Waiting, price: float, moment: Moment) -> float:
         """Return the seconds in which those before a new task would be worked through."""
-        if not moment.pace or not len(self._line):
+        if not moment.pace or not self._line.entries:
             return 0.0
         before = self._line.share_before(entry.key)
         return before * self._pricing.waiting_s(price) / moment.pace

@@ -72,9 +72,10 @@ class PriceCurve:
 
     def at_load(self, load: float) -> list[float]:
         """Return the prices by wait at a load."""
-        place = float(np.interp(load, self.loads, np.arange(len(self.loads))))
-        low = min(int(place), len(self.loads) - 2)
-        row = self.prices[low] + (place - low) * (self.prices[low + 1] - self.prices[low])
+        low = min(max(int(self.loads.searchsorted(load)) - 1, 0), len(self.loads) - 2)
+        below, above = self.loads[low : low + 2].tolist()
+        share = min(max((load - below) / (above - below), 0.0), 1.0)
+        row = self.prices[low] + share * (self.prices[low + 1] - self.prices[low])
         prices: list[float] = row.tolist()
         return prices
 
@@ -105,13 +106,15 @@ def solve_curve(
     if before is not None:
         known = min(len(loads), len(before.choices))
         chosen[:known] = before.choices[:known]
-    chosen = np.where(gains[np.arange(WAITS), chosen] == _IMPOSSIBLE, refused, chosen)
+    at, rows = np.arange(WAITS), np.arange(len(loads))[:, None]
+    chosen = np.where(gains[at, chosen] == _IMPOSSIBLE, refused, chosen)
     after = np.zeros((len(loads), WAITS))
     for _ in range(MOST_ROUNDS):
         after = falls @ _values(chosen, gains, low, share, falls)[:, :, None]
         after = after[:, :, 0]
-        worth = gains + after.take(low, axis=1) + share * np.diff(after).take(low, axis=1)
-        gained = worth.max(axis=2) - np.take_along_axis(worth, chosen[:, :, None], 2)[:, :, 0]
+        rises = after[:, 1:] - after[:, :-1]
+        worth = gains + after.take(low, axis=1) + share * rises.take(low, axis=1)
+        gained = worth.max(axis=2) - worth[rows, at, chosen]
         if not (gained > ENOUGH).any():
             break
         chosen = worth.argmax(axis=2)
@@ -127,6 +130,8 @@ def loads_of(mix: Mix) -> Floats:
     ratio = float(LOADS[1] / LOADS[0])
     most = 2.0 * float(mix.works_s[0] / mix.works_s.min())
     more = max(0, math.ceil(math.log(most / LOADS[-1]) / math.log(ratio) - 1e-9))
+    if not more:
+        return LOADS
     return np.append(LOADS, LOADS[-1] * ratio ** np.arange(1, more + 1))
 
 
@@ -138,11 +143,12 @@ def _values(
     They solve h + g = gain + S h with S the move to the next wait; the unknown average g takes the
     place of h(0), which is 0 by definition.
     """
-    at = np.arange(gains.shape[0])
+    at = np.arange(len(gains))
     loads = np.arange(len(chosen))[:, None]
     below, part = low[at, chosen], share[at, chosen][:, :, None]
-    moves = (1.0 - part) * falls[loads, below] + part * falls[loads, below + 1]
-    system = np.eye(gains.shape[0]) - moves
+    system = (part - 1.0) * falls[loads, below]
+    system -= part * falls[loads, below + 1]
+    system[:, at, at] += 1.0
     system[:, :, 0] = 1.0
     values = np.linalg.solve(system, gains[at, chosen][:, :, None])[:, :, 0]
     values[:, 0] = 0.0
@@ -151,8 +157,7 @@ def _values(
 
 def _between(grid: Floats, points: Floats) -> tuple[NDArray[np.intp], Floats]:
     """Return for each point the grid index below it and the share of the way to the next."""
-    width = grid[1] - grid[0]
-    place = np.clip(points / width, 0.0, len(grid) - 1.0)
+    place = np.minimum(np.maximum(points / (grid[1] - grid[0]), 0.0), len(grid) - 1.0)
     low = np.minimum(place.astype(np.intp), len(grid) - 2)
     return low, place - low
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from argus.control.arrivals import ArrivalRate
-from argus.control.choices import Choices, at_prices
+from argus.control.choices import Choices, ChoicesTable
 from argus.control.price_curve import WAITS, Mix, PriceCurve, solve_curve
 
 Floats = NDArray[np.float64]
@@ -102,14 +103,19 @@ class Pricing:
         """Return the device seconds of all who wait, each choosing at a price."""
         if not len(self._prices):
             return 0.0
-        return float(np.interp(price, self._prices, self._counted()))
+        works_s, prices = self._counted(), self._price_list
+        above = bisect_left(prices, price, 1, len(prices) - 1)
+        low_s, high_s = works_s[above - 1 : above + 1].tolist()
+        share = (price - prices[above - 1]) / (prices[above] - prices[above - 1])
+        return float(low_s + min(max(share, 0.0), 1.0) * (high_s - low_s))
 
     def _counted(self, but: Choices | None = None) -> Floats:
         """Return the device seconds of all who wait, by price; `but` need not be counted."""
-        for choices in [each for each in self._uncounted if each is not but]:
-            del self._uncounted[choices]
-            works_s = self._works_s[choices] = choices.works_at(self._prices)
-            self._waiting += works_s
+        if len(self._uncounted) > (but in self._uncounted):
+            for choices in [each for each in self._uncounted if each is not but]:
+                del self._uncounted[choices]
+                works_s = self._works_s[choices] = choices.works_at(self._prices)
+                self._waiting += works_s
         return self._waiting
 
     def load(self, now_s: float) -> float:
@@ -126,14 +132,15 @@ class Pricing:
         if self._new < _FEWEST or nodes <= 0:
             return now_s + (_YOUNG_S if young else self._period_s)
         self._new = 0
-        qualities, works, busy = self._mix()
+        recent = ChoicesTable(self._recent)
+        qualities, works, busy = self._mix(recent, self._prices[::_EVERY])
         self._whole_s = float(works[0])
-        points = slice(None, None, _EVERY)
-        mix = Mix(works[points], qualities[points], busy[points], self._slack_s)
+        mix = Mix(works, qualities, busy, self._slack_s)
         self.curve = solve_curve(mix, nodes, self.curve, self._burst)
         self._nodes, self._solved_s = nodes, now_s
-        enough = works * self.rate.at(now_s) <= _PLANNED_LOAD * nodes
-        self.planned_price = float(self._prices[enough.argmax() if enough.any() else -1])
+        rate = self.rate.at(now_s)
+        work_s = nodes * _PLANNED_LOAD / rate if rate else math.inf
+        self.planned_price = self._price_for(work_s, recent, works)
         self._rows.clear()
         return now_s + (min(self._period_s, _YOUNG_S) if young else self._period_s)
 
@@ -187,18 +194,36 @@ class Pricing:
         share = before / (before - over)
         return prices[low - 1] + share * (prices[low] - prices[low - 1])
 
-    def _mix(self) -> Floats:
-        """Return (3, prices) the mean of what recent requests would choose."""
-        table = at_prices(self._recent, self._prices)
+    def _price_for(self, work_s: float, recent: ChoicesTable, works_s: Floats) -> float:
+        """Return the least price at which requests take so many device seconds on average.
+
+        Args:
+            work_s: device seconds.
+            recent: requests.
+            works_s: device seconds that they take at every `_EVERY`th price.
+        """
+        at = int((works_s <= work_s).argmax()) if works_s[-1] <= work_s else len(works_s)
+        first = max(0, (at - 1) * _EVERY + 1)
+        between = self._prices[first : at * _EVERY]
+        if len(between):
+            enough = self._mix(recent, between)[1] <= work_s
+            if enough.any():
+                return float(between[enough.argmax()])
+        return float(self._prices[min(at * _EVERY, len(self._prices) - 1)])
+
+    def _mix(self, recent: ChoicesTable, prices: Floats) -> Floats:
+        """Return (3, prices) the mean of what recent requests would choose at each."""
+        table = recent.at(prices)
         if self._earlier is not None:
-            table = np.concatenate([table, self._earlier[None]])
+            known = self._prices.searchsorted(prices)
+            table = np.concatenate([table, self._earlier[None, :, known]])
         return np.asarray(np.mean(table, axis=0))
 
     def state(self, now_s: float) -> dict[str, Any]:
         """Return what prices depend on, ready for JSON; little before requests have come."""
         if not self._recent and self._earlier is None:
             return {}
-        mix = self._mix()
+        mix = self._mix(ChoicesTable(self._recent), self._prices)
         state: dict[str, Any] = {
             "rate": self.rate.state(now_s),
             "whole_s": self._whole_s,

@@ -119,16 +119,18 @@ class Prospects:
         late = decision.predicted_finish_s * self.typical(entry) > remaining_s
         if not (late or idle or task.lost) and self._shed and self._others(entry):
             node = moment.fleet[decision.node]
-            late = self._foresight.is_late(decision, task, node, moment.now_s)
+            predicted = self._foresight.predict(decision, task, node, moment.now_s)
+            late = self._foresight.is_late(predicted, task, moment.now_s)
         return Wait.FOR_SLOT if late else best
 
     def _others(self, entry: Waiting) -> bool:
         """Whether others wait that could be started where this one can."""
-        mine = entry.variants
-        return any(
-            x is not entry and not x.task.held and not mine.isdisjoint(x.variants)
-            for x in self._line.entries
-        )
+        for other in self._line.entries:
+            if other is entry or other.task.held:
+                continue
+            if not entry.variants.isdisjoint(other.variants):
+                return True
+        return False
 
 
 def _soonest_of(

@@ -18,6 +18,10 @@ class RecentQuantile:
         first: values of a kind after which there is one, and as long as few are known, between two
             look-ups.
         most: that a value may be; 0 is the least.
+
+    Attributes:
+        largest: of the quantiles of all kinds; None where too little was seen of any.
+        least_median: the smallest median of all kinds; None likewise.
     """
 
     def __init__(self, quantile: float, first: int = _LEARN_EVERY, most: float = math.inf) -> None:
@@ -28,6 +32,8 @@ class RecentQuantile:
         self._found: dict[str, float] = {}
         self._medians: dict[str, float] = {}
         self._since: dict[str, int] = {}
+        self.largest: float | None = None
+        self.least_median: float | None = None
 
     def note(self, kind: str, value: float) -> None:
         """Take in a value."""
@@ -42,16 +48,6 @@ class RecentQuantile:
     def get(self, kind: str) -> float | None:
         """Return the quantile of a kind; None where too little was seen."""
         return self._found.get(kind)
-
-    @property
-    def largest(self) -> float | None:
-        """The largest of all kinds; None where too little was seen of any."""
-        return max(self._found.values(), default=None)
-
-    @property
-    def least_median(self) -> float | None:
-        """The smallest median of all kinds; None where too little was seen of any."""
-        return min(self._medians.values(), default=None)
 
     def state(self) -> dict[str, list[float]]:
         """Return the values by kind, ready for JSON."""
@@ -74,6 +70,7 @@ class RecentQuantile:
         self._found.clear()
         self._medians.clear()
         self._since.clear()
+        self.largest = self.least_median = None
         for kind, values in found.items():
             if len(values) >= self._first:
                 self._look_up(kind)
@@ -83,3 +80,5 @@ class RecentQuantile:
         ordered = sorted(self._values[kind])
         self._found[kind] = ordered[int(self._quantile * (len(ordered) - 1))]
         self._medians[kind] = ordered[(len(ordered) - 1) // 2]
+        self.largest = max(self._found.values())
+        self.least_median = min(self._medians.values())

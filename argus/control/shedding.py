@@ -2,13 +2,107 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from operator import attrgetter
 
-from argus.control.line import Waiting
+from argus.control.admission import SHORTEST_RETRY_S
+from argus.control.line import Waiting, WaitingLine
+from argus.control.moment import Moment
+from argus.control.outlook import Outlook
+from argus.control.policy import GiveUp
+from argus.control.prospects import Prospects
+from argus.control.reserve import Reserve
+from argus.control.slack import Slack
 from argus.control.turns import Turns
+from argus.control.waiting_room import WaitingRoom
+from argus.errors import OverloadedError
+
+WORTH_LEAST = "not all who wait can be on time, and this one is worth least"
 
 _density = attrgetter("density")
+
+
+class Shedding:
+    """Lets tasks go until all who wait can be on time at their fastest levels.
+
+    Args:
+        room: who waits,
+        line: in order,
+        turns: and by tenant.
+        slack: whether they can be on time.
+        outlook, prospects: when a new one could be done.
+        reserve: how much time is kept free.
+    """
+
+    def __init__(
+        self,
+        room: WaitingRoom,
+        line: WaitingLine,
+        turns: Turns,
+        slack: Slack,
+        outlook: Outlook,
+        prospects: Prospects,
+        reserve: Reserve,
+    ) -> None:
+        self._room = room
+        self._line = line
+        self._turns = turns
+        self._slack = slack
+        self._outlook = outlook
+        self._prospects = prospects
+        self._reserve = reserve
+
+    def make_way(self, entry: Waiting, moment: Moment) -> list[tuple[Waiting, GiveUp]]:
+        """Let tasks go until a new one has a place among those who wait; return them.
+
+        Raises:
+            OverloadedError: the new task is the one that is worth least; nobody is let go.
+        """
+        fastest_s, typical = entry.choices.fastest_s, self._prospects.typical(entry)
+        reserve_s = self._reserve.share(moment.now_s) * fastest_s
+        if self._slack.is_ample(entry, moment, (typical - 1.0) * fastest_s + reserve_s):
+            return []
+        finish_s = self._outlook.fastest_s(entry, moment) * typical
+        gone: list[tuple[Waiting, GiveUp]] = []
+        while (short := self._slack.short(entry, finish_s, moment)) is not None:
+            able = self._line.entries[: short.before]
+            others = [x for x in able if x.latest_s < math.inf and not x.task.lost]
+            least = gives_way(entry, others, self._turns)
+            if not _gains(entry, [least, *(x for x, _ in gone)]):
+                break
+            self._room.remove(least)
+            retry_s = max(SHORTEST_RETRY_S, short.seconds)
+            error = OverloadedError(WORTH_LEAST, retry_after_s=retry_s)
+            gone.append((least, GiveUp(least.task, error)))
+        # Nobody who was accepted is let go for what is only kept free.
+        short = short or self._slack.short(entry, finish_s + reserve_s, moment)
+        if short is None:
+            return gone
+        self.undo(gone)
+        remaining_s = entry.task.deadline_at_s - moment.now_s
+        raise OverloadedError(
+            f"no acceptable level can be done in {remaining_s:g} s now; the fastest needs "
+            f"{remaining_s + short.seconds:.3g} s",
+            retry_after_s=max(SHORTEST_RETRY_S, short.seconds),
+        )
+
+    def undo(self, gone: Sequence[tuple[Waiting, GiveUp]]) -> None:
+        """Let them wait as before."""
+        for other, _ in gone:
+            self._room.add(other)
+
+
+def _gains(entry: Waiting, gone: Sequence[Waiting]) -> bool:
+    """Whether it is worth while that tasks go for a new one, the first of them the last to go.
+
+    Between tenants it is just; within one the new task must be worth more than it and than all.
+    """
+    tenant, least = entry.task.tenant, gone[0]
+    if least.task.tenant != tenant:
+        return True
+    lost = sum(x.choices.least_quality for x in gone if x.task.tenant == tenant)
+    return least.density < entry.density and lost < entry.choices.least_quality
 
 
 def gives_way(entry: Waiting, others: Sequence[Waiting], turns: Turns) -> Waiting:

@@ -65,9 +65,10 @@ class Slack:
             passes: so many right before it in the line come after it all the same.
         """
         behind_s = np.inf
-        if index + 1 < len(self._line) <= _FEW:
+        count = len(self._line.entries)
+        if index + 1 < count <= _FEW:
             behind_s = self._least_room_s(entry, index + 1, moment)
-        elif index + 1 < len(self._line):
+        elif index + 1 < count:
             behind_s = float(self._rooms_s(entry, moment)[index + 1 :].min())
         if passes:
             passed_s = float(self._rooms_s(entry, moment)[index - passes : index].min())

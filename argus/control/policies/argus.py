@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from argus.control.admission import NO_NODE, SHORTEST_RETRY_S, check_possible
-from argus.control.backlog import NodeBacklog
+from argus.control.admission import NO_NODE, check_possible
 from argus.control.choices import Choices, choices_of
 from argus.control.fairness import Share, equal_shares
 from argus.control.fleet import Fleet
@@ -37,22 +36,15 @@ from argus.control.policy import Figures, GiveUp, Start, Task
 from argus.control.pricing import Pricing
 from argus.control.prospects import Prospects, Wait
 from argus.control.reserve import Reserve
+from argus.control.rounds import FIRST, Round, Spot
 from argus.control.router import Decision
 from argus.control.running import Running
-from argus.control.shedding import gives_way
+from argus.control.shedding import Shedding
 from argus.control.slack import Slack
 from argus.control.throughput import Throughput
 from argus.control.turns import Turns
-from argus.errors import OverloadedError, UnavailableError
-
-WORTH_LEAST = "not all who wait can be on time, and this one is worth least"
-
-
-class _Spot(NamedTuple):
-    """Where a task stands: its place in the line, and how many before it come after it."""
-
-    place: int
-    passes: int = 0
+from argus.control.waiting_room import WaitingRoom
+from argus.errors import ArgusError, OverloadedError, UnavailableError
 
 
 class ArgusPolicy:
@@ -74,7 +66,6 @@ class ArgusPolicy:
         self._recalibrate = recalibrate
         self._line = WaitingLine()
         self._turns = Turns(share_of)
-        self._entries: dict[str, Waiting] = {}
         self._let_go: list[GiveUp] = []
         self._foresight = Foresight(self._options.margin_share, self._options.filling)
         self._slack = Slack(self._line, self._foresight.margins, self._options.relax)
@@ -88,7 +79,18 @@ class ArgusPolicy:
         self._hits = StateHits()
         self._throughput = Throughput()
         self._reserve = Reserve()
+        self._room = WaitingRoom(self._line, self._turns, self._pricing)
+        self._shedding = Shedding(
+            self._room,
+            self._line,
+            self._turns,
+            self._slack,
+            self._outlook,
+            self._prospects,
+            self._reserve,
+        )
         self._running = Running(self._foresight, self._throughput)
+        self._fleet: Fleet | None = None
         self.price = 0.0
         """Worth of a device second in units of quality, as of the last decision."""
 
@@ -114,19 +116,24 @@ class ArgusPolicy:
                 raise OverloadedError(str(hopeless.error), retry_after_s=choices.idle_s)
         decision = self._at_once(entry, moment)
         if decision is None:
-            if self._options.shed and remaining_s < math.inf and is_new:
-                self._make_way(entry, moment)
-            decision = self._expected(entry, moment)
+            sheds = self._options.shed and remaining_s < math.inf and is_new
+            gone = self._shedding.make_way(entry, moment) if sheds else []
+            try:
+                decision = self._expected(entry, moment)
+            except ArgusError:
+                self._shedding.undo(gone)
+                raise
+            self._let_go += [end for _, end in gone]
         if not self._options.late_binding:
             entry.bound = decision
-        self._add(entry)
+        self._room.add(entry)
         return decision
 
     def _at_once(self, entry: Waiting, moment: Moment) -> Decision | None:
         """Return the decision for a task that can be started now, in time, if it can."""
-        if len(self._line) or not moment.has_room:
+        if self._line.entries or not moment.has_room:
             return None
-        place = self._choose(entry, _Spot(0), moment, NOTHING_HELD)
+        place = self._choose(entry, FIRST, moment, NOTHING_HELD)
         if not isinstance(place, Place) or not place.has_room:
             return None
         if place.decision.predicted_finish_s > entry.task.deadline_at_s - moment.now_s:
@@ -140,18 +147,17 @@ class ArgusPolicy:
             if given_up.task is task:
                 self._let_go.remove(given_up)
                 return
-        self._remove(self._entries[task.id])
+        self._room.remove(self._room[task])
 
     def put_back(self, task: Task) -> None:
         """Take a started task back."""
         started = self._running.take_back(task)
         self._turns.came_back(task.tenant, started.cost_s)
-        self._add(Waiting(task, started.entry.choices, urgency(task)))
+        self._room.add(Waiting(task, started.entry.choices, urgency(task)))
 
     def ended(self, task: Task, now_s: float, made: bool = True) -> None:
         """Note that a started task is done, or, where nothing was `made`, failed or cancelled."""
-        fleet = None if self._now is None else self._now.fleet
-        started = self._running.end(task, fleet, len(self._line) > 0, now_s, made)
+        started = self._running.end(task, self._fleet, bool(self._line.entries), now_s, made)
         if now_s >= task.deadline_at_s:
             self._note(started.entry, True, now_s)
 
@@ -200,62 +206,51 @@ class ArgusPolicy:
         self._running.dispatch()
         while self._let_go:
             yield self._let_go.pop()
-        self._moment(fleet, now_s)
+        if not self._line.entries:
+            fleet.refresh(now_s)
+            return
+        has_room = self._moment(fleet, now_s).has_room
         yield from self._hopeless(now_s)
-        late: dict[Waiting, None] = {}
-        yield from self._start(fleet, now_s, late)
-        if late and self._moment(fleet, now_s).in_slots:
-            # Nobody else wanted the slots that are free.
-            yield from self._start(fleet, now_s, late, idle=True)
+        if not has_room:
+            return
+        first = Round(self._line, self._turns, self._slack)
+        yield from self._start(fleet, now_s, first)
+        if first.waits_for_slot:
+            again = Round(self._line, self._turns, self._slack, first)
+            yield from self._start(fleet, now_s, again)
 
-    def _start(
-        self, fleet: Fleet, now_s: float, late: dict[Waiting, None], idle: bool = False
-    ) -> Iterator[Start | GiveUp]:
-        """Yield whom to start, the most urgent first; `idle`: of those that are `late` only.
-
-        Those passed over that only a free slot could make in time become `late`. Once there is one,
-        those behind it get free slots only, too: they would take every slot before it is free.
-        """
-        held: dict[str, float] = {}
-        passed: dict[Waiting, None] = {}
-        moment: Moment | None = None
-        while len(passed) < len(self._line):
-            moment = moment or self._moment(fleet, now_s)
-            if not (moment.in_slots if late else moment.has_room):
+    def _start(self, fleet: Fleet, now_s: float, turn: Round) -> Iterator[Start | GiveUp]:
+        """Yield whom to start, and whom to give up, of those that a round looks at."""
+        while not turn.is_over:
+            moment = self._moment(fleet, now_s)
+            found = turn.next(moment)
+            if found is None:
                 return
-            entry, spot = self._next(passed, moment)
-            able = not entry.task.held and (not idle or entry in late)
-            if able and late:
-                able = not moment.in_slots.isdisjoint(entry.variants)
-            act = self._act(entry, spot, moment, held, idle) if able else None
-            if isinstance(act, Wait):
-                late[entry] = None
-            if isinstance(act, Start) and late and not fleet.has_slot(act.decision.node):
-                act = None
+            entry, spot = found
+            act = self._act(entry, spot, moment, turn)
             if act is None or isinstance(act, Wait):
-                passed[entry] = None
+                turn.pass_over(entry, act is Wait.FOR_SLOT)
                 continue
             broken = True
             if isinstance(act, Start):
-                node = fleet[act.decision.node]
-                broken = self._foresight.is_late(act.decision, act.task, node, now_s)
-                self._begin(act, entry, fleet, now_s)
+                broken = self._begin(act, entry, fleet, now_s)
             self._note(entry, broken, now_s)
-            self._remove(entry)
+            self._room.remove(entry)
             yield act
-            moment = None
 
     def _hopeless(self, now_s: float) -> Iterator[GiveUp]:
         """Yield the ends of the most urgent tasks for which it is too late, room or not."""
-        for entry in tuple(self._line.entries):
-            if entry.task.held:
-                continue
-            end = self._prospects.end(entry, now_s)
+        place = 0
+        while place < len(self._line.entries):
+            entry = self._line.entries[place]
+            end = None if entry.task.held else self._prospects.end(entry, now_s)
             if end is not None:
                 self._note(entry, True, now_s)
-                self._remove(entry)
+                self._room.remove(entry)
                 yield end
-            elif not entry.task.lost:
+            elif entry.task.held or entry.task.lost:
+                place += 1
+            else:
                 return
 
     def _note(self, entry: Waiting, late: bool, now_s: float) -> None:
@@ -263,51 +258,30 @@ class ArgusPolicy:
         if self._options.shed and entry.pledged and entry.task.deadline_at_s < math.inf:
             self._reserve.note(late, now_s)
 
-    def _next(self, passed: Mapping[Waiting, None], moment: Moment) -> tuple[Waiting, _Spot]:
-        """Return whom to look at next, and where it stands in the line."""
-        if self._turns.tenants == 1:
-            # Those passed over are the first of the line.
-            return self._line[len(passed)], _Spot(len(passed))
-        index = next(i for i, entry in enumerate(self._line.entries) if entry not in passed)
-        first = self._line[index]
-        fair = self._turns.next(passed)
-        if fair is None or fair is first or first.task.lost:
-            return first, _Spot(index)
-        place = self._line.place(fair.key)
-        if self._slack.lets_pass(fair, place, moment, place - index):
-            return fair, _Spot(place, place - index)
-        return first, _Spot(index)
-
-    def _begin(self, act: Start, entry: Waiting, fleet: Fleet, now_s: float) -> None:
-        node, row = fleet[act.decision.node], act.decision.offer.row
-        predicted = self._predicted(act.decision, entry, node, now_s)
-        cost_s = self._running.begin(entry, node, row, predicted, now_s)
-        self._turns.began(entry, cost_s)
-
-    def _predicted(
-        self, decision: Decision, entry: Waiting, node: NodeBacklog, now_s: float
-    ) -> Predicted:
+    def _begin(self, act: Start, entry: Waiting, fleet: Fleet, now_s: float) -> bool:
+        """Note that a task is given to a node; return whether it is likelier late than not."""
+        decision, node = act.decision, fleet[act.decision.node]
+        predicted = self._foresight.predict(decision, entry.task, node, now_s)
+        is_late = self._foresight.is_late(predicted, entry.task, now_s)
         if not self._options.late_binding:  # as of its arrival
-            return Predicted(decision.predicted_finish_s, decision.predicted_finish_s)
-        return self._foresight.predict(decision, entry.task, node, now_s)
+            predicted = Predicted(decision.predicted_finish_s, decision.predicted_finish_s)
+        cost_s = self._running.begin(entry, node, decision.offer.row, predicted, now_s)
+        self._turns.began(entry, cost_s)
+        return is_late
 
     def _act(
-        self,
-        entry: Waiting,
-        spot: _Spot,
-        moment: Moment,
-        held: dict[str, float],
-        idle: bool,
+        self, entry: Waiting, spot: Spot, moment: Moment, turn: Round
     ) -> Start | GiveUp | Wait | None:
         """Return what to do with a task; None where it is worth waiting for a full node."""
-        place = self._place(entry, spot, moment, held, idle)
+        place = self._place(entry, spot, moment, turn)
         if not isinstance(place, Place):
             return place
-        if place.has_room:
-            return Start(entry.task, place.decision)
         name = place.decision.node
+        if place.has_room:
+            start = Start(entry.task, place.decision)
+            return start if turn.may_have(name, moment.fleet) else None
         cost_s = moment.fleet[name].device_s(place.decision.offer.row)
-        held[name] = held.get(name, 0.0) + cost_s
+        turn.held[name] = turn.held.get(name, 0.0) + cost_s
         return None
 
     def _bound_s(self, moment: Moment) -> Held:
@@ -320,24 +294,24 @@ class ArgusPolicy:
         return held
 
     def _place(
-        self, entry: Waiting, spot: _Spot, moment: Moment, held: Held, idle: bool
+        self, entry: Waiting, spot: Spot, moment: Moment, turn: Round
     ) -> Place | GiveUp | Wait | None:
         """Return the choice for a task; the one just made on its arrival, where nothing changed."""
         if entry.bound is not None and entry.bound.node in moment.fleet:
             if entry.choices.idle_s > entry.task.deadline_at_s - moment.now_s:
-                return self._prospects.last_resort(entry, moment, set(), held)
+                return self._prospects.last_resort(entry, moment, set(), turn.held)
             return Place(entry.bound, moment.fleet.has_room(entry.bound.node))
         fresh, self._fresh = self._fresh, None
-        if fresh is not None and len(self._line) == 1:
+        if fresh is not None and len(self._line.entries) == 1:
             task, state, place = fresh
             if task is entry.task and state == (moment.now_s, moment.fleet.changes):
                 return place
-        return self._choose(entry, spot, moment, held, idle)
+        return self._choose(entry, spot, moment, turn.held, turn.is_last)
 
     def _choose(
         self,
         entry: Waiting,
-        spot: _Spot,
+        spot: Spot,
         moment: Moment,
         held: Held,
         idle: bool = False,
@@ -364,7 +338,7 @@ class ArgusPolicy:
     def _expected(self, entry: Waiting, moment: Moment) -> Decision:
         """Return what a task that waits first would get now, for its client to know."""
         if not self._options.late_binding:
-            place = self._choose(entry, _Spot(len(self._line)), moment, self._bound_s(moment))
+            place = self._choose(entry, Spot(len(self._line)), moment, self._bound_s(moment))
             if isinstance(place, GiveUp):
                 raise place.error
             found = place.decision if isinstance(place, Place) else None
@@ -374,53 +348,13 @@ class ArgusPolicy:
             raise UnavailableError(NO_NODE)
         return found
 
-    def _make_way(self, entry: Waiting, moment: Moment) -> None:
-        """Let tasks go until all can be on time at their fastest levels, the new one with them.
-
-        Raises:
-            OverloadedError: the new task is the one that is worth least.
-        """
-        fastest_s, typical = entry.choices.fastest_s, self._prospects.typical(entry)
-        reserve_s = self._reserve.share(moment.now_s) * fastest_s
-        if self._slack.is_ample(entry, moment, (typical - 1.0) * fastest_s + reserve_s):
-            return
-        finish_s = self._outlook.fastest_s(entry, moment) * typical
-        made_way: list[tuple[Waiting, float]] = []
-        tenant = entry.task.tenant
-        while (short := self._slack.short(entry, finish_s, moment)) is not None:
-            able = self._line.entries[: short.before]
-            others = [x for x in able if x.latest_s < math.inf and not x.task.lost]
-            least = gives_way(entry, others, self._turns)
-            retry_s = max(SHORTEST_RETRY_S, short.seconds)
-            own = [x for x, _ in [*made_way, (least, retry_s)] if x.task.tenant == tenant]
-            lost = sum(x.choices.least_quality for x in own)
-            if least.task.tenant == tenant and (
-                least.density >= entry.density or lost >= entry.choices.least_quality
-            ):
-                break
-            self._remove(least)
-            made_way.append((least, retry_s))
-        # Nobody who was accepted is let go for what is only kept free.
-        short = short or self._slack.short(entry, finish_s + reserve_s, moment)
-        if short is not None:
-            for other, _ in made_way:
-                self._add(other)
-            remaining_s = entry.task.deadline_at_s - moment.now_s
-            raise OverloadedError(
-                f"no acceptable level can be done in {remaining_s:g} s now; the fastest needs "
-                f"{remaining_s + short.seconds:.3g} s",
-                retry_after_s=max(SHORTEST_RETRY_S, short.seconds),
-            )
-        for other, retry_s in made_way:
-            error = OverloadedError(WORTH_LEAST, retry_after_s=retry_s)
-            self._let_go.append(GiveUp(other.task, error))
-
     # -- bookkeeping ----------------------------------------------------------------------------
 
     def _moment(self, fleet: Fleet, now_s: float) -> Moment:
         if self._now is not None and self._now.is_of(fleet, now_s):
             return self._now
         moment = self._now = Moment(fleet, now_s, self._throughput.share(now_s))
+        self._fleet = fleet
         if fleet.epoch != self._epoch:
             self._epoch = fleet.epoch
             self._renew(fleet)
@@ -451,25 +385,13 @@ class ArgusPolicy:
             hit_chance=self._hits.chance,
         )
 
-    def _add(self, entry: Waiting) -> None:
-        self._line.add(entry)
-        self._turns.add(entry)
-        self._entries[entry.task.id] = entry
-        self._pricing.wait(entry.choices)
-
-    def _remove(self, entry: Waiting) -> None:
-        self._line.remove(entry)
-        self._turns.remove(entry)
-        del self._entries[entry.task.id]
-        self._pricing.leave(entry.choices)
-
     def _renew(self, fleet: Fleet) -> None:
         """Look anew at what waiting tasks may become: nodes or the trust in states changed."""
         for entry in self._line:
             choices = self._choices(entry.task, fleet, self._hits.trusted)
             if choices is not None:
-                self._remove(entry)
-                self._add(Waiting(entry.task, choices, entry.key))
+                self._room.remove(entry)
+                self._room.add(Waiting(entry.task, choices, entry.key))
             else:
                 entry.pledged = False
 

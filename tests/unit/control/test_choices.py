@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from argus.control.choices import Choices, at_prices, choices_of
+from argus.control.choices import Choices, ChoicesTable, choices_of
 from argus.control.pricing import RELATIVE_PRICES, Pricing
 from tests.unit.control.build import node
 from tests.unit.control.deciding import LADDER, fleet_of
@@ -27,7 +27,7 @@ def drawn(rng: random.Random) -> Choices:
 def test_the_best_at_each_price_is_that_of_a_search() -> None:
     rng = random.Random(1)
     many = [drawn(rng) for _ in range(40)]
-    told = at_prices(many, PRICES)
+    told = ChoicesTable(many).at(PRICES)
     for choices, columns in zip(many, told, strict=True):
         for price, column in zip(PRICES, columns.T, strict=True):
             i = max(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable
@@ -15,8 +16,8 @@ from argus.control.demand import (
     DemandForecast,
     ForecastOptions,
     _interval,
+    _last_jump,
     _log_ratio,
-    _most_log_ratio,
 )
 from argus.errors import InvalidArgumentError
 
@@ -144,13 +145,23 @@ def test_the_ratio_is_that_of_poisson_likelihoods() -> None:
     assert _log_ratio(0, 3, 4, 6) == pytest.approx(4 * math.log(9 / 6))
 
 
-def test_no_ratio_exceeds_its_bound() -> None:
+def test_the_last_jump_is_that_of_a_search() -> None:
     rng = np.random.default_rng(5)
-    for _ in range(2000):
-        bins, total = int(rng.integers(2, 600)), int(rng.integers(0, 3000))
-        split, late = int(rng.integers(1, bins)), int(rng.integers(0, total + 1))
-        most = _most_log_ratio(late, split, total, bins)
-        assert _log_ratio(late, split, total - late, bins - split) <= most * (1 + 1e-9) + 1e-9
+    found = set()
+    for _ in range(500):
+        bins, rates = int(rng.integers(2, 80)), rng.uniform(0.0, 6.0, 2)
+        counts = rng.poisson(np.where(np.arange(bins) < bins // 2, *rates)).tolist()
+        sums, alarm = [0, *itertools.accumulate(counts)], float(rng.uniform(0.5, 6.0))
+        splits = range(1, bins)
+        ratios = {
+            split: _log_ratio(sum(counts[-split:]), split, sum(counts[:-split]), bins - split)
+            for split in splits
+        }
+        best = max(splits, key=ratios.__getitem__)
+        expected = best if ratios[best] > alarm else 0
+        found.add(expected > 0)
+        assert _last_jump(sums, bins, alarm, splits) == expected
+    assert found == {False, True}
 
 
 def test_the_rate_alone_is_that_of_the_forecast() -> None:

@@ -39,7 +39,7 @@ def test_the_price_goes_on_as_if_nothing_had_happened() -> None:
     for policy, now_s in ((old, 66.0), (new, 1066.0)):
         late = task(LADDER, 30.0, now_s)
         policy.admit(late, fleet, now_s)
-        choices = policy._entries[late.id].choices
+        choices = policy._room[late].choices
         prices.append(policy._pricing.price(choices, 500.0, 2, now_s))
     assert prices[0] > 0
     assert prices[1] == pytest.approx(prices[0], rel=0.1)

@@ -255,7 +255,7 @@ def test_what_is_kept_free_turns_away_only_who_comes() -> None:
     with pytest.raises(OverloadedError):
         policy.admit(task([rich], 2.8 * cost_s), fleet, 0.0)
     assert list(policy.dispatch(fleet, 0.0)) == []
-    policy._reserve = type(policy._reserve)()
+    policy._reserve._share = 0.0
     policy.admit(task([rich], 2.8 * cost_s), fleet, 0.0)
     assert list(policy.dispatch(fleet, 0.0)) == []
 

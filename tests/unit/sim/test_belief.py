@@ -95,7 +95,7 @@ def test_every_question_about_a_backlog_is_known_here() -> None:
     others = {
         *("watch", "draining", "full", "slowness", "row_ids", "holds", "add", "start", "progress"),
         *("reshape", "remove", "wanted", "idle_s", "busy_s", "device_s", "slowest_s"),
-        *("serving", "variants", "rows_of"),
+        *("serving", "variants", "rows_of", "has_room_below"),
     }
     public = {name for name in vars(NodeBacklog) if not name.startswith("_")}
     assert public == hear | others

@@ -1,0 +1,103 @@
+"""One round through those who wait: whom to look at next, and what was found on the way."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from argus.control.fleet import Fleet
+from argus.control.line import Waiting, WaitingLine
+from argus.control.moment import Moment
+from argus.control.slack import Slack
+from argus.control.turns import Turns
+
+
+class Spot(NamedTuple):
+    """Where a task stands: its place in the line, and how many before it come after it."""
+
+    place: int
+    passes: int = 0
+
+
+FIRST = Spot(0)
+
+
+class Round:
+    """Goes through the line, the most urgent first, or the first one of the tenant whose turn it
+    is, as long as nobody becomes late by it.
+
+    Once a task waits for a free slot, those behind it get free slots only, too: they would take
+    every slot before it is free.
+
+    Args:
+        line: who waits; those that are begun or let go are to be taken out of it.
+        turns: of the tenants.
+        slack: of those that wait.
+        again: a round before this one; only those that it left waiting for a slot are looked at.
+
+    Attributes:
+        held: device seconds of those passed over that are to have a node which is full now.
+        is_last: whether nobody else wanted the slots that are still free.
+    """
+
+    def __init__(
+        self, line: WaitingLine, turns: Turns, slack: Slack, again: Round | None = None
+    ) -> None:
+        self._line = line
+        self._turns = turns
+        self._slack = slack
+        self._passed: dict[Waiting, None] = {}
+        self._for_slot: dict[Waiting, None] = {} if again is None else again._for_slot
+        self.is_last = again is not None
+        self.held: dict[str, float] = {}
+
+    @property
+    def waits_for_slot(self) -> bool:
+        """Whether somebody waits for a free slot."""
+        return bool(self._for_slot)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether everybody was looked at."""
+        return len(self._passed) >= len(self._line.entries)
+
+    def next(self, moment: Moment) -> tuple[Waiting, Spot] | None:
+        """Return whom to look at next; None: nobody, or nothing is free that they may have."""
+        while not self.is_over:
+            if not (moment.in_slots if self._for_slot else moment.has_room):
+                return None
+            entry, spot = self._first(moment)
+            if self._may_begin(entry, moment):
+                return entry, spot
+            self._passed[entry] = None
+        return None
+
+    def pass_over(self, entry: Waiting, for_slot: bool = False) -> None:
+        """Leave a task waiting, `for_slot`: for a free one."""
+        self._passed[entry] = None
+        if for_slot:
+            self._for_slot[entry] = None
+
+    def may_have(self, node: str, fleet: Fleet) -> bool:
+        """Whether the next one may be given to a node that has room."""
+        return not self._for_slot or fleet.has_slot(node)
+
+    def _may_begin(self, entry: Waiting, moment: Moment) -> bool:
+        if entry.task.held or (self.is_last and entry not in self._for_slot):
+            return False
+        return not self._for_slot or not moment.in_slots.isdisjoint(entry.variants)
+
+    def _first(self, moment: Moment) -> tuple[Waiting, Spot]:
+        """Return the first that was not passed over, or whose turn it is."""
+        entries = self._line.entries
+        if self._turns.tenants == 1:
+            # Those passed over are the first of the line.
+            return entries[len(self._passed)], Spot(len(self._passed))
+        index = next(i for i, entry in enumerate(entries) if entry not in self._passed)
+        first = entries[index]
+        fair = self._turns.next(self._passed)
+        if fair is None or fair is first or first.task.lost:
+            return first, Spot(index)
+        place = self._line.place(fair.key)
+        if self._slack.lets_pass(fair, place, moment, place - index):
+            return fair, Spot(place, place - index)
+        return first, Spot(index)

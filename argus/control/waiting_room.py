@@ -1,0 +1,41 @@
+"""Who waits, for all that must know: the line, the turns of tenants, what pictures are worth."""
+
+from __future__ import annotations
+
+from argus.control.line import Waiting, WaitingLine
+from argus.control.policy import Task
+from argus.control.pricing import Pricing
+from argus.control.turns import Turns
+
+
+class WaitingRoom:
+    """Keeps them in step.
+
+    Args:
+        line: by due time.
+        turns: by tenant.
+        pricing: by what they would choose.
+    """
+
+    def __init__(self, line: WaitingLine, turns: Turns, pricing: Pricing) -> None:
+        self._line = line
+        self._turns = turns
+        self._pricing = pricing
+        self._entries: dict[str, Waiting] = {}
+
+    def __getitem__(self, task: Task) -> Waiting:
+        return self._entries[task.id]
+
+    def add(self, entry: Waiting) -> None:
+        """Let a task wait."""
+        self._line.add(entry)
+        self._turns.add(entry)
+        self._entries[entry.task.id] = entry
+        self._pricing.wait(entry.choices)
+
+    def remove(self, entry: Waiting) -> None:
+        """Note that a task waits no more."""
+        self._line.remove(entry)
+        self._turns.remove(entry)
+        del self._entries[entry.task.id]
+        self._pricing.leave(entry.choices)
