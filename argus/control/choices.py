@@ -32,7 +32,7 @@ class Choices:
             cheapest on each (`Fleet.pooled_s`).
         least_quality: quality of the cheapest.
         fastest_s: seconds from start to end of the fastest, in full batches.
-        idle_s: the same on a node with nothing else to do.
+        idle_s: the same on a node with nothing else to do, without what it takes to fetch a state.
     """
 
     __slots__ = (

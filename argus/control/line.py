@@ -96,9 +96,6 @@ class WaitingLine:
     def __iter__(self) -> Iterator[Waiting]:
         return iter(tuple(self.entries))
 
-    def __getitem__(self, index: int) -> Waiting:
-        return self.entries[index]
-
     @property
     def latest_s(self) -> Floats:
         """(n,) When each must have begun; a view."""

@@ -21,7 +21,9 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +80,39 @@ class PriceCurve:
         row = self.prices[low] + share * (self.prices[low + 1] - self.prices[low])
         prices: list[float] = row.tolist()
         return prices
+
+    def state(self) -> dict[str, Any]:
+        """Return it ready for JSON."""
+        return {
+            "width_s": self.width_s,
+            "loads": self.loads.tolist(),
+            "prices": [[float(f"{x:.6g}") for x in row] for row in self.prices],
+            "choices": self.choices.tolist(),
+        }
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any], points: int) -> PriceCurve:
+        """Return what `state` was of, made of a mix of so many points.
+
+        Raises:
+            ValueError, KeyError, TypeError: it makes no sense.
+        """
+        curve = cls(
+            float(state["width_s"]),
+            np.array(state["loads"], np.float64),
+            np.array(state["prices"], np.float64),
+            np.array(state["choices"], np.intp),
+        )
+        loads, shape = curve.loads, (len(curve.loads), WAITS)
+        if loads.ndim != 1 or len(loads) < 2 or not (np.diff(loads) > 0).all() or loads[0] <= 0:
+            raise ValueError("the loads of the price curve make no sense")
+        if curve.prices.shape != shape or not np.isfinite(curve.prices).all():
+            raise ValueError("the prices of the price curve make no sense")
+        if curve.choices.shape != shape or curve.choices.min() < 0 or curve.choices.max() > points:
+            raise ValueError("the choices of the price curve make no sense")
+        if not 0 < curve.width_s < math.inf or not loads[-1] < math.inf:
+            raise ValueError("the width or a load of the price curve makes no sense")
+        return curve
 
 
 def solve_curve(

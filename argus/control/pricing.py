@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from argus.control.arrivals import ArrivalRate
 from argus.control.choices import Choices, ChoicesTable
-from argus.control.price_curve import WAITS, Mix, PriceCurve, solve_curve
+from argus.control.price_curve import Mix, PriceCurve, solve_curve
 
 Floats = NDArray[np.float64]
 
@@ -195,7 +195,8 @@ class Pricing:
         return prices[low - 1] + share * (prices[low] - prices[low - 1])
 
     def _price_for(self, work_s: float, recent: ChoicesTable, works_s: Floats) -> float:
-        """Return the least price at which requests take so many device seconds on average.
+        """Return the least price at which requests take at most so many device seconds on average;
+        the highest where there is none.
 
         Args:
             work_s: device seconds.
@@ -232,11 +233,7 @@ class Pricing:
             "mix": [[float(f"{x:.6g}") for x in row] for row in mix],
         }
         if self.curve is not None:
-            state["curve"] = {
-                "width_s": self.curve.width_s,
-                "loads": self.curve.loads.tolist(),
-                "prices": [[float(f"{x:.6g}") for x in row] for row in self.curve.prices],
-                "choices": self.curve.choices.tolist(),
+            state["curve"] = self.curve.state() | {
                 "nodes": self._nodes,
                 "planned_price": self.planned_price,
                 "age_s": now_s - self._solved_s,
@@ -262,22 +259,13 @@ class Pricing:
         curve = state.get("curve")
         if whole_s <= 0 or grid_s <= 0 or rate <= 0 or curve is None:
             return
-        solved = PriceCurve(
-            float(curve["width_s"]),
-            np.array(curve["loads"], np.float64),
-            np.array(curve["prices"], np.float64),
-            np.array(curve["choices"], np.intp),
-        )
-        if solved.loads.ndim != 1 or len(solved.loads) < 2 or (np.diff(solved.loads) <= 0).any():
-            raise ValueError("the loads of the price curve make no sense")
-        shape = (len(solved.loads), WAITS)
-        if solved.prices.shape != shape or solved.choices.shape != shape or solved.width_s <= 0:
-            raise ValueError("the price curve makes no sense")
-        if solved.choices.min() < 0 or solved.choices.max() > len(RELATIVE_PRICES[::_EVERY]):
-            raise ValueError("the choices of the price curve make no sense")
-        nodes, planned = float(curve["nodes"]), float(curve["planned_price"])
-        self._solved_s = at_s - float(curve["age_s"])
+        solved = PriceCurve.restored(curve, len(RELATIVE_PRICES[::_EVERY]))
+        nodes, planned, age_s = (float(curve[key]) for key in ("nodes", "planned_price", "age_s"))
+        known = np.array([nodes, planned, age_s])
+        if not np.isfinite(known).all() or (known < 0).any() or nodes == 0:
+            raise ValueError("what is known beside the price curve makes no sense")
         self.curve, self._nodes, self.planned_price = solved, nodes, planned
+        self._solved_s = at_s - age_s
         self._slack_s = slack_s
         self._look_at(grid_s)
         self._whole_s = whole_s

@@ -32,23 +32,25 @@ class Round:
         line: who waits; those that are begun or let go are to be taken out of it.
         turns: of the tenants.
         slack: of those that wait.
-        again: a round before this one; only those that it left waiting for a slot are looked at.
+        after: the round before, whose list of those that wait for a slot this one goes on with: it
+            looks at nobody else.
 
     Attributes:
-        held: device seconds of those passed over that are to have a node which is full now.
-        is_last: whether nobody else wanted the slots that are still free.
+        kept_s: device seconds of those passed over that are to have a node which is full now, by
+            its name.
+        idle: whether nobody else wanted the slots that are still free.
     """
 
     def __init__(
-        self, line: WaitingLine, turns: Turns, slack: Slack, again: Round | None = None
+        self, line: WaitingLine, turns: Turns, slack: Slack, after: Round | None = None
     ) -> None:
         self._line = line
         self._turns = turns
         self._slack = slack
         self._passed: dict[Waiting, None] = {}
-        self._for_slot: dict[Waiting, None] = {} if again is None else again._for_slot
-        self.is_last = again is not None
-        self.held: dict[str, float] = {}
+        self._for_slot: dict[Waiting, None] = {} if after is None else after._for_slot
+        self.idle = after is not None
+        self.kept_s: dict[str, float] = {}
 
     @property
     def waits_for_slot(self) -> bool:
@@ -82,7 +84,7 @@ class Round:
         return not self._for_slot or fleet.has_slot(node)
 
     def _may_begin(self, entry: Waiting, moment: Moment) -> bool:
-        if entry.task.held or (self.is_last and entry not in self._for_slot):
+        if entry.task.held or (self.idle and entry not in self._for_slot):
             return False
         return not self._for_slot or not moment.in_slots.isdisjoint(entry.variants)
 
@@ -90,7 +92,8 @@ class Round:
         """Return the first that was not passed over, or whose turn it is."""
         entries = self._line.entries
         if self._turns.tenants == 1:
-            # Those passed over are the first of the line.
+            # Those passed over are the first of the line, even where another tenant's were looked
+            # at before its last one went: each tenant's own are looked at in order.
             return entries[len(self._passed)], Spot(len(self._passed))
         index = next(i for i, entry in enumerate(entries) if entry not in self._passed)
         first = entries[index]

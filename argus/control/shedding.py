@@ -27,9 +27,9 @@ class Shedding:
     """Lets tasks go until all who wait can be on time at their fastest levels.
 
     Args:
-        room: who waits,
-        line: in order,
-        turns: and by tenant.
+        room: that those who make way leave.
+        line: of those who wait.
+        turns: of their tenants.
         slack: whether they can be on time.
         outlook, prospects: when a new one could be done.
         reserve: how much time is kept free.
@@ -53,33 +53,39 @@ class Shedding:
         self._prospects = prospects
         self._reserve = reserve
 
-    def make_way(self, entry: Waiting, moment: Moment) -> list[tuple[Waiting, GiveUp]]:
-        """Let tasks go until a new one has a place among those who wait; return them.
+    def make_way(self, entry: Waiting, moment: Moment) -> list[GiveUp]:
+        """Let tasks go until a new one has a place among those who wait; return their ends.
 
         Raises:
-            OverloadedError: the new task is the one that is worth least; nobody is let go.
+            OverloadedError: it has none: it is worth least itself, would be late behind those that
+                are begun, or would take the time that is kept free. Nobody is let go.
         """
         fastest_s, typical = entry.choices.fastest_s, self._prospects.typical(entry)
         reserve_s = self._reserve.share(moment.now_s) * fastest_s
         if self._slack.is_ample(entry, moment, (typical - 1.0) * fastest_s + reserve_s):
             return []
         finish_s = self._outlook.fastest_s(entry, moment) * typical
-        gone: list[tuple[Waiting, GiveUp]] = []
+        gone: list[Waiting] = []
+        ends: list[GiveUp] = []
         while (short := self._slack.short(entry, finish_s, moment)) is not None:
             able = self._line.entries[: short.before]
             others = [x for x in able if x.latest_s < math.inf and not x.task.lost]
             least = gives_way(entry, others, self._turns)
-            if not _gains(entry, [least, *(x for x, _ in gone)]):
+            if not _gains(entry, least, gone):
                 break
-            self._room.remove(least)
+            self._room.set_aside(least)
+            gone.append(least)
             retry_s = max(SHORTEST_RETRY_S, short.seconds)
             error = OverloadedError(WORTH_LEAST, retry_after_s=retry_s)
-            gone.append((least, GiveUp(least.task, error)))
+            ends.append(GiveUp(least.task, error))
         # Nobody who was accepted is let go for what is only kept free.
         short = short or self._slack.short(entry, finish_s + reserve_s, moment)
         if short is None:
-            return gone
-        self.undo(gone)
+            for other in gone:
+                self._room.settle(other)
+            return ends
+        for other in gone:
+            self._room.add(other)
         remaining_s = entry.task.deadline_at_s - moment.now_s
         raise OverloadedError(
             f"no acceptable level can be done in {remaining_s:g} s now; the fastest needs "
@@ -87,21 +93,16 @@ class Shedding:
             retry_after_s=max(SHORTEST_RETRY_S, short.seconds),
         )
 
-    def undo(self, gone: Sequence[tuple[Waiting, GiveUp]]) -> None:
-        """Let them wait as before."""
-        for other, _ in gone:
-            self._room.add(other)
 
-
-def _gains(entry: Waiting, gone: Sequence[Waiting]) -> bool:
-    """Whether it is worth while that tasks go for a new one, the first of them the last to go.
+def _gains(entry: Waiting, least: Waiting, gone: Sequence[Waiting]) -> bool:
+    """Whether it is worth while that `least` goes for a new task, too, beside those `gone` for it.
 
     Between tenants it is just; within one the new task must be worth more than it and than all.
     """
-    tenant, least = entry.task.tenant, gone[0]
+    tenant = entry.task.tenant
     if least.task.tenant != tenant:
         return True
-    lost = sum(x.choices.least_quality for x in gone if x.task.tenant == tenant)
+    lost = sum(x.choices.least_quality for x in [*gone, least] if x.task.tenant == tenant)
     return least.density < entry.density and lost < entry.choices.least_quality
 
 

@@ -58,12 +58,19 @@ class Turns:
 
     def remove(self, entry: Waiting) -> None:
         """Take out a task."""
-        tenant = entry.task.tenant
-        queue = self._queues[tenant]
-        entries = queue.entries
-        del entries[bisect_left(entries, entry.key, key=_key)]
+        self.set_aside(entry)
+        self.settle(entry.task.tenant)
+
+    def set_aside(self, entry: Waiting) -> None:
+        """Take out a task that may come back; until `settle` its tenant keeps its turn."""
+        queue = self._queues[entry.task.tenant]
+        del queue.entries[bisect_left(queue.entries, entry.key, key=_key)]
         queue.least_s -= entry.choices.least_s
-        if not entries:
+
+    def settle(self, tenant: str) -> None:
+        """Note that what was set aside of a tenant does not come back."""
+        queue = self._queues.get(tenant)
+        if queue is not None and not queue.entries:
             del self._queues[tenant]
             self._fair.rest(tenant)
             self._take_out(tenant)

@@ -35,7 +35,21 @@ class WaitingRoom:
 
     def remove(self, entry: Waiting) -> None:
         """Note that a task waits no more."""
+        self.set_aside(entry)
+        self.settle(entry)
+
+    def set_aside(self, entry: Waiting) -> None:
+        """Take out a task that may be added again; until `settle` its tenant keeps its turn."""
         self._line.remove(entry)
-        self._turns.remove(entry)
+        self._turns.set_aside(entry)
         del self._entries[entry.task.id]
         self._pricing.leave(entry.choices)
+
+    def settle(self, entry: Waiting) -> None:
+        """Note that a task that was set aside is not added again."""
+        self._turns.settle(entry.task.tenant)
+
+    def replace(self, entry: Waiting, new: Waiting) -> None:
+        """Put another entry in the place of one of the same task."""
+        self.set_aside(entry)
+        self.add(new)

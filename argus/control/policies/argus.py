@@ -37,14 +37,14 @@ from argus.control.pricing import Pricing
 from argus.control.prospects import Prospects, Wait
 from argus.control.reserve import Reserve
 from argus.control.rounds import FIRST, Round, Spot
-from argus.control.router import Decision
+from argus.control.router import Decision, takers
 from argus.control.running import Running
 from argus.control.shedding import Shedding
 from argus.control.slack import Slack
 from argus.control.throughput import Throughput
 from argus.control.turns import Turns
 from argus.control.waiting_room import WaitingRoom
-from argus.errors import ArgusError, OverloadedError, UnavailableError
+from argus.errors import OverloadedError, UnavailableError
 
 
 class ArgusPolicy:
@@ -79,9 +79,9 @@ class ArgusPolicy:
         self._hits = StateHits()
         self._throughput = Throughput()
         self._reserve = Reserve()
-        self._room = WaitingRoom(self._line, self._turns, self._pricing)
+        self._waiting = WaitingRoom(self._line, self._turns, self._pricing)
         self._shedding = Shedding(
-            self._room,
+            self._waiting,
             self._line,
             self._turns,
             self._slack,
@@ -117,16 +117,12 @@ class ArgusPolicy:
         decision = self._at_once(entry, moment)
         if decision is None:
             sheds = self._options.shed and remaining_s < math.inf and is_new
-            gone = self._shedding.make_way(entry, moment) if sheds else []
-            try:
-                decision = self._expected(entry, moment)
-            except ArgusError:
-                self._shedding.undo(gone)
-                raise
-            self._let_go += [end for _, end in gone]
+            if sheds:
+                self._let_go += self._shedding.make_way(entry, moment)
+            decision = self._expected(entry, moment)
         if not self._options.late_binding:
             entry.bound = decision
-        self._room.add(entry)
+        self._waiting.add(entry)
         return decision
 
     def _at_once(self, entry: Waiting, moment: Moment) -> Decision | None:
@@ -147,13 +143,13 @@ class ArgusPolicy:
             if given_up.task is task:
                 self._let_go.remove(given_up)
                 return
-        self._room.remove(self._room[task])
+        self._waiting.remove(self._waiting[task])
 
     def put_back(self, task: Task) -> None:
         """Take a started task back."""
         started = self._running.take_back(task)
         self._turns.came_back(task.tenant, started.cost_s)
-        self._room.add(Waiting(task, started.entry.choices, urgency(task)))
+        self._waiting.add(Waiting(task, started.entry.choices, urgency(task)))
 
     def ended(self, task: Task, now_s: float, made: bool = True) -> None:
         """Note that a started task is done, or, where nothing was `made`, failed or cancelled."""
@@ -207,7 +203,7 @@ class ArgusPolicy:
         while self._let_go:
             yield self._let_go.pop()
         if not self._line.entries:
-            fleet.refresh(now_s)
+            fleet.refresh(now_s)  # what nodes have to do is reckoned from when it changed
             return
         has_room = self._moment(fleet, now_s).has_room
         yield from self._hopeless(now_s)
@@ -216,26 +212,26 @@ class ArgusPolicy:
         first = Round(self._line, self._turns, self._slack)
         yield from self._start(fleet, now_s, first)
         if first.waits_for_slot:
-            again = Round(self._line, self._turns, self._slack, first)
-            yield from self._start(fleet, now_s, again)
+            second = Round(self._line, self._turns, self._slack, after=first)
+            yield from self._start(fleet, now_s, second)
 
-    def _start(self, fleet: Fleet, now_s: float, turn: Round) -> Iterator[Start | GiveUp]:
+    def _start(self, fleet: Fleet, now_s: float, look: Round) -> Iterator[Start | GiveUp]:
         """Yield whom to start, and whom to give up, of those that a round looks at."""
-        while not turn.is_over:
+        while not look.is_over:
             moment = self._moment(fleet, now_s)
-            found = turn.next(moment)
+            found = look.next(moment)
             if found is None:
                 return
             entry, spot = found
-            act = self._act(entry, spot, moment, turn)
+            act = self._act(entry, spot, moment, look)
             if act is None or isinstance(act, Wait):
-                turn.pass_over(entry, act is Wait.FOR_SLOT)
+                look.pass_over(entry, act is Wait.FOR_SLOT)
                 continue
             broken = True
             if isinstance(act, Start):
                 broken = self._begin(act, entry, fleet, now_s)
             self._note(entry, broken, now_s)
-            self._room.remove(entry)
+            self._waiting.remove(entry)
             yield act
 
     def _hopeless(self, now_s: float) -> Iterator[GiveUp]:
@@ -246,7 +242,7 @@ class ArgusPolicy:
             end = None if entry.task.held else self._prospects.end(entry, now_s)
             if end is not None:
                 self._note(entry, True, now_s)
-                self._room.remove(entry)
+                self._waiting.remove(entry)
                 yield end
             elif entry.task.held or entry.task.lost:
                 place += 1
@@ -270,18 +266,18 @@ class ArgusPolicy:
         return is_late
 
     def _act(
-        self, entry: Waiting, spot: Spot, moment: Moment, turn: Round
+        self, entry: Waiting, spot: Spot, moment: Moment, look: Round
     ) -> Start | GiveUp | Wait | None:
         """Return what to do with a task; None where it is worth waiting for a full node."""
-        place = self._place(entry, spot, moment, turn)
+        place = self._place(entry, spot, moment, look)
         if not isinstance(place, Place):
             return place
         name = place.decision.node
         if place.has_room:
             start = Start(entry.task, place.decision)
-            return start if turn.may_have(name, moment.fleet) else None
+            return start if look.may_have(name, moment.fleet) else None
         cost_s = moment.fleet[name].device_s(place.decision.offer.row)
-        turn.held[name] = turn.held.get(name, 0.0) + cost_s
+        look.kept_s[name] = look.kept_s.get(name, 0.0) + cost_s
         return None
 
     def _bound_s(self, moment: Moment) -> Held:
@@ -294,19 +290,19 @@ class ArgusPolicy:
         return held
 
     def _place(
-        self, entry: Waiting, spot: Spot, moment: Moment, turn: Round
+        self, entry: Waiting, spot: Spot, moment: Moment, look: Round
     ) -> Place | GiveUp | Wait | None:
         """Return the choice for a task; the one just made on its arrival, where nothing changed."""
         if entry.bound is not None and entry.bound.node in moment.fleet:
             if entry.choices.idle_s > entry.task.deadline_at_s - moment.now_s:
-                return self._prospects.last_resort(entry, moment, set(), turn.held)
+                return self._prospects.last_resort(entry, moment, set(), look.kept_s)
             return Place(entry.bound, moment.fleet.has_room(entry.bound.node))
         fresh, self._fresh = self._fresh, None
         if fresh is not None and len(self._line.entries) == 1:
             task, state, place = fresh
             if task is entry.task and state == (moment.now_s, moment.fleet.changes):
                 return place
-        return self._choose(entry, spot, moment, turn.held, turn.is_last)
+        return self._choose(entry, spot, moment, look.kept_s, look.idle)
 
     def _choose(
         self,
@@ -389,11 +385,15 @@ class ArgusPolicy:
         """Look anew at what waiting tasks may become: nodes or the trust in states changed."""
         for entry in self._line:
             choices = self._choices(entry.task, fleet, self._hits.trusted)
-            if choices is not None:
-                self._room.remove(entry)
-                self._room.add(Waiting(entry.task, choices, entry.key))
-            else:
+            if choices is None:
                 entry.pledged = False
+                continue
+            new = Waiting(entry.task, choices, entry.key)
+            if entry.bound is not None and entry.bound.offer in choices.offers:
+                stays = takers(entry.bound.offer, fleet)
+                if entry.bound.node in [node.info.name for node in stays]:
+                    new.bound = entry.bound
+            self._waiting.replace(entry, new)
 
 
 def make_argus(options: PolicyOptions) -> ArgusPolicy:

@@ -227,22 +227,59 @@ def test_without_feedback_the_price_is_that_of_the_plan_whatever_waits() -> None
     assert price > 0.0
 
 
-def test_nobody_is_let_go_for_a_task_that_is_refused_anyway() -> None:
+@pytest.mark.parametrize("tenants", [("", ""), ("a", "b")])
+def test_nobody_is_let_go_for_a_task_that_is_refused_anyway(tenants: tuple[str, str]) -> None:
     """Room for the third could be made only by letting both others go, and one is worth more."""
     fleet, policy = fleet_of([serial()], limit=1), ArgusPolicy()
     running = task(BASE, 2.0)
     policy.admit(running, fleet, 0.0)
     start_all(policy, fleet)
-    poor = [replace(o, quality=o.quality * 0.5) for o in BASE]
-    middling = [replace(o, quality=o.quality * 0.7) for o in BASE]
+    poor = [replace(o, quality=o.quality * 0.2) for o in BASE]
     waiting = [task(poor, 4.5), task(BASE, 4.4)]
-    for new in waiting:
+    for new, tenant in zip(waiting, tenants, strict=True):
+        new.tenant = tenant
         policy.admit(new, fleet, 0.0)
+    # Virtual time has gone by since they began to wait.
+    policy._turns._fair._virtual_s = 18.75
+    turns_s = [policy._turns.reach_s(tenant) for tenant in tenants]
+    middling = task(LADDER[1:2], 4.75)
+    middling.tenant = tenants[0]
     with pytest.raises(OverloadedError):
-        policy.admit(task(middling, 2.5), fleet, 0.0)
+        policy.admit(middling, fleet, 0.0)
     assert list(policy.dispatch(fleet, 0.0)) == []
+    assert [policy._turns.reach_s(tenant) for tenant in tenants] == pytest.approx(turns_s)
     for each in waiting:
         policy.withdraw(each)
+
+
+def test_who_waits_keeps_turn_and_settled_node_when_nodes_come() -> None:
+    fleet, policy = fleet_of([serial()], limit=1), ArgusPolicy(ArgusOptions(late_binding=False))
+    tasks = [task(BASE, 10.0), task(BASE, 100.0)]
+    tasks[1].tenant = "b"
+    for each in tasks:
+        policy.admit(each, fleet, 0.0)
+        start_all(policy, fleet)
+    policy._turns._fair._virtual_s = 18.75
+    turn_s, bound = policy._turns.reach_s("b"), policy._waiting[tasks[1]].bound
+    assert bound is not None
+    fleet.add(serial("new"), 1)
+    assert start_all(policy, fleet) == []
+    assert policy._waiting[tasks[1]].bound == bound
+    assert policy._turns.reach_s("b") == turn_s
+    fleet.remove(bound.node)
+    (start,) = start_all(policy, fleet)
+    assert start.decision.node == "new"
+
+
+def test_what_nodes_have_to_do_is_reckoned_from_when_it_changed() -> None:
+    fleet, policy = fleet_of([serial()], limit=1), ArgusPolicy()
+    only = task(BASE, 20.0)
+    policy.admit(only, fleet, 0.0)
+    (start,) = start_all(policy, fleet)
+    assert list(policy.dispatch(fleet, 0.0)) == []
+    work_s = fleet["n"].device_s(start.decision.offer.row)
+    (group,) = fleet.refresh(1.0)
+    assert group.work_s(1.0) == pytest.approx(work_s - 1.0)
 
 
 def test_a_task_that_was_let_go_may_end_otherwise_before_that_is_carried_out() -> None:

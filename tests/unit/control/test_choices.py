@@ -58,3 +58,33 @@ def test_who_waits_is_counted_whoever_asks_for_a_price_in_between() -> None:
         )
         if second % 5 == 0:
             assert pricing.waiting_s(price) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("price", [-1.0, 0.0, 0.7, 1e9])
+def test_what_waits_is_read_between_prices_and_no_further(price: float) -> None:
+    rng = random.Random(3)
+    pricing = Pricing(8.0, 60.0, 1.0)
+    assert pricing.waiting_s(price) == 0.0
+    choices = drawn(rng)
+    pricing.arrive(choices, 30.0, 0.0)
+    pricing.wait(choices)
+    expected = np.interp(price, pricing._prices, choices.works_at(pricing._prices))
+    assert pricing.waiting_s(price) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_the_least_price_for_some_work_is_that_of_a_search(earlier: bool) -> None:
+    rng = random.Random(4)
+    for _ in range(20):
+        pricing = Pricing(8.0, 60.0, 1.0)
+        many = [drawn(rng) for _ in range(12)]
+        for second, choices in enumerate(many):
+            pricing.arrive(choices, 30.0, float(second))
+        if earlier:
+            pricing._earlier = ChoicesTable([drawn(rng)]).at(pricing._prices)[0]
+        table = ChoicesTable(many)
+        works_s = pricing._mix(table, pricing._prices)[1]
+        for work_s in (0.0, *(works_s + 1e-12), *(works_s - 1e-3), np.inf):
+            enough = np.flatnonzero(works_s <= work_s)
+            expected = pricing._prices[enough[0] if len(enough) else -1]
+            assert pricing._price_for(work_s, table, works_s[::3]) == expected

@@ -39,7 +39,7 @@ def test_the_price_goes_on_as_if_nothing_had_happened() -> None:
     for policy, now_s in ((old, 66.0), (new, 1066.0)):
         late = task(LADDER, 30.0, now_s)
         policy.admit(late, fleet, now_s)
-        choices = policy._room[late].choices
+        choices = policy._waiting[late].choices
         prices.append(policy._pricing.price(choices, 500.0, 2, now_s))
     assert prices[0] > 0
     assert prices[1] == pytest.approx(prices[0], rel=0.1)
@@ -68,3 +68,23 @@ def test_what_makes_no_sense_is_refused_and_nothing_of_it_taken(field: str, valu
         new.restore(state, 0.0)
     assert new._pricing.curve is None
     assert new.figures(0.0).arrivals_per_s == 0.0
+
+
+@pytest.mark.parametrize("field", ["width_s", "nodes", "age_s", "planned_price"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+def test_a_curve_that_makes_no_sense_is_refused(field: str, value: float) -> None:
+    state = json.loads(json.dumps(seen(64)[0].state(64.0)))
+    state["pricing"]["curve"][field] = value
+    new = ArgusPolicy()
+    with pytest.raises(ValueError, match="curve"):
+        new.restore(state, 0.0)
+    assert new._pricing.curve is None
+
+
+@pytest.mark.parametrize("field", ["loads", "prices"])
+def test_a_curve_with_a_hole_is_refused(field: str) -> None:
+    state = json.loads(json.dumps(seen(64)[0].state(64.0)))
+    numbers = state["pricing"]["curve"][field]
+    (numbers if field == "loads" else numbers[3])[-1] = math.nan
+    with pytest.raises(ValueError, match="curve"):
+        ArgusPolicy().restore(state, 0.0)

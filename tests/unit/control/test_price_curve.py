@@ -100,3 +100,10 @@ def test_a_ladder_with_a_very_cheap_level_has_curves_for_the_loads_it_can_carry(
     again, fresh = solve_curve(other, 2, curve), solve_curve(other, 2)
     assert len(again.loads) < len(curve.loads)
     assert again.prices == pytest.approx(fresh.prices, rel=0.02, abs=1e-4)
+
+
+@pytest.mark.parametrize("load", [0.01, 0.5, 1.234, 4.0, 100.0])
+def test_prices_are_read_between_loads_and_no_further(load: float) -> None:
+    curve = solve_curve(MIX, NODES)
+    expected = [np.interp(load, curve.loads, column) for column in curve.prices.T]
+    assert curve.at_load(load) == pytest.approx(expected)
