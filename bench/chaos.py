@@ -24,7 +24,7 @@ import record
 from arrivals import poisson
 from chaos_cluster import ChaosCluster, clients
 from chaos_faults import FAULTS, Fault, Scene
-from client_load import Outcome, ask, until
+from client_load import Outcome, ask, asking, outcomes_of, send_all
 
 from argus.client import AsyncClient, Retries
 from argus.rpc.loop import run
@@ -86,14 +86,10 @@ class Chaos:
         return row
 
     def _requests(self, fault: Fault) -> list[Outcome]:
-        start_s = time.monotonic() + 0.1
         most = self.most if fault.deadline_s is None else self.most_whole
         rate = fault.of_most * most if fault.of_most else self.rate
         arrivals = poisson(rate, fault.load_s, seed=self.count)
-        made = [
-            Outcome(f"chaos-{self.count + n}", self.count + n, start_s + at)
-            for n, at in enumerate(arrivals)
-        ]
+        made = outcomes_of("chaos", arrivals, first=self.count)
         self.count += len(made)
         return made
 
@@ -101,17 +97,10 @@ class Chaos:
         self, users: Sequence[AsyncClient], fault: Fault, outcomes: Sequence[Outcome]
     ) -> None:
         """Send every request at its time and wait for how it ends."""
-        tasks = []
         options: dict[str, Any] = {"variant": VARIANT, "steps": STEPS}
         if fault.deadline_s is not None:
             options = {"deadline_s": fault.deadline_s}
-        for number, outcome in enumerate(outcomes):
-            await until(outcome.due_s)
-            user = users[number % len(users)]
-            tasks.append(asyncio.create_task(ask(user, "a red circle", outcome, **options)))
-        _, late = await asyncio.wait(tasks, timeout=GRACE_S)
-        for task in late:
-            task.cancel()
+        await send_all(users, outcomes, GRACE_S, asking(**options))
 
     async def _whole(self) -> int | None:
         """Wait until all nodes are there and nothing is in flight; return what was answered."""

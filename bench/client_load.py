@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,29 +97,61 @@ async def until(due_s: float) -> None:
         await asyncio.sleep(wait_s)
 
 
-async def open_load(
-    clients: Sequence[AsyncClient], name: str, arrivals: Sequence[float], grace_s: float
-) -> list[Outcome]:
-    """Send a request at each of `arrivals` (seconds from now), in turns over the clients.
-
-    Returns when all have ended, or `grace_s` seconds after the last was due.
-    """
+def outcomes_of(name: str, arrivals: Sequence[float], first: int = 0) -> list[Outcome]:
+    """Return what is to be asked for at each of `arrivals`, seconds from now; `first` is the first
+    one's number and seed."""
     start_s = time.monotonic() + 0.1
-    outcomes = [
-        Outcome(f"{name}-{number}", number, start_s + at) for number, at in enumerate(arrivals)
-    ]
+    return [Outcome(f"{name}-{n}", n, start_s + at) for n, at in enumerate(arrivals, first)]
+
+
+async def send_all(
+    clients: Sequence[AsyncClient],
+    outcomes: Sequence[Outcome],
+    grace_s: float,
+    one: Callable[[AsyncClient, Outcome], Coroutine[Any, Any, None]],
+) -> None:
+    """Send requests at their times, whatever happens, in turns over the clients.
+
+    Returns when all have ended, or `grace_s` seconds after the last was due; those left are
+    cancelled.
+
+    Args:
+        clients: that send.
+        outcomes: in the order in which they are due.
+        grace_s: see above.
+        one: sends one.
+    """
     tasks: set[asyncio.Task[None]] = set()
     for number, outcome in enumerate(outcomes):
         await until(outcome.due_s)
-        client = clients[number % len(clients)]
-        task = asyncio.create_task(ask(client, "a red circle", outcome))
+        task = asyncio.create_task(one(clients[number % len(clients)], outcome))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
     if tasks:
         await asyncio.wait(tasks, timeout=grace_s)
     for task in tuple(tasks):
         task.cancel()
+
+
+async def open_load(
+    clients: Sequence[AsyncClient],
+    name: str,
+    arrivals: Sequence[float],
+    grace_s: float,
+    **options: Any,
+) -> list[Outcome]:
+    """Send a request with the same options at each of `arrivals` (seconds from now).
+
+    See `send_all`.
+    """
+    outcomes = outcomes_of(name, arrivals)
+    await send_all(clients, outcomes, grace_s, asking(**options))
     return outcomes
+
+
+def asking(**options: Any) -> Callable[[AsyncClient, Outcome], Coroutine[Any, Any, None]]:
+    """Return what asks for one picture with these options."""
+    return lambda client, outcome: ask(client, "a red circle", outcome, **options)
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ import record
 from arrivals import poisson
 from chaos import LATE, NODE_FLAGS, capacity, unless_told
 from chaos_cluster import ChaosCluster, clients, free_port
-from client_load import ONCE, Outcome, ask, until
+from client_load import ONCE, Outcome, open_load
 from daemons import Daemon
 from soak import Sample, growth, look
 
@@ -113,24 +112,9 @@ class Overload:
 
     async def load(self, name: str, rate: float, seconds: float) -> list[Outcome]:
         """Send requests at their times, whatever happens, and return what became of them."""
-        start_s = time.monotonic() + 0.1
-        outcomes = [
-            Outcome(f"{name}-{n}", n, start_s + at)
-            for n, at in enumerate(poisson(rate, seconds, seed=5))
-        ]
-        tasks: set[asyncio.Task[None]] = set()
-        for number, outcome in enumerate(outcomes):
-            await until(outcome.due_s)
-            user = self.users[number % len(self.users)]
-            options = {"deadline_s": self.site.deadline_s}
-            task = asyncio.create_task(ask(user, "a red circle", outcome, **options))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-        if tasks:
-            _, left = await asyncio.wait(tasks, timeout=GRACE_S)
-            for task in left:
-                task.cancel()
-        return outcomes
+        arrivals = poisson(rate, seconds, seed=5)
+        deadline_s = self.site.deadline_s
+        return await open_load(self.users, name, arrivals, GRACE_S, deadline_s=deadline_s)
 
     async def sample(self) -> dict[str, Sample]:
         """Look at every process once."""

@@ -26,12 +26,13 @@ import record
 from arrivals import COLOURS, RELATIONS, SHAPES, poisson
 from chaos import PATIENT, STEPS, VARIANT, capacity, unless_told
 from chaos_cluster import ChaosCluster, clients
-from client_load import Outcome, ask, until
+from client_load import Outcome, ask, outcomes_of, send_all
 
 from argus.client import AsyncClient
 from argus.rpc.loop import run
 
 SAMPLE_S = 2.0
+GRACE_S = 60.0
 WARM_UP_SHARE = 0.25
 WINDOW_SHARE = 0.15
 """Of the run, at its end and after its warm-up: what is compared."""
@@ -86,16 +87,8 @@ class Soak:
     async def load(self, users: Sequence[AsyncClient], rate: float, seconds: float) -> None:
         """Send mixed requests, whatever happens."""
         rng = random.Random(11)
-        start_s = time.monotonic() + 0.1
-        tasks: set[asyncio.Task[None]] = set()
-        for number, at in enumerate(poisson(rate, seconds, seed=11)):
-            outcome = Outcome(f"soak-{number}", number, start_s + at)
-            await until(outcome.due_s)
-            task = asyncio.create_task(self._one(users[number % len(users)], outcome, rng))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-        if tasks:
-            await asyncio.wait(tasks, timeout=60.0)
+        outcomes = outcomes_of("soak", poisson(rate, seconds, seed=11))
+        await send_all(users, outcomes, GRACE_S, lambda user, one: self._one(user, one, rng))
 
     async def _one(self, user: AsyncClient, outcome: Outcome, rng: random.Random) -> None:
         prompt = (
