@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +21,9 @@ from argus.cli.settings import (
     LogLevelFlag,
     MetricsFlag,
     PolicyFlag,
+    StateFileFlag,
     WatchStdinFlag,
+    absolute,
     cache_settings,
     configure,
 )
@@ -47,13 +48,7 @@ def coordinator(
             show_default=False,
         ),
     ] = None,
-    state_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--state-file",
-            help="Where limits and what was learned outlive a restart. Default: nowhere.",
-        ),
-    ] = None,
+    state_file: StateFileFlag = None,
     cache: CacheFlag = None,
     cache_folder: CacheFolderFlag = None,
     config: ConfigFlag = None,
@@ -77,7 +72,7 @@ def coordinator(
             "coordinator.policy": policy,
             "coordinator.metrics": metrics,
             "coordinator.standby": standby,
-            "coordinator.state_file": None if state_file is None else str(state_file.resolve()),
+            "coordinator.state_file": absolute(state_file),
             **cache_settings(cache, cache_folder),
             "log.level": log_level,
             "log.format": log_format,

@@ -48,6 +48,13 @@ PolicyFlag = Annotated[
         autocompletion=policies,
     ),
 ]
+StateFileFlag = Annotated[
+    Path | None,
+    typer.Option(
+        "--state-file",
+        help="Where limits and what was learned outlive a restart. Default: nowhere.",
+    ),
+]
 ModelFlag = Annotated[
     list[str] | None,
     typer.Option("--model", help="Diffusers folder to serve; may be repeated. Default: bundled."),
@@ -229,15 +236,20 @@ def cache_settings(mode: str | None, folder: Path | None) -> dict[str, str | Non
     """Return what the flags of the cache set."""
     return {
         "cache.mode": mode,
-        "cache.folder": None if folder is None else str(folder.resolve()),
+        "cache.folder": absolute(folder),
     }
+
+
+def absolute(path: Path | None) -> str | None:
+    """Return what a path from the command line means wherever a daemon runs."""
+    return None if path is None else str(path.resolve())
 
 
 def dialling_settings(tls_ca: Path | None, api_key_file: Path | None) -> dict[str, str | None]:
     """Return what the flags of dialling set."""
     return {
-        "tls.ca": None if tls_ca is None else str(tls_ca.resolve()),
-        "auth.api_key_file": None if api_key_file is None else str(api_key_file.resolve()),
+        "tls.ca": absolute(tls_ca),
+        "auth.api_key_file": absolute(api_key_file),
     }
 
 

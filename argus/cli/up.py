@@ -34,7 +34,9 @@ from argus.cli.settings import (
     RayCpusFlag,
     RayFlag,
     SlotsFlag,
+    StateFileFlag,
     ThreadsFlag,
+    absolute,
     cache_settings,
     configure,
 )
@@ -64,6 +66,7 @@ def up(
     levels: LevelsFlag = None,
     insecure: InsecureFlag = None,
     policy: PolicyFlag = None,
+    state_file: StateFileFlag = None,
     device: Annotated[str | None, typer.Option("--device", help=DEVICE_HELP)] = None,
     dtype: DtypeFlag = None,
     threads: ThreadsFlag = None,
@@ -98,6 +101,7 @@ def up(
         "gateway.insecure": insecure,
         "coordinator.policy": policy,
         "coordinator.metrics": metrics,
+        "coordinator.state_file": absolute(state_file),
         "gateway.bind": http,
         "node.models": model or None,
         "node.device": device,
@@ -132,7 +136,7 @@ def up(
     shared = (
         *common,
         *_optional("--cache", cache),
-        *_optional("--cache-folder", None if cache_folder is None else str(cache_folder.resolve())),
+        *_optional("--cache-folder", absolute(cache_folder)),
     )
     local, elsewhere = {}, None
     if settings.ray.address:
@@ -159,6 +163,7 @@ def up(
             *_optional("--levels", levels),
             *trusting,
             *_optional("--policy", policy),
+            *_optional("--state-file", absolute(state_file)),
             *_optional("--metrics", metrics),
         ),
         nodes=local,
@@ -180,9 +185,8 @@ def _say(word: str) -> Callable[[str], None]:
 def _shared_arguments(
     config: Path | None, log_level: str | None, log_format: str | None
 ) -> tuple[str, ...]:
-    file = None if config is None else str(config.resolve())
     return (
-        *_optional("--config", file),
+        *_optional("--config", absolute(config)),
         *_optional("--log-level", log_level),
         *_optional("--log-format", log_format),
     )

@@ -39,3 +39,13 @@ class Reserve:
     def share(self, now_s: float) -> float:
         """Return what is kept free, relative to the seconds of a task's fastest level."""
         return self._share * math.exp(-max(0.0, now_s - self._at_s) / FORGET_S)
+
+    def restore(self, share: float, at_s: float) -> None:
+        """Go on with the share that another process had at a time on this clock.
+
+        Raises:
+            ValueError: it makes no sense; nothing of it is taken then.
+        """
+        if not 0.0 <= share <= MOST:
+            raise ValueError(f"the time kept free must be from 0 to {MOST:g}, not {share}")
+        self._share, self._at_s = share, at_s

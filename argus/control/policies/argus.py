@@ -185,15 +185,20 @@ class ArgusPolicy:
 
     def state(self, now_s: float) -> dict[str, Any]:
         """Return what was learned of rows and of what comes, ready for JSON."""
-        return self._foresight.state() | {"pricing": self._pricing.state(now_s)}
+        reserve = round(self._reserve.share(now_s), 4)
+        pricing = self._pricing.state(now_s)
+        return self._foresight.state() | {"pricing": pricing, "reserve": reserve}
 
     def restore(self, state: Mapping[str, Any], at_s: float) -> None:
         """Go on with it; see `argus.control.policy.Lasting`."""
         pricing = dict(state["pricing"])
         foresight = Foresight(self._options.margin_share)
         foresight.restore(state)
+        reserve = float(state.get("reserve", 0.0))
+        Reserve().restore(reserve, at_s)
         self._pricing.restore(pricing, at_s)
         self._foresight.restore(state)
+        self._reserve.restore(reserve, at_s)
 
     # -- decisions ------------------------------------------------------------------------------
 

@@ -267,6 +267,13 @@ async def test_settings_come_from_the_file_too(tmp_path: Path) -> None:
         assert await up.members() == {"node-0": "cpu 5"}
 
 
+async def test_the_coordinator_is_told_where_it_keeps_what_was_learned(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    async with running("--state-file", str(file)) as up:
+        command = up.child("coordinator").cmdline()
+        assert command[command.index("--state-file") + 1] == str(file)
+
+
 async def test_the_gateway_is_announced_and_comes_back_where_it_was() -> None:
     async with running("--http", "127.0.0.1:0") as up:
         assert up.process.stdout is not None

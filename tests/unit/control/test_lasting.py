@@ -45,6 +45,24 @@ def test_the_price_goes_on_as_if_nothing_had_happened() -> None:
     assert prices[1] == pytest.approx(prices[0], rel=0.1)
 
 
+def test_the_time_kept_free_goes_on_and_is_forgotten_as_before() -> None:
+    old, new = seen(64)[0], ArgusPolicy()
+    for _ in range(10):
+        old._reserve.note(True, 64.0)
+    new.restore(json.loads(json.dumps(old.state(64.0))), 1064.0)
+    assert old.figures(164.0).reserve > 0
+    assert new.figures(1164.0).reserve == pytest.approx(old.figures(164.0).reserve, abs=1e-3)
+
+
+@pytest.mark.parametrize("reserve", [math.nan, -0.1, 2.0])
+def test_time_kept_free_that_makes_no_sense_is_refused(reserve: float) -> None:
+    state = json.loads(json.dumps(seen(64)[0].state(64.0))) | {"reserve": reserve}
+    new = ArgusPolicy()
+    with pytest.raises(ValueError, match="kept free"):
+        new.restore(state, 0.0)
+    assert new._pricing.curve is None
+
+
 def test_little_is_kept_before_anything_was_seen() -> None:
     new = ArgusPolicy()
     new.restore(json.loads(json.dumps(ArgusPolicy().state(0.0))), 0.0)
