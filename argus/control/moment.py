@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -30,7 +30,6 @@ class Moment:
         nodes: how many take rows, now or later.
         pace: predicted device seconds that they get done in a second together.
         has_room: whether some node takes another row.
-        in_slots: variants of which some node would begin a row at once.
     """
 
     __slots__ = (
@@ -39,7 +38,6 @@ class Moment:
         "fleet",
         "groups",
         "has_room",
-        "in_slots",
         "nodes",
         "now_s",
         "pace",
@@ -51,12 +49,9 @@ class Moment:
         self.groups = fleet.refresh(now_s)
         self.nodes = 0
         self.has_room = False
-        self.in_slots: frozenset[str] = frozenset()
         for group in self.groups:
             self.nodes += group.taking
             self.has_room |= group.open > 0
-            if group.with_slot:
-                self.in_slots |= group.nodes[0].serving
         self.pace = self.nodes * share
         self._running_s: float | None = None
         self._changes = fleet.changes
@@ -64,6 +59,19 @@ class Moment:
     def is_of(self, fleet: Fleet, now_s: float) -> bool:
         """Whether nothing has changed since."""
         return self.fleet is fleet and self.now_s == now_s and self._changes == fleet.changes
+
+    def taken(self, kept: Collection[str]) -> frozenset[str]:
+        """Return the variants of which some node takes a row now.
+
+        Args:
+            kept: variants whose nodes take one in a free slot only, of whatever variant it is.
+        """
+        found: frozenset[str] = frozenset()
+        for group in self.groups:
+            serving = group.nodes[0].serving
+            if group.with_slot or (group.open and serving.isdisjoint(kept)):
+                found |= serving
+        return found
 
     @property
     def running_s(self) -> float:

@@ -25,8 +25,8 @@ class Round:
     """Goes through the line, the most urgent first, or the first one of the tenant whose turn it
     is, as long as nobody becomes late by it.
 
-    Once a task waits for a free slot, those behind it get free slots only, too: they would take
-    every slot before it is free.
+    Once a task waits for a free slot, the nodes that could have it take those behind it in free
+    slots only, too: they would take every slot before it is free.
 
     Args:
         line: who waits; those that are begun or let go are to be taken out of it.
@@ -49,6 +49,8 @@ class Round:
         self._slack = slack
         self._passed: dict[Waiting, None] = {}
         self._for_slot: dict[Waiting, None] = {} if after is None else after._for_slot
+        self._kept: set[str] = set() if after is None else after._kept
+        """Variants of those that wait for a free slot."""
         self.idle = after is not None
         self.kept_s: dict[str, float] = {}
 
@@ -64,11 +66,13 @@ class Round:
 
     def next(self, moment: Moment) -> tuple[Waiting, Spot] | None:
         """Return whom to look at next; None: nobody, or nothing is free that they may have."""
+        taken = moment.taken(self._kept) if self._kept else None
+        if not moment.has_room or (taken is not None and not taken):
+            return None
         while not self.is_over:
-            if not (moment.in_slots if self._for_slot else moment.has_room):
-                return None
             entry, spot = self._first(moment)
-            if self._may_begin(entry, moment):
+            able = taken is None or not taken.isdisjoint(entry.variants)
+            if able and not entry.task.held and (not self.idle or entry in self._for_slot):
                 return entry, spot
             self._passed[entry] = None
         return None
@@ -78,15 +82,11 @@ class Round:
         self._passed[entry] = None
         if for_slot:
             self._for_slot[entry] = None
+            self._kept |= entry.variants
 
     def may_have(self, node: str, fleet: Fleet) -> bool:
         """Whether the next one may be given to a node that has room."""
-        return not self._for_slot or fleet.has_slot(node)
-
-    def _may_begin(self, entry: Waiting, moment: Moment) -> bool:
-        if entry.task.held or (self.idle and entry not in self._for_slot):
-            return False
-        return not self._for_slot or not moment.in_slots.isdisjoint(entry.variants)
+        return fleet[node].serving.isdisjoint(self._kept) or fleet.has_slot(node)
 
     def _first(self, moment: Moment) -> tuple[Waiting, Spot]:
         """Return the first that was not passed over, or whose turn it is."""

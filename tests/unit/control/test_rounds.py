@@ -88,6 +88,28 @@ def test_those_behind_who_waits_for_a_slot_get_slots_only() -> None:
     assert look.may_have("free", scene.fleet)
 
 
+def test_nodes_of_other_variants_take_rows_behind_their_slots_as_before() -> None:
+    busy, other = node("busy", slots=1), node("other", slots=1, costs={"small": SMALL_COSTS})
+    busy.add("row", BASE[0].row)
+    other.add("row", SMALL[0].row)
+    first, second, third = task(BASE, 10.0), task(BASE, 20.0), task(SMALL, 30.0)
+    scene = Scene(fleet_of([busy, other], limit=2), first, second, third)
+    look = scene.round()
+    assert all_of(scene, look, **{first.id: True}) == [first.id, third.id]
+    assert look.may_have("other", scene.fleet)
+    assert not look.may_have("busy", scene.fleet)
+
+
+def test_without_a_node_that_takes_a_row_the_round_ends_at_once() -> None:
+    busy = node("busy", slots=1)
+    busy.add("row", BASE[0].row)
+    first, second = task(BASE, 10.0), task(BASE, 20.0)
+    scene = Scene(fleet_of([busy], limit=2), first, second)
+    look = scene.round()
+    assert all_of(scene, look, **{first.id: True}) == [first.id]
+    assert not look.is_over
+
+
 def test_a_second_round_is_for_those_that_wait_for_a_slot_alone() -> None:
     first, second = task(BASE, 10.0), task(BASE, 20.0)
     scene = Scene(fleet_of([node(slots=2)]), first, second)
