@@ -192,7 +192,7 @@ overload: venv  ## Ask for ten times what can be made, for MINUTES of two kinds 
 	PYTHONPATH=bench $(BIN)/python bench/overload.py --out bench/results --minutes $(MINUTES)
 
 .PHONY: bench-control
-bench-control: venv  ## Compare policies in virtual time with each other and the bound (an hour of CPU).
+bench-control: venv  ## Compare policies in virtual time with each other and the bound (half an hour of CPU).
 	PYTHONPATH=bench $(BIN)/python bench/control.py --out bench/results --processes 2
 
 .PHONY: bench-serving

@@ -140,7 +140,8 @@ class Lasting(Protocol):
             at_s: when, on this clock.
 
         Raises:
-            ValueError, KeyError, TypeError: it makes no sense; nothing of it is taken then.
+            ValueError, KeyError, TypeError, AttributeError, OverflowError: it makes no sense;
+                nothing of it is taken then.
         """
         ...
 

@@ -37,6 +37,7 @@ of them, as far apart, where the cheapest level is cheaper than half of a whole 
 MOST_ROUNDS = 12
 ENOUGH = 1e-6
 _IMPOSSIBLE = -1e6
+_LEAST_FALL = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class PriceCurve:
         """Return what `state` was of, made of a mix of so many points.
 
         Raises:
-            ValueError, KeyError, TypeError: it makes no sense.
+            ValueError, KeyError, TypeError, OverflowError: it makes no sense.
         """
         curve = cls(
             float(state["width_s"]),
@@ -221,4 +222,8 @@ def _falls(
     weights += np.where(cells >= 1, lower[:, None, None] * passed, 0.0)
     weights[:, :, 0] = stay
     weights[:, 1:, 0] += lower[:, None] * stay[:, :-1]
+    # However few the arrivals, some time no wait is left: without that, where exp(−x) is 0, waits
+    # fall apart into classes that never meet, and the equations for the values are singular.
+    weights *= 1.0 - _LEAST_FALL
+    weights[:, :, 0] += _LEAST_FALL
     return np.asarray(weights)

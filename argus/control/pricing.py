@@ -131,13 +131,12 @@ class Pricing:
         young = len(self._recent) < _REMEMBERED
         if self._new < _FEWEST or nodes <= 0:
             return now_s + (_YOUNG_S if young else self._period_s)
-        self._new = 0
         recent = ChoicesTable(self._recent)
         qualities, works, busy = self._mix(recent, self._prices[::_EVERY])
         self._whole_s = float(works[0])
         mix = Mix(works, qualities, busy, self._slack_s)
         self.curve = solve_curve(mix, nodes, self.curve, self._burst)
-        self._nodes, self._solved_s = nodes, now_s
+        self._nodes, self._solved_s, self._new = nodes, now_s, 0
         rate = self.rate.at(now_s)
         work_s = nodes * _PLANNED_LOAD / rate if rate else math.inf
         self.planned_price = self._price_for(work_s, recent, works)
@@ -244,7 +243,8 @@ class Pricing:
         """Go on with what another process had at a time on this clock.
 
         Raises:
-            ValueError, KeyError, TypeError: it makes no sense; nothing of it is taken then.
+            ValueError, KeyError, TypeError, OverflowError: it makes no sense; nothing of it is
+                taken then.
         """
         if not state:
             return

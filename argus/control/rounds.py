@@ -36,8 +36,8 @@ class Round:
             looks at nobody else.
 
     Attributes:
-        kept_s: device seconds of those passed over that are to have a node which is full now, by
-            its name.
+        kept_s: by node, device seconds of those passed over that are to have it, though it is full
+            now or takes nobody behind its slots.
         idle: whether nobody else wanted the slots that are still free.
     """
 
@@ -49,7 +49,7 @@ class Round:
         self._slack = slack
         self._passed: dict[Waiting, None] = {}
         self._for_slot: dict[Waiting, None] = {} if after is None else after._for_slot
-        self._kept: set[str] = set() if after is None else after._kept
+        self._slot_variants: set[str] = set() if after is None else after._slot_variants
         """Variants of those that wait for a free slot."""
         self.idle = after is not None
         self.kept_s: dict[str, float] = {}
@@ -66,7 +66,7 @@ class Round:
 
     def next(self, moment: Moment) -> tuple[Waiting, Spot] | None:
         """Return whom to look at next; None: nobody, or nothing is free that they may have."""
-        taken = moment.taken(self._kept) if self._kept else None
+        taken = moment.taken(self._slot_variants) if self._slot_variants else None
         if not moment.has_room or (taken is not None and not taken):
             return None
         while not self.is_over:
@@ -82,11 +82,11 @@ class Round:
         self._passed[entry] = None
         if for_slot:
             self._for_slot[entry] = None
-            self._kept |= entry.variants
+            self._slot_variants |= entry.variants
 
     def may_have(self, node: str, fleet: Fleet) -> bool:
         """Whether the next one may be given to a node that has room."""
-        return fleet[node].serving.isdisjoint(self._kept) or fleet.has_slot(node)
+        return fleet[node].serving.isdisjoint(self._slot_variants) or fleet.has_slot(node)
 
     def _first(self, moment: Moment) -> tuple[Waiting, Spot]:
         """Return the first that was not passed over, or whose turn it is."""

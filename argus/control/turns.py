@@ -56,11 +56,6 @@ class Turns:
             insort(entries, entry, key=_key)
         queue.least_s += entry.choices.least_s
 
-    def remove(self, entry: Waiting) -> None:
-        """Take out a task."""
-        self.set_aside(entry)
-        self.settle(entry.task.tenant)
-
     def set_aside(self, entry: Waiting) -> None:
         """Take out a task that may come back; until `settle` its tenant keeps its turn."""
         queue = self._queues[entry.task.tenant]

@@ -26,6 +26,8 @@ SAVE_S = 2.0
 NODES_FRESH_S = 60.0
 """Nodes of so long ago have given up their rows, or joined elsewhere."""
 
+_SENSELESS = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What comes of taking up a state that makes no sense."""
 Save = Callable[[str], Awaitable[None]]
 
 
@@ -85,7 +87,7 @@ class Keeping:
             learned = state.get("policy")
             if learned and isinstance(self._policy, Lasting) and learned["name"] == self._name:
                 self._policy.restore(learned["state"], at_s)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except _SENSELESS as error:
             log.warning("what another coordinator left is not taken whole: %r", error)
         return nodes if age_s <= NODES_FRESH_S else ()
 

@@ -273,14 +273,13 @@ class ArgusPolicy:
     def _act(
         self, entry: Waiting, spot: Spot, moment: Moment, look: Round
     ) -> Start | GiveUp | Wait | None:
-        """Return what to do with a task; None where it is worth waiting for a full node."""
+        """Return what to do with a task; None where it is worth waiting for a node."""
         place = self._place(entry, spot, moment, look)
         if not isinstance(place, Place):
             return place
         name = place.decision.node
-        if place.has_room:
-            start = Start(entry.task, place.decision)
-            return start if look.may_have(name, moment.fleet) else None
+        if place.has_room and look.may_have(name, moment.fleet):
+            return Start(entry.task, place.decision)
         cost_s = moment.fleet[name].device_s(place.decision.offer.row)
         look.kept_s[name] = look.kept_s.get(name, 0.0) + cost_s
         return None
@@ -391,7 +390,7 @@ class ArgusPolicy:
         for entry in self._line:
             choices = self._choices(entry.task, fleet, self._hits.trusted)
             if choices is None:
-                entry.pledged = False
+                entry.pledged, entry.bound = False, None
                 continue
             new = Waiting(entry.task, choices, entry.key)
             if entry.bound is not None and entry.bound.offer in choices.offers:

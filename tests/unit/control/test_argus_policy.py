@@ -13,13 +13,15 @@ from argus.control.line import WaitingLine
 from argus.control.policies.argus import ArgusPolicy
 from argus.control.policies.argus_options import ArgusOptions
 from argus.control.policy import GiveUp, Start, Task
+from argus.control.router import Decision
 from argus.errors import OverloadedError
+from argus.types import StepCosts, VariantCosts
 from tests.unit.control.build import COSTS, node
-from tests.unit.control.deciding import LADDER, fleet_of, offer, start_all, task
+from tests.unit.control.deciding import BOTH, LADDER, fleet_of, offer, start_all, task
 
 ALONE_S = node(slots=1).idle_s(LADDER[0].row)
 """6.25 s at the reference, 3.25 at half the steps, 1.45 at a fifth."""
-BASE = LADDER[:3]
+BASE, SMALL = LADDER[:3], LADDER[3:]
 
 
 def serial(name: str = "n") -> NodeBacklog:
@@ -269,6 +271,35 @@ def test_who_waits_keeps_turn_and_settled_node_when_nodes_come() -> None:
     fleet.remove(bound.node)
     (start,) = start_all(policy, fleet)
     assert start.decision.node == "new"
+
+
+def test_what_was_settled_is_not_begun_on_a_node_that_serves_it_no_more() -> None:
+    both = node("n", slots=1, max_lanes=2, costs=BOTH)
+    fleet, policy = fleet_of([both], limit=1), ArgusPolicy(ArgusOptions(late_binding=False))
+    for each in (task(BASE[:1], 10.0), task(BASE[:1], 100.0)):
+        policy.admit(each, fleet, 0.0)
+        start_all(policy, fleet)
+    both.serving = frozenset({"small"})
+    assert start_all(policy, fleet) == []
+    (row_id,) = both.row_ids
+    both.remove(row_id)
+    assert start_all(policy, fleet) == []
+
+
+def test_a_slot_that_is_free_is_used_though_a_better_node_takes_nobody_behind_its_slots() -> None:
+    """The first waits for the slot of `y`; those behind it that would rather have `y` get `z`."""
+    slower = VariantCosts(StepCosts((1, 2), (0.1, 0.12)), text_encode_s=0.05, decode_s=0.2)
+    y = node("y", slots=1, max_lanes=2, costs=BOTH)
+    z = node("z", slots=1, max_lanes=2, costs={"small": slower})
+    y.add("running", SMALL[0].row, 1000.0)
+    fleet, policy = fleet_of([y, z], limit=3), ArgusPolicy()
+    urgent = task(BASE[:1], 8.0)
+    urgent.decision = Decision(BASE[0], "y", 8.0)  # accepted before, when it looked possible
+    for each in (urgent, *(task(SMALL, 1000.0) for _ in range(6))):
+        policy.admit(each, fleet, 0.0)
+    assert "z" in [start.decision.node for start in start_all(policy, fleet)]
+    assert not fleet.has_slot("z")
+    assert len(y) == 1
 
 
 def test_what_nodes_have_to_do_is_reckoned_from_when_it_changed() -> None:

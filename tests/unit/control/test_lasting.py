@@ -99,6 +99,16 @@ def test_a_curve_that_makes_no_sense_is_refused(field: str, value: float) -> Non
     assert new._pricing.curve is None
 
 
+@pytest.mark.parametrize("choice", [math.inf, 10**30, -1])
+def test_a_curve_of_impossible_choices_is_refused(choice: float) -> None:
+    state = json.loads(json.dumps(seen(64)[0].state(64.0)))
+    state["pricing"]["curve"]["choices"][0][0] = choice
+    new = ArgusPolicy()
+    with pytest.raises((ValueError, OverflowError)):
+        new.restore(state, 0.0)
+    assert new._pricing.curve is None
+
+
 @pytest.mark.parametrize("field", ["loads", "prices"])
 def test_a_curve_with_a_hole_is_refused(field: str) -> None:
     state = json.loads(json.dumps(seen(64)[0].state(64.0)))

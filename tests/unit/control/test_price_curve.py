@@ -102,6 +102,16 @@ def test_a_ladder_with_a_very_cheap_level_has_curves_for_the_loads_it_can_carry(
     assert again.prices == pytest.approx(fresh.prices, rel=0.02, abs=1e-4)
 
 
+def test_a_curve_is_found_for_long_and_for_short_deadlines() -> None:
+    rng = np.random.default_rng(6)
+    for _ in range(200):
+        works = np.linspace(3.5, 2.7, 19) * rng.uniform(0.5, 4.0)
+        mix = Mix(works, np.linspace(1.0, 0.9, 19), works, slack_s=rng.uniform(5.0, 120.0))
+        curve = solve_curve(mix, int(rng.integers(1, 9)))
+        assert np.isfinite(curve.prices).all()
+        assert (curve.prices >= 0).all()
+
+
 @pytest.mark.parametrize("load", [0.01, 0.5, 1.234, 4.0, 100.0])
 def test_prices_are_read_between_loads_and_no_further(load: float) -> None:
     curve = solve_curve(MIX, NODES)

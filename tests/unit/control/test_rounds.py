@@ -39,20 +39,21 @@ class Scene:
 
     def take_out(self, entry: Waiting) -> None:
         self.line.remove(entry)
-        self.turns.remove(entry)
+        self.turns.set_aside(entry)
+        self.turns.settle(entry.task.tenant)
 
     @property
     def moment(self) -> Moment:
         return Moment(self.fleet, 0.0)
 
 
-def all_of(scene: Scene, look: Round, **passed: bool) -> list[str]:
-    """Pass over everybody whom a round looks at, and return their ids."""
+def all_of(scene: Scene, look: Round, for_slot: str = "") -> list[str]:
+    """Pass over everybody whom a round looks at, one for a slot, and return their ids."""
     found = []
     while (next_ := look.next(scene.moment)) is not None:
         entry, _ = next_
         found.append(entry.task.id)
-        look.pass_over(entry, for_slot=passed.get(entry.task.id, False))
+        look.pass_over(entry, for_slot=entry.task.id == for_slot)
     return found
 
 
@@ -82,7 +83,7 @@ def test_those_behind_who_waits_for_a_slot_get_slots_only() -> None:
     look = scene.round()
     assert look.may_have("busy", scene.fleet)
     # Once the first waits for a slot, only the third could be given the one that there is.
-    assert all_of(scene, look, **{first.id: True}) == [first.id, third.id]
+    assert all_of(scene, look, for_slot=first.id) == [first.id, third.id]
     assert look.waits_for_slot
     assert not look.may_have("busy", scene.fleet)
     assert look.may_have("free", scene.fleet)
@@ -95,7 +96,7 @@ def test_nodes_of_other_variants_take_rows_behind_their_slots_as_before() -> Non
     first, second, third = task(BASE, 10.0), task(BASE, 20.0), task(SMALL, 30.0)
     scene = Scene(fleet_of([busy, other], limit=2), first, second, third)
     look = scene.round()
-    assert all_of(scene, look, **{first.id: True}) == [first.id, third.id]
+    assert all_of(scene, look, for_slot=first.id) == [first.id, third.id]
     assert look.may_have("other", scene.fleet)
     assert not look.may_have("busy", scene.fleet)
 
@@ -106,7 +107,7 @@ def test_without_a_node_that_takes_a_row_the_round_ends_at_once() -> None:
     first, second = task(BASE, 10.0), task(BASE, 20.0)
     scene = Scene(fleet_of([busy], limit=2), first, second)
     look = scene.round()
-    assert all_of(scene, look, **{first.id: True}) == [first.id]
+    assert all_of(scene, look, for_slot=first.id) == [first.id]
     assert not look.is_over
 
 
@@ -114,7 +115,7 @@ def test_a_second_round_is_for_those_that_wait_for_a_slot_alone() -> None:
     first, second = task(BASE, 10.0), task(BASE, 20.0)
     scene = Scene(fleet_of([node(slots=2)]), first, second)
     look = scene.round()
-    assert all_of(scene, look, **{second.id: True}) == [first.id, second.id]
+    assert all_of(scene, look, for_slot=second.id) == [first.id, second.id]
     again = scene.round(after=look)
     assert (look.idle, again.idle) == (False, True)
     assert all_of(scene, again) == [second.id]

@@ -111,6 +111,11 @@ def test_margins_learned_from_rows_are_kept() -> None:
     assert other.policy.figures(0.0).margin == pytest.approx(1.7)
 
 
+def learned(**changes: object) -> dict[str, object]:
+    """Return what Argus's policy keeps, with something else in some places."""
+    return {"name": "argus", "state": ArgusPolicy().state(0.0) | changes}
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -127,6 +132,7 @@ def test_margins_learned_from_rows_are_kept() -> None:
         lambda state: json.dumps(state | {"limits_left": {"acme": [1, 1, 1]}}),
         lambda state: json.dumps(state | {"limits_left": ["acme"]}),
         lambda state: json.dumps(state | {"policy": {"name": "argus", "state": {}}}),
+        lambda state: json.dumps(state | {"policy": learned(reserve=10**400)}),
         lambda state: json.dumps(state | {"policy": 7}),
         lambda state: json.dumps({"version": 1}),
     ],
