@@ -33,6 +33,7 @@ class Choices:
         least_quality: quality of the cheapest.
         fastest_s: seconds from start to end of the fastest, in full batches.
         idle_s: the same on a node with nothing else to do, without what it takes to fetch a state.
+        whole_s: the same of the slowest.
     """
 
     __slots__ = (
@@ -44,6 +45,7 @@ class Choices:
         "least_s",
         "offers",
         "qualities",
+        "whole_s",
         "works_s",
     )
 
@@ -58,7 +60,8 @@ class Choices:
         least = self.works_s.index(self.least_s)
         self.least_quality = self.qualities[least]
         self.fastest_s = min([c.busy_s + o.fetch_s for c, o in zip(costs, offers, strict=True)])
-        self.idle_s = min([c.idle_s for c in costs])
+        idle_s = [c.idle_s for c in costs]
+        self.idle_s, self.whole_s = min(idle_s), max(idle_s)
         self._variants: frozenset[str] | None = None
 
     @property

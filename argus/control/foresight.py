@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from argus.control.backlog import NodeBacklog, due_s
 from argus.control.filling import Filling
+from argus.control.line import Waiting
 from argus.control.margins import Margins
 from argus.control.policy import Task
 from argus.control.router import Decision
@@ -66,31 +67,34 @@ class Foresight:
         return Predicted(unjoined_s, decision.offer.fetch_s + filled_s + held_s)
 
     def may_be_in_time(
-        self, decision: Decision, task: Task, node: NodeBacklog, now_s: float
+        self, decision: Decision, entry: Waiting, node: NodeBacklog, now_s: float
     ) -> bool:
         """Whether a row is likely to end in time if no other joins it."""
-        factor = self.margins.factor(node.info.device_name)
-        return decision.predicted_finish_s * factor <= task.deadline_at_s - now_s
+        kind, whole_s = node.info.device_name, entry.choices.whole_s
+        ends_s = self.margins.with_margin(kind, decision.predicted_finish_s, whole_s)
+        return ends_s <= entry.task.deadline_at_s - now_s
 
     def is_in_time(
-        self, decision: Decision, task: Task, node: NodeBacklog, now_s: float, held_s: float
+        self, decision: Decision, entry: Waiting, node: NodeBacklog, now_s: float, held_s: float
     ) -> bool:
         """Whether a row is likely to end in time with the company that it may get."""
+        task = entry.task
         kind = node.info.device_name
         unjoined_s, filled_s = self.predict(decision, task, node, now_s, held_s)
         in_use = len(node) / node.info.slots
         likely_s = self._filling.likely_s(kind, unjoined_s, filled_s, in_use)
-        return likely_s * self.margins.factor(kind) <= task.deadline_at_s - now_s
+        ends_s = self.margins.with_margin(kind, likely_s, entry.choices.whole_s)
+        return ends_s <= task.deadline_at_s - now_s
 
     def is_late(self, predicted: Predicted, task: Task, now_s: float) -> bool:
         """Whether a row is likelier late than not."""
         ends_s = self._filling.typical_s(*predicted) * self.margins.typical
         return ends_s > task.deadline_at_s - now_s
 
-    def note(self, kind: str, predicted: Predicted, took_s: float) -> None:
-        """Take in a row that ended on a kind of node."""
+    def note(self, kind: str, predicted: Predicted, took_s: float, whole_s: float = 0.0) -> None:
+        """Take in a row that ended on a kind of node; `whole_s` as of `Margins.note`."""
         explained_s = self._filling.note(kind, predicted.unjoined_s, predicted.filled_s, took_s)
-        self.margins.note(kind, explained_s, took_s)
+        self.margins.note(kind, explained_s, took_s, whole_s)
 
     @property
     def filling(self) -> float:
@@ -100,21 +104,22 @@ class Foresight:
     def state(self) -> dict[str, Any]:
         """Return what was learned, ready for JSON."""
         return {
-            "margins": self.margins.ratios.state(),
+            "margins": self.margins.state(),
             "filling": self._filling.fractions.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on with what another process learned.
 
-        Without what it learned of company its margins are for that, too, and are not taken.
+        Without what it learned of company its margins are for that, too, and are not taken; nor
+        are those that are ratios alone.
 
         Raises:
             ValueError, KeyError, TypeError, AttributeError: it makes no sense; nothing of it is
                 taken then.
         """
-        if "filling" not in state:
+        if "filling" not in state or "excesses" not in state["margins"]:
             return
-        Margins(self._quantile).ratios.restore(state["margins"])
+        Margins(self._quantile).restore(state["margins"])
         self._filling.fractions.restore(state["filling"])
-        self.margins.ratios.restore(state["margins"])
+        self.margins.restore(state["margins"])

@@ -9,7 +9,7 @@ from argus.control.foresight import Foresight
 from argus.control.line import Waiting, WaitingLine
 from argus.control.moment import Held, Moment, Place, soonest
 from argus.control.offers import Offer
-from argus.control.policy import GiveUp, Task
+from argus.control.policy import GiveUp
 from argus.errors import DeadlineError
 
 _NODES_ASKED = 3
@@ -47,7 +47,7 @@ class Prospects:
     def in_time(
         self,
         offer: Offer,
-        task: Task,
+        entry: Waiting,
         moment: Moment,
         avoid: set[str],
         held: Held,
@@ -58,15 +58,15 @@ class Prospects:
         """
         now_s = moment.now_s
         for _ in range(_NODES_ASKED):
-            place = soonest(offer, task, moment, avoid, held)
+            place = soonest(offer, entry.task, moment, avoid, held)
             if place is None:
                 return None
             decision, node = place.decision, moment.fleet[place.decision.node]
-            if self._foresight.may_be_in_time(decision, task, node, now_s):
+            if self._foresight.may_be_in_time(decision, entry, node, now_s):
                 if node.info.slots == 1 or not self._late_binding:
                     return place
                 held_s = held.get(decision.node, 0.0)
-                if self._foresight.is_in_time(decision, task, node, now_s, held_s):
+                if self._foresight.is_in_time(decision, entry, node, now_s, held_s):
                     return place
             elif len(moment.groups) == 1:
                 return None  # the others are later, with the same margin

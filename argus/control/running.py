@@ -108,7 +108,8 @@ class Running:
             # that are ended at their deadline would all seem to be made by it.
             took_s += (1.0 - done) * started.alone_s
         if made or took_s > started.predicted.unjoined_s:
-            self._foresight.note(started.kind, started.predicted, took_s)
+            whole_s = started.entry.choices.whole_s
+            self._foresight.note(started.kind, started.predicted, took_s, whole_s)
         return started
 
     def _was_full(self, node: str, fleet: Fleet) -> bool:

@@ -138,7 +138,8 @@ class Slack:
 
     def _now_s(self, entry: Waiting, moment: Moment) -> float:
         """Return the time, later by what rows may take longer than predicted."""
-        return moment.now_s + (self._margins.largest - 1.0) * entry.choices.fastest_s
+        longest_s = max(entry.choices.fastest_s, entry.choices.whole_s)
+        return moment.now_s + (self._margins.largest - 1.0) * longest_s
 
     def _running_s(self, entry: Waiting, moment: Moment) -> float:
         """Return the device seconds of started rows that delay a task."""

@@ -330,7 +330,7 @@ class ArgusPolicy:
             if cost.idle_s > remaining_s or (self._options.slack and cost.work_s > most_s):
                 continue
             offer = choices.offers[i]
-            place = self._prospects.in_time(offer, task, moment, avoid, held)
+            place = self._prospects.in_time(offer, entry, moment, avoid, held)
             if place is not None:
                 return place
         return self._prospects.last_resort(entry, moment, avoid, held, idle=idle)

@@ -204,6 +204,6 @@ def test_what_nodes_fill_up_to_is_kept_over_a_restart() -> None:
     # Margins of before were for company, too.
     third = ArgusPolicy()
     del state["filling"]
-    state["margins"] = {"test": [2.5] * 64}
+    state["margins"] = {"excesses": {"test": [2.5] * 64}, "ratios": {"test": [1.0] * 64}}
     third.restore(state, 0.0)
     assert chosen(third, remaining_s, 0.0).decision.offer.steps == 50

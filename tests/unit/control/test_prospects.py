@@ -190,7 +190,7 @@ def test_a_slot_that_is_about_to_be_free_is_not_taken_by_less_urgent_tasks() -> 
     fleet = fleet_of([only], limit=3)
     for _ in range(64):  # one in a hundred takes half as long again
         policy._foresight.margins.note("test", 1.0, 1.0)
-    policy._foresight.margins.ratios.restore({"test": [1.0] * 500 + [1.5] * 10})
+    policy._foresight.margins.excesses.restore({"test": [1.0] * 500 + [1.5] * 10})
     only.add("full", ROW, 0.0)
     alone_s = only.idle_s(ROW)
     urgent = task(ONE, 2.2 * alone_s)
@@ -205,7 +205,9 @@ def test_a_slot_that_is_about_to_be_free_is_not_taken_by_less_urgent_tasks() -> 
 def test_a_free_slot_is_not_kept_for_nobody() -> None:
     """Each of three would be late with the others beside it, and one alone would not."""
     policy, only = ArgusPolicy(), node(slots=4)
-    policy._foresight.restore({"margins": {}, "filling": {"test": [1.0] * 64}})
+    policy._foresight.restore(
+        {"margins": {"excesses": {}, "ratios": {}}, "filling": {"test": [1.0] * 64}}
+    )
     fleet = fleet_of([only], limit=4)
     for n in range(4):
         only.add(f"full{n}", ROW, 0.0)
