@@ -4,7 +4,8 @@ A moment in which a node does something else costs a row as many seconds whateve
 a row took beyond what was predicted counts relative to the longest row that its request might have
 become: a short one that lost half a second says that half a second may be lost, not that all rows
 may take ten times as long. As ratios of their own seconds the delays of short rows would rule out
-all longer levels, then only short rows would be made, and nobody would ever learn better.
+all longer levels, then only short rows would be made, and nobody would ever learn better. Where a
+request allows short rows only, those that others allow on that kind of node stand for longer ones.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from argus.control.quantiles import RecentQuantile
+
+_MEMORY_ROWS = 64.0
+"""Rows over which the usual longest row is averaged."""
 
 
 class Margins:
@@ -23,7 +27,8 @@ class Margins:
         first: the factor before anything was learned.
 
     Attributes:
-        excesses: by kind, 1 and what rows took beyond the predicted seconds, relative to `whole_s`.
+        excesses: by kind, 1 and what rows took beyond the predicted seconds, relative to the
+            longest of these, of `whole_s` and of what that usually is there.
         ratios: by kind, of actual to predicted seconds.
     """
 
@@ -31,6 +36,7 @@ class Margins:
         self.excesses = RecentQuantile(share)
         self.ratios = RecentQuantile(0.5)
         self._first = first
+        self._usual_s: dict[str, float] = {}
 
     def note(self, kind: str, predicted_s: float, actual_s: float, whole_s: float = 0.0) -> None:
         """Take in a row that ended.
@@ -41,8 +47,10 @@ class Margins:
             whole_s: seconds of the longest row that its request might have become.
         """
         if predicted_s > 0:
+            usual_s = self._usual_s.get(kind, whole_s)
+            self._usual_s[kind] = usual_s + (whole_s - usual_s) / _MEMORY_ROWS
             self.ratios.note(kind, actual_s / predicted_s)
-            excess = (actual_s - predicted_s) / max(predicted_s, whole_s)
+            excess = (actual_s - predicted_s) / max(predicted_s, whole_s, usual_s)
             self.excesses.note(kind, 1.0 + excess)
 
     def factor(self, kind: str) -> float:

@@ -25,6 +25,15 @@ def test_what_a_short_row_lost_is_what_a_long_one_may_lose() -> None:
     assert margins.with_margin("gpu", 4.0, 1.0) == pytest.approx(6.0)
 
 
+def test_short_rows_alone_stand_for_those_that_others_allow() -> None:
+    margins = Margins()
+    for _ in range(64):
+        margins.note("gpu", 1.0, 1.0, 1.0)
+        margins.note("gpu", 0.05, 0.55, 0.05)
+    assert margins.with_margin("gpu", 1.0, 1.0) == pytest.approx(2.0, abs=0.35)
+    assert margins.with_margin("gpu", 0.05, 0.05) < 0.2
+
+
 def test_long_rows_that_are_slow_in_proportion_stay_so() -> None:
     margins = Margins()
     for _ in range(64):
